@@ -1,0 +1,136 @@
+# Deedbook. `make run` serves the orders example, `make test` runs every test, `make help` lists the rest.
+#
+# Sources are found by folder, so adding a file changes nothing here. A variant is the same code
+# under other flags in a folder of its own: make VARIANT=asan | tsan | clang.
+
+VARIANT ?=
+PREFIX  ?= /usr/local
+DESTDIR ?=
+B       := build$(if $(VARIANT),/$(VARIANT))
+
+CC      := $(if $(filter clang fuzz,$(VARIANT)),clang,$(if $(filter default,$(origin CC)),gcc,$(CC)))
+WARN    := -Wall -Wextra -Wconversion -Wshadow $(if $(WERROR),-Werror)
+DEFS    := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64
+INCS    := -Iinclude -Isrc -Itests
+OPT_    := -O2 -fno-strict-aliasing
+OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_tsan := -O1 -fsanitize=thread -fno-omit-frame-pointer
+OPT_clang := -O2
+OPT_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+OPT     := $(OPT_$(VARIANT))
+CFLAGS  += -std=c17 -g -fPIC -fvisibility=hidden $(WARN) $(OPT) -MMD -MP
+LDFLAGS += $(filter -fsanitize=% -fno-sanitize-recover=%,$(OPT:fuzzer-no-link,%=%))
+
+LIB_LAYERS := base os json log index store domain projection query embed
+BIN_LAYERS := http1 api server cli
+LIB_SRC := $(foreach l,$(LIB_LAYERS),$(wildcard src/$(l)/*.c))
+BIN_SRC := $(foreach l,$(BIN_LAYERS),$(wildcard src/$(l)/*.c))
+LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
+BIN_OBJ := $(filter-out $(B)/src/cli/main.o,$(BIN_SRC:%.c=$(B)/%.o))
+MAIN_OBJ := $(filter $(B)/src/cli/main.o,$(BIN_SRC:%.c=$(B)/%.o))
+
+LIB_LIBS := -lsqlite3 -lcrypto -lxxhash -lzstd -lisal -ldl -lpthread -lm
+BIN_LIBS := -luv -lcurl -lsmartcols
+
+# Node's HTTP/1.1 parser, C inside Debian's node-llhttp package.
+LLHTTP_DIR ?= /usr/share/llhttp
+LLHTTP_INC ?= /usr/share/include/llhttp
+LLHTTP_OBJ := $(B)/llhttp/api.o $(B)/llhttp/http.o $(B)/llhttp/llhttp.o
+
+UNIT   := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/test_*.c))
+SIM    := $(patsubst tests/sim/%.c,$(B)/tests/sim/%,$(wildcard tests/sim/sim_*.c))
+FUZZ   := $(patsubst tests/fuzz/%.c,build/fuzz/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+DRIVE  := $(patsubst tests/drive/%.c,$(B)/tests/drive/%,$(wildcard tests/drive/*.c))
+BENCH  := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
+DOMAINS := $(patsubst %.c,%.so,$(wildcard examples/*/*.c))
+DOMAINS := $(filter-out examples/embed/%,$(DOMAINS))
+
+.DEFAULT_GOAL := all
+.PHONY: all lib domains examples unit sim fuzz drive bench-programs test check run bench soak install deps format clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: lib $(if $(MAIN_OBJ),$(B)/deedbook) domains examples ## library, program, example domains
+
+lib: $(B)/libdeedbook.a $(B)/libdeedbook.so
+
+$(B)/libdeedbook.a: $(LIB_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(B)/libdeedbook.so: $(LIB_OBJ)
+	$(CC) -shared -Wl,-soname,libdeedbook.so.0 $(LDFLAGS) -o $@ $^ $(LIB_LIBS)
+
+$(B)/libserver.a: $(BIN_OBJ) $(LLHTTP_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(B)/deedbook: $(MAIN_OBJ) $(B)/libserver.a $(B)/libdeedbook.a
+	$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(BIN_LIBS) $(LIB_LIBS)
+
+$(B)/llhttp/%.o: $(LLHTTP_DIR)/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=c17 -g -fPIC $(OPT) -w -I$(LLHTTP_INC) -c -o $@ $<
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(DEFS) $(INCS) -I$(LLHTTP_INC) $(CFLAGS) -c -o $@ $<
+
+# Domains are shared objects beside their source, as an app folder has them.
+domains: $(DOMAINS) ## the example apps' domains
+examples/%.so: examples/%.c include/deedbook.h include/deedbook_domain.h
+	$(CC) -std=c17 -g -O2 -fPIC -shared $(WARN) -Iinclude -o $@ $<
+
+examples: $(B)/examples/embed/orders
+$(B)/examples/embed/orders: $(wildcard examples/embed/*.c) $(B)/libdeedbook.a
+	@mkdir -p $(@D)
+	$(if $(wildcard examples/embed/*.c),$(CC) -std=c17 -g -O2 $(WARN) -Iinclude $(LDFLAGS) -o $@ $^ $(LIB_LIBS))
+
+# Tests.
+unit: $(UNIT) ## build the unit tests
+sim: $(SIM)
+drive: $(DRIVE)
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libserver.a $(B)/libdeedbook.a
+	$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(BIN_LIBS) $(LIB_LIBS) -lcmocka
+$(B)/tests/sim/%: $(B)/tests/sim/%.o $(B)/libdeedbook.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_LIBS)
+$(B)/tests/drive/%: $(B)/tests/drive/%.o $(B)/libserver.a $(B)/libdeedbook.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(BIN_LIBS) $(LIB_LIBS)
+fuzz: ## build the libFuzzer targets
+	$(MAKE) VARIANT=fuzz $(FUZZ)
+build/fuzz/tests/fuzz/%: build/fuzz/tests/fuzz/%.o build/fuzz/libserver.a build/fuzz/libdeedbook.a
+	$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(BIN_LIBS) $(LIB_LIBS)
+
+bench-programs: $(BENCH)
+$(B)/bench/%: $(B)/bench/%.o $(B)/libserver.a $(B)/libdeedbook.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(BIN_LIBS) $(LIB_LIBS)
+
+test: ## every test, with the sanitizers; what CI runs
+	@tools/deps
+	@tools/run-tests
+
+run: ## install what is missing, build, serve the orders example on port 2113
+	@tools/deps run
+	@$(MAKE) all
+	$(B)/deedbook serve examples/orders --data $${DEEDBOOK_DATA:-data/orders}
+
+bench: ## measure this machine (docs/performance.md)
+	@$(MAKE) all bench-programs
+	@tools/bench
+
+install: all ## into PREFIX (default /usr/local): library, header, pkg-config, program, man page
+	@tools/install "$(DESTDIR)" "$(PREFIX)" "$(B)"
+
+deps: ## install Debian's packages that the build needs
+	@tools/deps
+
+format: ## clang-format every source
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build examples/*/*.so
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  \1  /p' Makefile | column -t -l 2
+
+-include $(LIB_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(patsubst %,%.d,$(UNIT) $(SIM) $(DRIVE) $(BENCH))

@@ -1,0 +1,104 @@
+/* api.h - the HTTP API without sockets: a request comes in, a response goes out.
+ *
+ * The server owns connections and threads; the api owns routes. For each request the server fills
+ * an exchange, asks api_route where it must run, and runs it there with api_run. The response is
+ * ready when the exchange's `finish` has been called: at once, or later from another thread (an
+ * append answers from the committer's). */
+#ifndef API_API_H
+#define API_API_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/error.h"
+
+struct store;
+struct executor;
+struct projections;
+struct queries;
+struct api;
+
+struct api_header {
+    deed_str name, value; /* request: as it came; compare names without case */
+};
+
+struct api_request {
+    deed_str method;
+    deed_str path;  /* as sent, percent-encoded, without the query */
+    deed_str query; /* as sent, without '?'; may be empty */
+    const struct api_header *headers;
+    size_t header_count;
+    deed_bytes body; /* whole */
+    deed_str peer;   /* "127.0.0.1:5000" */
+    bool head;       /* a HEAD request: routed as GET, the server drops the body */
+};
+
+/* A body that is made while it is sent. */
+enum api_pull {
+    API_MORE, /* call again when there is room */
+    API_WAIT, /* nothing now: call again when the log has grown, or after wait_ms at the latest */
+    API_END,
+    API_FAILED, /* cannot go on: close the connection, so that the client sees it is cut short */
+};
+struct api_source {
+    /* Append up to about size_wanted bytes to `out`. Runs on a pool thread, never twice at once. */
+    enum api_pull (*pull)(struct api_source *source, struct buf *out, size_t size_wanted);
+    void (*close)(struct api_source *source); /* always called once; from a pool or loop thread */
+    uint32_t wait_ms;                         /* with API_WAIT */
+};
+
+#define API_RESPONSE_HEADERS_MAX 12
+struct api_response {
+    int status;
+    struct api_header headers[API_RESPONSE_HEADERS_MAX]; /* without length, date, connection */
+    size_t header_count;
+    struct buf body;           /* used unless `source` is set */
+    struct api_source *source; /* owned by the response */
+};
+
+enum api_where {
+    API_INLINE, /* quick and never blocks: the loop's own thread */
+    API_POOL,   /* may read the disk or wait: a pool thread */
+};
+
+struct api_route;
+
+/* Owned by the server; everything in it must stay until `finish` was called and the response
+ * sent. `arena` belongs to the exchange: handlers allocate from it. */
+struct api_exchange {
+    struct api_request request;
+    struct api_response response;
+    struct arena *arena;
+    const struct api_route *route;          /* set by api_route */
+    void (*finish)(struct api_exchange *x); /* set by the server; from any thread, once */
+    void *server;                           /* the server's own */
+};
+
+struct api_parts {
+    struct store *store;
+    struct executor *executor;       /* NULL: no domain */
+    struct projections *projections; /* NULL: none */
+    struct queries *queries;         /* NULL: none */
+    uint32_t wait_timeout_ms;        /* default for `timeout=`; 0: 10,000 */
+    uint32_t read_limit_max;         /* events in one JSON array without follow; 0: 10,000 */
+    /* Append the server's own metrics (connections, requests by route and status) to /metrics. */
+    void (*metrics)(void *context, struct buf *out);
+    bool (*ready)(void *context); /* false while shutting down; NULL: always */
+    void *context;
+};
+
+DEED_MUST_CHECK deed_status api_create(const struct api_parts *parts, struct api **out_api,
+                                       struct deed_error *err);
+void api_destroy(struct api *api); /* accepts NULL */
+
+/* Find the route (also one that answers 404 or 405) and say where it runs. */
+enum api_where api_route(struct api *api, struct api_exchange *x);
+/* Make the response; x->finish is called exactly once, maybe before this returns. */
+void api_run(struct api *api, struct api_exchange *x);
+/* The route's pattern, "/streams/{stream}", for metrics. */
+const char *api_route_name(const struct api_route *route);
+
+/* A problem+json response (RFC 9457) for trouble that the server itself finds: too large, malformed,
+ * queue full. */
+void api_problem(struct api_exchange *x, int status, const struct deed_error *err);
+
+#endif

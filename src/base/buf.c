@@ -1,0 +1,110 @@
+/* buf.c - growth by doubling. (1) len <= room <= size_max. */
+#include "base/buf.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BUF_ROOM_MIN 256
+
+void buf_init(struct buf *buf, size_t size_max)
+{
+    *buf = (struct buf){.size_max = size_max};
+}
+
+void buf_done(struct buf *buf)
+{
+    free(buf->ptr);
+    *buf = (struct buf){.size_max = buf->size_max};
+}
+
+void buf_reset(struct buf *buf)
+{
+    buf->len = 0;
+    buf->failed = false;
+}
+
+uint8_t *buf_reserve(struct buf *buf, size_t len)
+{
+    assert(buf->len <= buf->size_max || buf->failed);
+    if (buf->failed) return NULL;
+    if (len <= buf->room - buf->len) return buf->ptr == NULL ? NULL : buf->ptr + buf->len;
+    if (len > buf->size_max - buf->len) {
+        buf->failed = true;
+        return NULL;
+    }
+    size_t room = buf->room < BUF_ROOM_MIN ? BUF_ROOM_MIN : buf->room;
+    while (room < buf->len + len) room = room > buf->size_max / 2 ? buf->size_max : room * 2;
+    if (room > buf->size_max) room = buf->size_max;
+    uint8_t *grown = realloc(buf->ptr, room);
+    if (grown == NULL) {
+        buf->failed = true;
+        return NULL;
+    }
+    buf->ptr = grown;
+    buf->room = room;
+    return buf->ptr + buf->len;
+}
+
+void buf_add(struct buf *buf, const void *bytes, size_t len)
+{
+    if (len == 0) return;
+    uint8_t *at = buf_reserve(buf, len);
+    if (at == NULL) return;
+    memcpy(at, bytes, len);
+    buf->len += len;
+}
+
+void buf_add_str(struct buf *buf, deed_str s)
+{
+    buf_add(buf, s.ptr, s.len);
+}
+
+void buf_add_byte(struct buf *buf, uint8_t byte)
+{
+    buf_add(buf, &byte, 1);
+}
+
+void buf_add_zeros(struct buf *buf, size_t len)
+{
+    if (len == 0) return;
+    uint8_t *at = buf_reserve(buf, len);
+    if (at == NULL) return;
+    memset(at, 0, len);
+    buf->len += len;
+}
+
+void buf_printf(struct buf *buf, const char *format, ...)
+{
+    va_list arguments, again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    int len = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    uint8_t *at = len < 0 ? NULL : buf_reserve(buf, (size_t)len + 1);
+    if (at != NULL) {
+        (void)vsnprintf((char *)at, (size_t)len + 1, format, again);
+        buf->len += (size_t)len;
+    }
+    if (len < 0) buf->failed = true;
+    va_end(again);
+}
+
+void buf_consume(struct buf *buf, size_t len)
+{
+    assert(len <= buf->len);
+    if (len == 0) return;
+    memmove(buf->ptr, buf->ptr + len, buf->len - len);
+    buf->len -= len;
+}
+
+char *buf_take(struct buf *buf)
+{
+    if (buf->failed) return NULL;
+    char *text = realloc(buf->ptr, buf->len + 1);
+    if (text == NULL) return NULL;
+    text[buf->len] = '\0';
+    *buf = (struct buf){.size_max = buf->size_max};
+    return text;
+}

@@ -1,0 +1,48 @@
+/* buf.h - bytes that grow up to a limit given at birth.
+ *
+ * Writers do not check each step: a buffer that reached its limit, or ran out of memory, drops
+ * what comes and remembers; one buf_ok at the end suffices. */
+#ifndef BASE_BUF_H
+#define BASE_BUF_H
+
+#include "deedbook.h"
+
+struct buf {
+    uint8_t *ptr;
+    size_t len, room, size_max;
+    bool failed;
+};
+
+void buf_init(struct buf *buf, size_t size_max);
+void buf_done(struct buf *buf);  /* accepts a zeroed buf */
+void buf_reset(struct buf *buf); /* empties, forgets failure, keeps memory */
+static inline bool buf_ok(const struct buf *buf)
+{
+    return !buf->failed;
+}
+
+/* Room for `len` more bytes at ptr + len; the caller fills it and adds to `len`. NULL: failed. */
+uint8_t *buf_reserve(struct buf *buf, size_t len);
+
+void buf_add(struct buf *buf, const void *bytes, size_t len);
+void buf_add_str(struct buf *buf, deed_str s);
+void buf_add_byte(struct buf *buf, uint8_t byte);
+void buf_add_zeros(struct buf *buf, size_t len);
+void buf_printf(struct buf *buf, const char *format, ...) DEED_PRINTF(2, 3);
+
+/* Drop the first `len` bytes (the rest moves to the front). */
+void buf_consume(struct buf *buf, size_t len);
+
+static inline deed_bytes buf_bytes(const struct buf *buf)
+{
+    return (deed_bytes){buf->ptr, buf->len};
+}
+static inline deed_str buf_str(const struct buf *buf)
+{
+    return (deed_str){(const char *)buf->ptr, buf->len};
+}
+
+/* The text as malloc'd, NUL-terminated memory; the buffer is empty afterwards. NULL: failed. */
+char *buf_take(struct buf *buf);
+
+#endif

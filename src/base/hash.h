@@ -1,0 +1,22 @@
+/* hash.h - the three hashes, each for one purpose.
+ *
+ *   crc32c   accidents: torn and rotten bytes (ISA-L, RFC 3720's polynomial)
+ *   xxh64    hash tables and filters: fast, keyed, never a proof (XXH3)
+ *   sha256   the chain: a proof (OpenSSL, FIPS 180-4) */
+#ifndef BASE_HASH_H
+#define BASE_HASH_H
+
+#include "deedbook.h"
+
+#define SHA256_SIZE 32
+
+/* The checksum of `bytes` as a continuation of `seed`; start with seed 0. */
+uint32_t crc32c(uint32_t seed, deed_bytes bytes);
+
+uint64_t xxh64(uint64_t seed, deed_bytes bytes);
+
+/* The hash of the `count` parts one after another. Cannot fail: OpenSSL without SHA-256, or
+ * without memory for its context, ends the process at the first use, before anything is stored. */
+void sha256(const deed_bytes *parts, size_t count, uint8_t out[SHA256_SIZE]);
+
+#endif

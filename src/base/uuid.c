@@ -1,0 +1,76 @@
+/* uuid.c - RFC 9562, sections 4 and 5. */
+#include "base/uuid.h"
+
+bool uuid_is_zero(deed_uuid id)
+{
+    return uuid_equal(id, (deed_uuid){{0}});
+}
+
+bool uuid_equal(deed_uuid a, deed_uuid b)
+{
+    return memcmp(a.bytes, b.bytes, sizeof a.bytes) == 0;
+}
+
+static bool dash_before(size_t byte)
+{
+    return byte == 4 || byte == 6 || byte == 8 || byte == 10;
+}
+
+void uuid_format(deed_uuid id, char out[UUID_TEXT_SIZE + 1])
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t at = 0;
+    for (size_t i = 0; i < sizeof id.bytes; i++) {
+        if (dash_before(i)) out[at++] = '-';
+        out[at++] = digits[id.bytes[i] >> 4];
+        out[at++] = digits[id.bytes[i] & 15];
+    }
+    out[at] = '\0';
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+}
+
+bool uuid_parse(deed_str text, deed_uuid *out)
+{
+    if (text.len != UUID_TEXT_SIZE) return false;
+    deed_uuid id;
+    size_t at = 0;
+    for (size_t i = 0; i < sizeof id.bytes; i++) {
+        if (dash_before(i) && text.ptr[at++] != '-') return false;
+        int high = hex_value(text.ptr[at++]);
+        int low = hex_value(text.ptr[at++]);
+        if (high < 0 || low < 0) return false;
+        id.bytes[i] = (uint8_t)(high << 4 | low);
+    }
+    *out = id;
+    return true;
+}
+
+static deed_uuid versioned(deed_uuid id, uint8_t version)
+{
+    id.bytes[6] = (uint8_t)((id.bytes[6] & 0x0f) | version << 4);
+    id.bytes[8] = (uint8_t)((id.bytes[8] & 0x3f) | 0x80);
+    return id;
+}
+
+deed_uuid uuid_v7(int64_t now_ns, const uint8_t random[10])
+{
+    uint64_t ms = now_ns < 0 ? 0 : (uint64_t)now_ns / 1000000;
+    deed_uuid id;
+    for (size_t i = 0; i < 6; i++) id.bytes[i] = (uint8_t)(ms >> (40 - 8 * i));
+    memcpy(id.bytes + 6, random, 10);
+    return versioned(id, 7);
+}
+
+deed_uuid uuid_v4(const uint8_t random[16])
+{
+    deed_uuid id;
+    memcpy(id.bytes, random, sizeof id.bytes);
+    return versioned(id, 4);
+}

@@ -1,0 +1,100 @@
+/* projections.h - read models that follow the log.
+ *
+ * The set of an app's projections: each is a SQL file, runs on an actor of its own and keeps its
+ * rows and its checkpoint in one SQLite file a generation, <name>.g<N>.db. A manifest names the live
+ * generation. A rebuild makes the next generation beside the live one and switches when it has
+ * caught up. */
+#ifndef PROJECTION_PROJECTIONS_H
+#define PROJECTION_PROJECTIONS_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "store/store.h"
+
+struct projections;
+
+struct projections_options {
+    uint32_t batch_count_max; /* events a transaction; 0: 4,096 */
+    bool no_threads;          /* the caller repeats projections_step */
+    bool deliver_twice;       /* for tests: hand every event to the projection two times */
+};
+
+/* The set, empty; files go to "projections" in the store's directory. */
+DEED_MUST_CHECK deed_status projections_open(struct store *store,
+                                             const struct projections_options *options,
+                                             struct projections **out_projections,
+                                             struct deed_error *err);
+void projections_close(struct projections *projections); /* accepts NULL */
+bool projections_step(struct projections *projections);
+
+/* Add one from the text of its file, and start it. The same text again changes nothing. Changed
+ * text of a known name: a projection that had failed goes on from its checkpoint if only statements
+ * changed; a changed table section, or a changed statement of a running one, starts a rebuild.
+ * `file` is for messages only. DEED_INVALID: line and reason. */
+DEED_MUST_CHECK deed_status projections_add(struct projections *projections, deed_str file,
+                                            deed_str text, struct deed_error *err);
+/* All *.sql files of a folder, in order of name. Also called again while running: takes up what
+ * changed ("resumes when the file is mended"). Files that went away stop. */
+DEED_MUST_CHECK deed_status projections_load(struct projections *projections, const char *folder,
+                                             struct deed_error *err);
+
+enum projection_state {
+    PROJECTION_RUNNING, /* live, or catching up */
+    PROJECTION_PAUSED,
+    PROJECTION_FAILED, /* a statement failed: see error, error_position, error_statement */
+};
+
+struct projection_status {
+    deed_str name, file;
+    enum projection_state state;
+    uint64_t generation, position, lag; /* of the live generation; lag in positions */
+    uint64_t events, transactions;      /* since opening */
+    double rate;                        /* events a second, lately */
+    deed_str error, error_statement;    /* empty unless failed */
+    uint64_t error_position;
+    const deed_str *event_types; /* that it answers to */
+    size_t event_type_count;
+    const deed_str *tables;
+    size_t table_count;
+    uint64_t size; /* of its file, bytes */
+    bool rebuilding;
+    uint64_t rebuild_position, rebuild_target;
+    double rebuild_rate, rebuild_seconds_left; /* NaN: not known yet */
+    deed_str rebuild_error;
+};
+
+/* A snapshot, copied into `arena`, in order of name. */
+DEED_MUST_CHECK deed_status projections_list(struct projections *projections, struct arena *arena,
+                                             struct projection_status **out_list,
+                                             size_t *out_count, struct deed_error *err);
+
+/* DEED_NOT_FOUND: no such projection. DEED_CONFLICT: it is being rebuilt already. */
+DEED_MUST_CHECK deed_status projections_rebuild(struct projections *projections, deed_str name,
+                                                struct deed_error *err);
+DEED_MUST_CHECK deed_status projections_pause(struct projections *projections, deed_str name,
+                                              struct deed_error *err);
+/* From a pause or a failure: try again at the checkpoint. */
+DEED_MUST_CHECK deed_status projections_resume(struct projections *projections, deed_str name,
+                                               struct deed_error *err);
+
+/* Wait until all named projections (count 0: all) have seen `position`. DEED_TIMEOUT;
+ * DEED_STOPPED: one has failed or is paused; the message names it. */
+DEED_MUST_CHECK deed_status projections_wait(struct projections *projections, const deed_str *names,
+                                             size_t count, uint64_t position, uint32_t timeout_ms,
+                                             struct deed_error *err);
+
+/* Which projection has this table? ptr NULL: none. Names compare without case, as SQLite's do. */
+deed_str projections_table_owner(struct projections *projections, deed_str table);
+
+/* Keep the database file of a projection's read model from being removed: the live generation
+ * (position 0), or a temporary one folded from the log up to `position`. The path is valid until the
+ * release. `*out_position`: its checkpoint at least (a live one goes on). DEED_STOPPED: failed. */
+struct projection_lease;
+DEED_MUST_CHECK deed_status projections_lease(struct projections *projections, deed_str name,
+                                              uint64_t position, uint32_t timeout_ms,
+                                              struct projection_lease **out_lease,
+                                              const char **out_path, uint64_t *out_position,
+                                              struct deed_error *err);
+void projections_release(struct projection_lease *lease);
+
+#endif

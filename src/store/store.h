@@ -1,0 +1,143 @@
+/* store.h - the event store: append with conditions, read, follow.
+ *
+ * One committer assigns positions and revisions and checks conditions; any number of readers run
+ * beside it without locks, up to the published end. The values are deedbook.h's own, and so are
+ * the statuses unless said otherwise. */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include "base/arena.h"
+#include "os/os.h"
+
+struct store;
+
+struct store_options {
+    struct deed_limits limits; /* zeros: defaults */
+    uint64_t segment_size;     /* 0: 64 MiB */
+    bool read_only;
+    bool must_exist;
+    bool unsafe_no_sync;
+    bool no_threads; /* the caller repeats store_step: the simulator */
+};
+
+/* Fill zeros with the defaults of deedbook.h. */
+void store_limits_default(struct deed_limits *limits);
+
+/* As deed_open. `os` must outlive the store. */
+DEED_MUST_CHECK deed_status store_open(struct os *os, const char *directory,
+                                       const struct store_options *options,
+                                       struct store **out_store, struct deed_error *err);
+/* Commits what is queued, writes the commit mark. Accepts NULL. No cursors may be open. */
+void store_close(struct store *store);
+
+struct os *store_os(struct store *store);
+/* The data directory: others keep their files in directories of their own inside it. */
+struct os_dir *store_dir(struct store *store);
+const struct deed_limits *store_limits(const struct store *store);
+void store_info(struct store *store, struct deed_info *out_info);
+uint64_t store_position(struct store *store); /* the published end; cheap */
+
+/* As deed_append and deed_append_async. */
+DEED_MUST_CHECK deed_status store_append(struct store *store, const struct deed_append *append,
+                                         struct deed_appended *out_appended,
+                                         struct deed_error *err);
+DEED_MUST_CHECK deed_status store_submit(struct store *store, const struct deed_append *append,
+                                         deed_append_done *done, void *context,
+                                         struct deed_error *err);
+/* Check what store_append would refuse whatever the store holds: DEED_INVALID, DEED_TOO_LARGE. */
+DEED_MUST_CHECK deed_status store_check(struct store *store, const struct deed_append *append,
+                                        struct deed_error *err);
+DEED_MUST_CHECK deed_status store_delete_stream(struct store *store, deed_str stream,
+                                                enum deed_expect expect, uint64_t revision,
+                                                bool tombstone, deed_str actor,
+                                                struct deed_appended *out_appended,
+                                                struct deed_error *err);
+
+/* ---- reading: the cursor is deedbook.h's ---------------------------------------------------- */
+
+DEED_MUST_CHECK deed_status store_read(struct store *store, const struct deed_read_options *options,
+                                       struct deed_cursor **out_cursor, struct deed_error *err);
+DEED_MUST_CHECK deed_status cursor_next(struct deed_cursor *cursor, struct deed_event *out_event,
+                                        struct deed_error *err);
+uint64_t cursor_position(const struct deed_cursor *cursor);
+DEED_MUST_CHECK deed_status cursor_wait(struct deed_cursor *cursor, uint32_t timeout_ms,
+                                        struct deed_error *err);
+void cursor_close(struct deed_cursor *cursor);
+
+DEED_MUST_CHECK deed_status store_stream(struct store *store, deed_str stream,
+                                         struct deed_stream_info *out_info, struct deed_error *err);
+DEED_MUST_CHECK deed_status store_position_at(struct store *store, int64_t time_ns,
+                                              uint64_t *out_position, struct deed_error *err);
+/* When the event at `position` was committed. DEED_NOT_FOUND past the end. */
+DEED_MUST_CHECK deed_status store_recorded_at(struct store *store, uint64_t position,
+                                              int64_t *out_time_ns, struct deed_error *err);
+
+/* Find the commit that an idempotency key made. DEED_NOT_FOUND: none. `out_request_hash` gets the
+ * 32 bytes that came with it; `out_first` and `out_last` are its positions. */
+DEED_MUST_CHECK deed_status store_find_key(struct store *store, deed_str key,
+                                           uint8_t out_request_hash[32], uint64_t *out_first,
+                                           uint64_t *out_last, struct deed_error *err);
+
+/* Wait until the published end is at or past `position`. DEED_TIMEOUT, DEED_STOPPED. */
+DEED_MUST_CHECK deed_status store_wait(struct store *store, uint64_t position, uint32_t timeout_ms,
+                                       struct deed_error *err);
+
+/* Call `changed` after each publication, from the committer's thread; it must not block. One
+ * watcher object, owned by the caller, until store_unwatch returns. */
+struct store_watch {
+    void (*changed)(void *context, uint64_t position);
+    void *context;
+    struct store_watch *next; /* private */
+};
+void store_watch(struct store *store, struct store_watch *watch);
+void store_unwatch(struct store *store, struct store_watch *watch);
+
+/* Whole commits as they are on disk (docs/format/log.md), without padding, from the commit that
+ * holds position `after` + 1; appended to `out`, at least one, until `size_wanted` is reached.
+ * DEED_END: nothing after it yet. `*out_position`: the last position that was added. */
+DEED_MUST_CHECK deed_status store_read_commits(struct store *store, uint64_t after,
+                                               size_t size_wanted, struct buf *out,
+                                               uint64_t *out_position, struct deed_error *err);
+
+/* ---- care ----------------------------------------------------------------------------------- */
+
+struct store_damage {
+    uint32_t segment;
+    uint64_t offset, size;                    /* bytes in the segment's file */
+    uint64_t first_position, last_position;   /* lost or unreadable; DEED_NONE: none */
+    char what[160];
+};
+
+struct store_verify_report {
+    uint64_t commits, events, bytes; /* checked and good */
+    uint64_t damage_count;
+    uint8_t chain_hash[32];
+};
+
+/* Read every byte of the log again, check every checksum, leaf and link of the chain. Damage is
+ * told one by one and does not stop it. `progress` (may be NULL) returns false to stop early
+ * (DEED_STOPPED). DEED_CORRUPT: damage was found; DEED_OK: none. */
+DEED_MUST_CHECK deed_status store_verify(struct store *store,
+                                         void (*damage)(void *, const struct store_damage *),
+                                         bool (*progress)(void *, uint64_t done, uint64_t all),
+                                         void *context, struct store_verify_report *out_report,
+                                         struct deed_error *err);
+
+/* Counters since opening, for /metrics. Times in nanoseconds. */
+#define STORE_HISTOGRAM_BUCKETS 24 /* bucket i counts values up to 2^i microseconds */
+struct store_histogram {
+    uint64_t buckets[STORE_HISTOGRAM_BUCKETS + 1]; /* the last: longer than all */
+    uint64_t count, sum_ns;
+};
+struct store_metrics {
+    uint64_t appends, append_events, append_bytes, appends_refused, appends_failed;
+    uint64_t groups, reads, read_events, read_bytes;
+    uint64_t queue_count, queue_bytes; /* now */
+    struct store_histogram append, sync; /* from submission to answer; the device's part */
+};
+void store_get_metrics(struct store *store, struct store_metrics *out_metrics);
+
+/* One step of each of the store's actors, without threads (no_threads). true: something was done. */
+bool store_step(struct store *store);
+
+#endif

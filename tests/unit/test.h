@@ -1,0 +1,69 @@
+/* test.h - the house's verbs over cmocka.
+ *
+ *     TEST(arena, a_reset_arena_hands_out_the_same_memory) { … }
+ *     TEST_MAIN(arena)
+ *
+ * Tests register themselves; TEST_MAIN runs those of its file, in order of appearance. A name given
+ * on the command line runs only the tests whose name contains it. */
+#ifndef TESTS_TEST_H
+#define TESTS_TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "deedbook.h"
+
+#define TEST_COUNT_MAX 512
+static struct CMUnitTest test_list[TEST_COUNT_MAX];
+static size_t test_count;
+
+#define TEST(module, name)                                                                 \
+    static void module##_##name(void **state);                                             \
+    __attribute__((constructor)) static void module##_##name##_register(void)              \
+    {                                                                                      \
+        if (test_count == TEST_COUNT_MAX) abort();                                         \
+        test_list[test_count++] = (struct CMUnitTest){                                     \
+            .name = #module ": " #name, .test_func = module##_##name};                     \
+    }                                                                                      \
+    static void module##_##name(void **state __attribute__((unused)))
+
+#define TEST_MAIN(module)                                                                  \
+    int main(int argc, char **argv)                                                        \
+    {                                                                                      \
+        if (argc > 1) cmocka_set_test_filter(argv[1]);                                     \
+        return _cmocka_run_group_tests(#module, test_list, test_count, NULL, NULL) != 0;   \
+    }
+
+#define expect_ok(call)                                                                    \
+    do {                                                                                   \
+        deed_status status_ = (call);                                                      \
+        if (status_ != DEED_OK) fail_msg("%s: %s", #call, deed_status_name(status_));      \
+    } while (0)
+#define expect_status(wanted, call)                                                        \
+    do {                                                                                   \
+        deed_status status_ = (call);                                                      \
+        if (status_ != (wanted)) {                                                         \
+            fail_msg("%s: %s, not %s", #call, deed_status_name(status_),                   \
+                     deed_status_name(wanted));                                            \
+        }                                                                                  \
+    } while (0)
+#define expect_message(err, part)                                                          \
+    do {                                                                                   \
+        if (strstr((err).message, (part)) == NULL) {                                       \
+            fail_msg("message \"%s\" lacks \"%s\"", (err).message, (part));                \
+        }                                                                                  \
+    } while (0)
+#define expect_str(s, text)                                                                \
+    do {                                                                                   \
+        deed_str s_ = (s);                                                                 \
+        assert_int_equal(s_.len, strlen(text));                                            \
+        assert_memory_equal(s_.ptr, (text), s_.len);                                       \
+    } while (0)
+
+#endif
