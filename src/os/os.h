@@ -4,9 +4,9 @@
  * a seed, with a disk that loses, tears and reorders what was not synced. The engine never calls
  * the system past this header, so a test can put it on the other machine and crash that.
  *
- * Names are plain file names inside an open directory: a slash in one is DEED_MISUSE.
- * Failures: DEED_IO, DEED_FULL, DEED_NOT_FOUND, DEED_NO_MEMORY, with the file's name in the
- * message. */
+ * Names are plain file names inside an open directory: a slash in one, "", "." and ".." are
+ * DEED_MISUSE. Failures: DEED_IO, DEED_FULL, DEED_NOT_FOUND, DEED_NO_MEMORY, with the file's name
+ * in the message. Out arguments are written only on success. */
 #ifndef OS_OS_H
 #define OS_OS_H
 
@@ -25,7 +25,7 @@ struct os *os_real(void);
  * messages. */
 DEED_MUST_CHECK deed_status os_dir_open(struct os *os, const char *path, bool create,
                                         struct os_dir **out_dir, struct deed_error *err);
-/* A directory inside another. */
+/* A directory inside another; with `create` made durably too. */
 DEED_MUST_CHECK deed_status os_dir_open_in(struct os_dir *parent, const char *name, bool create,
                                            struct os_dir **out_dir, struct deed_error *err);
 void os_dir_close(struct os_dir *dir); /* accepts NULL; releases its lock */
@@ -34,12 +34,15 @@ const char *os_dir_path(const struct os_dir *dir);
 /* After this, names made, renamed and removed in it survive a power cut. */
 DEED_MUST_CHECK deed_status os_dir_sync(struct os_dir *dir, struct deed_error *err);
 
-/* Call `each` for every name in it ("." and ".." left out), in no order. */
+/* Call `each` for every name in it ("." and ".." left out), in no order. `each` may remove and
+ * rename what it is given. */
 DEED_MUST_CHECK deed_status os_dir_list(struct os_dir *dir,
                                         void (*each)(void *context, const char *name),
                                         void *context, struct deed_error *err);
 
-/* Take the directory for this process until it is closed. DEED_LOCKED: another one has it. */
+/* Take the directory for this handle until it is closed, by a lock on the file "lock" inside it.
+ * DEED_LOCKED: another process has it, or another handle of this one; the message names the
+ * holder's process id. The lock dies with its process, so a crash leaves none behind. */
 DEED_MUST_CHECK deed_status os_dir_lock(struct os_dir *dir, struct deed_error *err);
 
 /* DEED_NOT_FOUND if it is not there. */
@@ -54,20 +57,27 @@ enum os_open_flags {
     OS_READ = 0,
     OS_WRITE = 1,
     OS_CREATE = 2,    /* make it if missing (its name is durable after os_dir_sync) */
-    OS_EXCLUSIVE = 4, /* with OS_CREATE: fail if it is there */
+    OS_EXCLUSIVE = 4, /* with OS_CREATE: DEED_CONFLICT if it is there */
     OS_DIRECT = 8,    /* reads come from the device, not from a cache that may lie after a failed
                        * sync; falls back to cached reads where the file system has no such thing */
 };
 
+/* What an OS_DIRECT read's offset and size must be multiples of. */
+#define OS_DIRECT_ALIGN 4096
+
+/* DEED_NOT_FOUND: it is not there and OS_CREATE was not asked for. OS_CREATE needs OS_WRITE, and
+ * OS_EXCLUSIVE needs OS_CREATE: DEED_MISUSE otherwise. */
 DEED_MUST_CHECK deed_status os_file_open(struct os_dir *dir, const char *name, unsigned flags,
                                          struct os_file **out_file, struct deed_error *err);
 void os_file_close(struct os_file *file); /* accepts NULL; syncs nothing */
 
 /* Read up to `size` bytes; fewer only at the end of the file. With OS_DIRECT, offset and size must
- * be multiples of 4096 (the memory need not be aligned). Safe from many threads. */
+ * be multiples of OS_DIRECT_ALIGN (the memory need not be aligned), else DEED_MISUSE. Safe from
+ * many threads. */
 DEED_MUST_CHECK deed_status os_file_read(struct os_file *file, uint64_t offset, void *out,
                                          size_t size, size_t *out_read, struct deed_error *err);
-/* Write all of it. On failure any part may have been written. */
+/* Write all of it. On failure any part may have been written. A handle without OS_WRITE is
+ * DEED_MISUSE, here and in truncate. */
 DEED_MUST_CHECK deed_status os_file_write(struct os_file *file, uint64_t offset, deed_bytes bytes,
                                           struct deed_error *err);
 /* fdatasync: what was written, and the size needed to read it, survives. After a failure nothing
@@ -85,6 +95,8 @@ uint64_t os_ticks_ns(struct os *os); /* never goes back; only differences mean a
 void os_random(struct os *os, void *out, size_t size); /* unpredictable; cannot fail */
 
 /* ---- for implementations ------------------------------------------------------------------ */
+
+/* os.c checks names, flags, offsets and sizes; an implementation sees only valid ones. */
 
 struct os_ops {
     deed_status (*dir_open)(struct os *, struct os_dir *parent, const char *path, bool create,
@@ -121,6 +133,7 @@ struct os_dir {
 struct os_file {
     struct os *os;
     char *name; /* with its directory's path, for messages */
+    unsigned flags;
 };
 
 #endif
