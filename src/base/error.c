@@ -116,9 +116,8 @@ deed_status deed_fail_errno(struct deed_error *err, int error_number, const char
     va_end(arguments);
     message_cut(what, sizeof what, wanted);
 
-    char reason[128] = "";
-    if (strerror_r(error_number, reason, sizeof reason) != 0) {
-        (void)snprintf(reason, sizeof reason, "error %d", error_number);
-    }
+    /* GNU's form, which answers the text; it uses the room only for numbers it does not know. */
+    char room[64];
+    const char *reason = strerror_r(error_number, room, sizeof room);
     return deed_fail(err, status, "%s: %s", what, reason);
 }

@@ -72,6 +72,13 @@ static char *path_join(const char *head, const char *tail)
     return len < 0 ? NULL : path;
 }
 
+/* "a/b/" in a message would read "a/b//file". */
+static void slashes_cut(char *path)
+{
+    size_t len = strlen(path);
+    while (len > 1 && path[len - 1] == '/') path[--len] = '\0';
+}
+
 static int open_again(int dir_fd, const char *name, int flags)
 {
     int fd;
@@ -153,6 +160,7 @@ static deed_status real_dir_open(struct os *os, struct os_dir *parent, const cha
         status = deed_fail(err, DEED_NO_MEMORY, "directory %s: no memory", path);
         goto done;
     }
+    slashes_cut(dir->base.path);
     if (create) {
         int error =
             above == NULL ? directories_make(dir->base.path) : directory_make_in(above, path);
