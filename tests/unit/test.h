@@ -23,15 +23,15 @@
 static struct CMUnitTest test_list[TEST_COUNT_MAX];
 static size_t test_count;
 
-#define TEST(module, name)                                                                 \
-    static void module##_##name(void **state);                                             \
-    __attribute__((constructor)) static void module##_##name##_register(void)              \
+#define TEST(module, title)                                                                \
+    static void module##_##title(void **state);                                            \
+    __attribute__((constructor)) static void module##_##title##_register(void)             \
     {                                                                                      \
         if (test_count == TEST_COUNT_MAX) abort();                                         \
         test_list[test_count++] = (struct CMUnitTest){                                     \
-            .name = #module ": " #name, .test_func = module##_##name};                     \
+            .name = #module ": " #title, .test_func = module##_##title};                   \
     }                                                                                      \
-    static void module##_##name(void **state __attribute__((unused)))
+    static void module##_##title(void **state __attribute__((unused)))
 
 #define TEST_MAIN(module)                                                                  \
     int main(int argc, char **argv)                                                        \
