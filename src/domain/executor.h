@@ -47,14 +47,16 @@ DEED_MUST_CHECK deed_status executor_decide(struct executor *executor,
                                             deed_str *out_stream, struct deed_error *err);
 
 /* Append the aggregate's state as JSON to `out`: in `stream`, at `revision` (DEED_NONE: now).
- * `*out_revision` and `*out_position`: of the last event folded in. As deed_state. */
+ * `*out_revision` and `*out_position`: of the last event folded in. As deed_state. What a read of
+ * the stream returns is what counts: events that retention hides are not folded in. */
 DEED_MUST_CHECK deed_status executor_state(struct executor *executor, deed_str stream,
                                            uint64_t revision, struct buf *out,
                                            uint64_t *out_revision, uint64_t *out_position,
                                            struct deed_error *err);
 
-/* The domain as JSON: {"name","aggregates":[{"name","category","state":[fields],"commands":[{"name",
- * "fields",…}],"events":[{"name","fields",…}]}]}. Valid until executor_close. */
+/* The domain as JSON (docs/domain.md): {"name","aggregates":[{"name","category","state":[fields],
+ * "commands":[{"name","id","fields",…}],"events":[{"name","fields",…}]}]}. Valid until
+ * executor_close. */
 deed_str executor_model(const struct executor *executor);
 /* The aggregate's name for a category; ptr NULL: none. */
 deed_str executor_aggregate(const struct executor *executor, deed_str category);
