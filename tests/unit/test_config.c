@@ -123,7 +123,7 @@ TEST(config, mistakes_name_file_and_line)
     expect_status(DEED_INVALID, load("data =\n"));
     expect_message(error, "data: 0 bytes");
     expect_status(DEED_NOT_FOUND, config_load_file(&config, "/nowhere/at/all", &error));
-    expect_message(error, "/nowhere/at/all");
+    expect_message(error, "/nowhere/at: ");
 }
 
 TEST(config, a_wrong_value_is_an_error_even_where_a_stronger_source_has_it)
