@@ -1,0 +1,149 @@
+/* cmd_read.c - deedbook read: a stream, or the log. */
+#include "cli/events.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* Rows of one printing: wide enough columns for all of them, without keeping a whole log. */
+#define PAGE_ROWS 1000
+/* On a terminal nobody reads more; --limit asks for it. */
+#define TERMINAL_LIMIT 1000
+
+struct options {
+    struct cli_target target;
+    struct events_filter filter;
+    bool limited;
+};
+
+enum { KEY_FROM = 'f', KEY_AFTER = 'a', KEY_LIMIT = 'n', KEY_BACKWARDS = 'b' };
+
+static const struct argp_option option_list[] = {
+    {"from", KEY_FROM, "REVISION", 0, "stream: begin at this revision (inclusive)", 0},
+    {"after", KEY_AFTER, "POSITION", 0, "log: begin behind this position", 0},
+    {"limit", KEY_LIMIT, "COUNT", 0, "at most this many events (0: all)", 0},
+    {"backwards", KEY_BACKWARDS, NULL, 0, "newest first", 0},
+    {0},
+};
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    struct options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->filter;
+        state->child_inputs[1] = &o->target;
+        return 0;
+    case KEY_FROM:
+        o->filter.from = argument;
+        return 0;
+    case KEY_AFTER:
+        o->filter.after = argument;
+        return 0;
+    case KEY_BACKWARDS:
+        o->filter.backwards = true;
+        return 0;
+    case KEY_LIMIT:
+        o->filter.limit = cli_number(state, "--limit", argument);
+        o->limited = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (state->arg_num > 0) argp_error(state, "one stream, not also \"%s\"", argument);
+        o->filter.stream = argument;
+        return 0;
+    case ARGP_KEY_END:
+        if (o->filter.stream != NULL && o->filter.after != NULL) {
+            argp_error(state, "--after is for the log; a stream begins at --from");
+        }
+        if (o->filter.stream == NULL && o->filter.from != NULL) {
+            argp_error(state, "--from is for a stream; the log begins at --after");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child children[] = {
+    {&events_filter_argp, 0, "Which events of the log:", 5},
+    {&cli_target_argp, 0, "Where, and how to print:", 10},
+    {0},
+};
+
+static const struct argp read_argp = {
+    .options = option_list,
+    .parser = parse,
+    .args_doc = "[STREAM]",
+    .doc = "Read a stream, or without one the whole log, filtered.\v"
+           "Examples:\n"
+           "  deedbook read order-1001\n"
+           "  deedbook read --type OrderShipped --backwards --limit 10\n"
+           "  deedbook read --json --data ./data | wc -l",
+    .children = children,
+};
+
+struct reading {
+    const struct options *options;
+    struct out_table *table;
+    struct arena arena;
+    uint64_t count;
+};
+
+static deed_status on_line(void *context, deed_str line, struct deed_error *err)
+{
+    struct reading *reading = context;
+    reading->count++;
+    if (reading->options->target.json) {
+        fwrite(line.ptr, 1, line.len, stdout);
+        putchar('\n');
+        return ferror(stdout) ? deed_fail(err, DEED_IO, "standard output is gone") : DEED_OK;
+    }
+    struct events_view view;
+    arena_reset(&reading->arena);
+    deed_status status = events_parse(&reading->arena, line, &view, err);
+    if (status != DEED_OK) return status;
+    events_table_row(reading->table, &view);
+    if (out_table_count(reading->table) == PAGE_ROWS && !out_table_print(reading->table, stdout)) {
+        return deed_fail(err, DEED_NO_MEMORY, "no memory for the table");
+    }
+    return DEED_OK;
+}
+
+static deed_status run(struct options *o, struct deed_error *err)
+{
+    struct target *target = NULL;
+    struct url url;
+    struct reading reading = {.options = o};
+    bool capped = !o->limited && !o->target.json && out_is_terminal(stdout);
+    if (capped) o->filter.limit = TERMINAL_LIMIT;
+    events_url(&url, &o->filter);
+    arena_init(&reading.arena, REPLY_SIZE_MAX);
+    reading.table = events_table_create();
+
+    deed_status status = target_open(&o->target, TARGET_READS, &target, err);
+    if (status != DEED_OK) goto done;
+    struct request request = {
+        .method = "GET", .path = url_text(&url), .accept = DEED_STR("application/x-ndjson")};
+    status = target_lines(target, &request, on_line, &reading, err);
+    if (!o->target.json && !out_table_print(reading.table, stdout) && status == DEED_OK) {
+        status = deed_fail(err, DEED_NO_MEMORY, "no memory for the table");
+    }
+    if (status == DEED_OK && capped && reading.count == TERMINAL_LIMIT) {
+        fprintf(stderr, "the first %d events; --limit 0 shows all\n", TERMINAL_LIMIT);
+    }
+
+done:
+    target_close(target);
+    out_table_destroy(reading.table);
+    arena_done(&reading.arena);
+    url_done(&url);
+    return status;
+}
+
+int cmd_read(int argc, char **argv)
+{
+    struct options options = {0};
+    struct deed_error err = {0};
+    cli_parse(&read_argp, argc, argv, &options);
+    deed_status status = run(&options, &err);
+    return status == DEED_OK ? CLI_OK : cli_trouble(status, &err);
+}

@@ -1,0 +1,44 @@
+/* events.h - events as a target sends them: CloudEvents, one a line, and how people see them. */
+#ifndef CLI_EVENTS_H
+#define CLI_EVENTS_H
+
+#include "cli/out.h"
+#include "cli/target.h"
+
+/* What read, follow and export ask for; each list as it was given on the command line. */
+struct events_filter {
+    const char *stream; /* NULL: the log */
+    struct cli_list types, tags, categories, streams, correlations;
+    const char *from_time, *to_time;
+    const char *after; /* log: exclusive */
+    const char *from;  /* stream: inclusive */
+    const char *until; /* a position: do not read past it */
+    uint64_t limit;    /* 0: none */
+    bool backwards, system, follow;
+};
+
+/* The options of a filter, as a child argp of a subcommand's; its input is the filter. */
+extern const struct argp events_filter_argp;
+
+/* The URL that asks for them. */
+void events_url(struct url *url, const struct events_filter *filter);
+
+/* One event of a line; the slices borrow from the line and the arena. */
+struct events_view {
+    deed_str stream, type, id, time, data, tags, correlation, causation, actor;
+    uint64_t position, revision;
+};
+DEED_MUST_CHECK deed_status events_parse(struct arena *arena, deed_str line,
+                                         struct events_view *out_view, struct deed_error *err);
+
+/* Columns for a table of them, and a row. */
+struct out_table *events_table_create(void);
+void events_table_row(struct out_table *table, const struct events_view *view);
+
+/* One line for people: "12  order-1@3  OrderShipped  2026-11-23 04:07:09  {…}". */
+void events_print_line(FILE *file, const struct events_view *view);
+
+/* "2026-11-23T04:07:09.123456789Z" as "2026-11-23 04:07:09.123"; anything else stays. */
+deed_str events_time_short(deed_str time, char out[32]);
+
+#endif
