@@ -76,7 +76,8 @@ static char *path_join(const char *head, const char *tail)
 static void slashes_cut(char *path)
 {
     size_t len = strlen(path);
-    while (len > 1 && path[len - 1] == '/') path[--len] = '\0';
+    while (len > 1 && path[len - 1] == '/')
+        path[--len] = '\0';
 }
 
 static int open_again(int dir_fd, const char *name, int flags)

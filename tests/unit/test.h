@@ -36,7 +36,9 @@ static size_t test_count;
 #define TEST_MAIN(module)                                                                  \
     int main(int argc, char **argv)                                                        \
     {                                                                                      \
-        if (argc > 1) cmocka_set_test_filter(argv[1]);                                     \
+        char filter[256];                                                                  \
+        (void)snprintf(filter, sizeof filter, "*%s*", argc > 1 ? argv[1] : "");            \
+        cmocka_set_test_filter(filter);                                                    \
         return _cmocka_run_group_tests(#module, test_list, test_count, NULL, NULL) != 0;   \
     }
 
