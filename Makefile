@@ -46,7 +46,7 @@ DOMAINS := $(patsubst %.c,%.so,$(wildcard examples/*/*.c))
 DOMAINS := $(filter-out examples/embed/%,$(DOMAINS))
 
 .DEFAULT_GOAL := all
-.PHONY: all lib domains examples unit sim fuzz drive bench-programs test check run bench soak install deps format clean help
+.PHONY: all lib domains examples unit sim fuzz drive bench-programs test run bench soak install deps format clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -109,6 +109,11 @@ test: ## every test, with the sanitizers; what CI runs
 	@tools/deps
 	@tools/run-tests
 
+soak: ## the same for hours: more seeds, more fuzzing (SIM_SEEDS, FUZZ_SECONDS)
+	@tools/deps
+	@SIM_SEEDS=$${SIM_SEEDS:-200000} FUZZ_SECONDS=$${FUZZ_SECONDS:-1800} TEST_TIMEOUT=$${TEST_TIMEOUT:-14400} \
+		tools/run-tests
+
 run: ## install what is missing, build, serve the orders example on port 2113
 	@tools/deps run
 	@$(MAKE) all
@@ -133,4 +138,4 @@ clean:
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1  /p' Makefile | column -t -l 2
 
--include $(LIB_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(patsubst %,%.d,$(UNIT) $(SIM) $(DRIVE) $(BENCH))
+-include $(LIB_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(patsubst %,%.d,$(UNIT) $(SIM) $(DRIVE) $(BENCH) $(FUZZ))
