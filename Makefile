@@ -32,7 +32,8 @@ MAIN_OBJ := $(filter $(B)/src/cli/main.o,$(BIN_SRC:%.c=$(B)/%.o))
 LIB_LIBS := -lsqlite3 -lcrypto -lxxhash -lzstd -lisal -ldl -lpthread -lm
 BIN_LIBS := -luv -lcurl -lsmartcols
 
-# Node's HTTP/1.1 parser, C inside Debian's node-llhttp package.
+# Node's HTTP/1.1 parser, C inside Debian's node-llhttp package. Without its strict mode it accepts
+# bytes that other parsers read otherwise (a CR followed by anything ends a line).
 LLHTTP_DIR ?= /usr/share/llhttp
 LLHTTP_INC ?= /usr/share/include/llhttp
 LLHTTP_OBJ := $(B)/llhttp/api.o $(B)/llhttp/http.o $(B)/llhttp/llhttp.o
@@ -70,7 +71,7 @@ $(B)/deedbook: $(MAIN_OBJ) $(B)/libserver.a $(B)/libdeedbook.a
 
 $(B)/llhttp/%.o: $(LLHTTP_DIR)/%.c
 	@mkdir -p $(@D)
-	$(CC) -std=c17 -g -fPIC $(OPT) -w -I$(LLHTTP_INC) -c -o $@ $<
+	$(CC) -std=c17 -g -fPIC $(OPT) -w -DLLHTTP_STRICT_MODE=1 -I$(LLHTTP_INC) -c -o $@ $<
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
