@@ -1,0 +1,131 @@
+/* commit.c - head, checksum and chain.
+ *
+ *   0       4        8      12      16         24            32             40      48     80    112
+ *   +-------+--------+------+-------+----------+-------------+--------------+-------+------+-----+--
+ *   | magic | crc32c | size | count | position | recorded at | durable prev | flags | prev | own |
+ *   +-------+--------+------+-------+----------+-------------+--------------+-------+------+-----+--
+ *
+ * (1) The checksum covers everything to its right up to `size`, continued from the seed.
+ * (2) own = SHA-256(prev, log id, position, count, recorded at, durable before, leaves). Size, flags
+ *     and place are left out: repacking and compression change them.
+ * (3) The size is a multiple of 8; the bytes behind the last record are zero.
+ *
+ * Normative: docs/format/log.md */
+#include "log/commit.h"
+
+#include <assert.h>
+
+#define COMMIT_MAGIC UINT32_C(0x544d4344) /* "DCMT" */
+
+static_assert(COMMIT_HEAD_SIZE == 4 + 4 + 4 + 4 + 8 + 8 + 8 + 8 + 32 + 32, "see the picture");
+static_assert(SECTOR_SIZE % COMMIT_ALIGN == 0, "a boundary is aligned");
+
+static uint32_t seed_crc(const struct commit_seed *seed)
+{
+    uint8_t bytes[28];
+    memcpy(bytes, seed->log_id.bytes, 16);
+    put_uint(bytes + 16, seed->segment, 4);
+    put_uint(bytes + 20, seed->offset, 8);
+    return crc32c(0, (deed_bytes){bytes, sizeof bytes});
+}
+
+static void chain_hash(const struct commit *commit, deed_uuid log_id,
+                       const uint8_t (*leaves)[SHA256_SIZE], uint8_t out[SHA256_SIZE])
+{
+    uint8_t head[16 + 8 + 4 + 8 + 8];
+    memcpy(head, log_id.bytes, 16);
+    put_uint(head + 16, commit->first_position, 8);
+    put_uint(head + 24, commit->event_count, 4);
+    put_uint(head + 28, (uint64_t)commit->recorded_at_ns, 8);
+    put_uint(head + 36, commit->durable_before, 8);
+    deed_bytes parts[] = {
+        {commit->previous, SHA256_SIZE},
+        {head, sizeof head},
+        {(const uint8_t *)leaves, (size_t)commit->event_count * SHA256_SIZE},
+    };
+    sha256(parts, 3, out);
+}
+
+size_t commit_begin(struct buf *out)
+{
+    size_t start = out->len;
+    assert(start % COMMIT_ALIGN == 0);
+    buf_add_zeros(out, COMMIT_HEAD_SIZE);
+    return start;
+}
+
+void commit_finish(struct buf *out, size_t start, const struct commit_seed *seed,
+                   const uint8_t (*leaves)[SHA256_SIZE], struct commit *commit)
+{
+    buf_add_zeros(out, (size_t)align_up(out->len, COMMIT_ALIGN) - out->len);
+    if (!buf_ok(out)) return;
+
+    commit->size = (uint32_t)(out->len - start);
+    chain_hash(commit, seed->log_id, leaves, commit->hash);
+
+    uint8_t *head = out->ptr + start;
+    put_uint(head, COMMIT_MAGIC, 4);
+    put_uint(head + 8, commit->size, 4);
+    put_uint(head + 12, commit->event_count, 4);
+    put_uint(head + 16, commit->first_position, 8);
+    put_uint(head + 24, (uint64_t)commit->recorded_at_ns, 8);
+    put_uint(head + 32, commit->durable_before, 8);
+    put_uint(head + 40, 0, 8);
+    memcpy(head + 48, commit->previous, SHA256_SIZE);
+    memcpy(head + 80, commit->hash, SHA256_SIZE);
+    put_uint(head + 4, crc32c(seed_crc(seed), (deed_bytes){head + 8, commit->size - 8}), 4);
+    commit->events = (deed_bytes){head + COMMIT_HEAD_SIZE, commit->size - COMMIT_HEAD_SIZE};
+}
+
+uint32_t commit_peek_size(deed_bytes in)
+{
+    struct reader r = reader_over(in);
+    uint32_t magic = read_u32(&r);
+    (void)read_u32(&r);
+    uint32_t size = read_u32(&r);
+    if (!reader_ok(&r) || magic != COMMIT_MAGIC) return 0;
+    if (size < COMMIT_HEAD_SIZE || size % COMMIT_ALIGN != 0) return 0;
+    return size;
+}
+
+bool commit_decode(deed_bytes in, const struct commit_seed *seed, struct commit *out_commit)
+{
+    uint32_t size = commit_peek_size(in);
+    if (size == 0 || size > in.len) return false;
+
+    struct reader r = reader_over((deed_bytes){in.ptr, size});
+    struct commit commit = {0};
+    (void)read_u32(&r);
+    uint32_t crc = read_u32(&r);
+    commit.size = read_u32(&r);
+    commit.event_count = read_u32(&r);
+    commit.first_position = read_u64(&r);
+    commit.recorded_at_ns = read_i64(&r);
+    commit.durable_before = read_u64(&r);
+    uint64_t flags = read_u64(&r);
+    read_into(&r, commit.previous, SHA256_SIZE);
+    read_into(&r, commit.hash, SHA256_SIZE);
+    commit.events = read_bytes(&r, reader_left(&r));
+
+    if (crc32c(seed_crc(seed), (deed_bytes){in.ptr + 8, size - 8}) != crc) return false;
+    if (flags != 0 || commit.event_count == 0 || commit.first_position == 0) return false;
+    *out_commit = commit;
+    return true;
+}
+
+bool commit_hash_good(const struct commit *commit, deed_uuid log_id, struct arena *arena)
+{
+    if (commit->event_count > commit->events.len / SHA256_SIZE) return false;
+    uint8_t(*leaves)[SHA256_SIZE] = arena_alloc_array(arena, commit->event_count, SHA256_SIZE);
+    if (leaves == NULL) return false;
+
+    struct reader r = reader_over(commit->events);
+    for (uint32_t i = 0; i < commit->event_count; i++) {
+        struct deed_event event;
+        if (!event_decode(&r, arena, &event, leaves[i])) return false;
+        if (event.position != commit->first_position + i) return false;
+    }
+    uint8_t hash[SHA256_SIZE];
+    chain_hash(commit, log_id, (const uint8_t(*)[SHA256_SIZE])leaves, hash);
+    return memcmp(hash, commit->hash, SHA256_SIZE) == 0;
+}

@@ -1,0 +1,673 @@
+/* log.c - the writer's group, publication, and reading what is published.
+ *
+ *   segment file:  | header | commit commit pad | commit pad | commit commit commit pad | zeros...
+ *                  0        4096                ^            ^ each group begins at a sector boundary
+ *
+ * (1) A group begins at a multiple of 4096 and is padded to one: a sector that holds acknowledged
+ *     bytes is never written again.
+ * (2) A group is written only over space that was written before (zeros), so that a full disk is
+ *     found before any of its bytes are on the disk.
+ * (3) `end` and `refs` change only in log_publish, after the sync: readers never see what a power
+ *     cut could take back.
+ * (4) After a failed write or sync nothing is written any more. A sync is never tried again.
+ *
+ * Normative: docs/format/log.md */
+#include "log/log_state.h"
+
+#include "base/uuid.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Zeros are written in steps of this size: small enough that the committer, which needs the file's
+ * lock for its own write, waits a fraction of a sync at most. */
+#define FILL_STEP_SIZE  (UINT64_C(256) << 10)
+#define FILL_AHEAD_MAX  (UINT64_C(8) << 20)
+#define FILL_AHEAD_MIN  (UINT64_C(256) << 10)
+#define FILL_PAUSE_NS   UINT64_C(1000000)
+#define MARK_DELAY_NS   UINT64_C(50000000)
+/* A larger group only makes its first member wait longer: past some MiB the device's rate is
+ * reached. A single larger commit still makes a group of its own. */
+#define GROUP_SIZE_MAX  (UINT64_C(4) << 20)
+
+static const uint8_t zero_step[FILL_STEP_SIZE];
+
+const struct log_segment *log_segment_get(const struct log *log, uint32_t number)
+{
+    if (number < log->first_number) return NULL;
+    uint64_t index = number - log->first_number;
+    return index < chunks_count(&log->segments) ? chunks_at(&log->segments, index) : NULL;
+}
+
+void log_stop(struct log *log, const char *format, ...)
+{
+    os_mutex_lock(&log->stopped_lock);
+    if (!atomic_load(&log->stopped)) {
+        va_list arguments;
+        va_start(arguments, format);
+        (void)vsnprintf(log->stopped_because, sizeof log->stopped_because, format, arguments);
+        va_end(arguments);
+        atomic_store(&log->stopped, true);
+    }
+    os_mutex_unlock(&log->stopped_lock);
+}
+
+/* The text is written once, before the flag. */
+const char *log_stopped(const struct log *log)
+{
+    return atomic_load(&log->stopped) ? log->stopped_because : NULL;
+}
+
+deed_status log_ref_add(struct log *log, const struct commit_ref *ref, struct deed_error *err)
+{
+    if (chunks_add(&log->refs, ref)) return DEED_OK;
+    return deed_fail(err, DEED_NO_MEMORY, "log: no memory for the place of position %llu",
+                     (unsigned long long)ref->first_position);
+}
+
+/* ---- opening and closing -------------------------------------------------------------------- */
+
+static deed_status write_first_event(struct log *log, const struct log_visitor *visitor,
+                                     struct deed_error *err)
+{
+    char id[UUID_TEXT_SIZE + 1];
+    struct buf scratch;
+    struct arena arena;
+    uint8_t leaf[1][SHA256_SIZE], salt[EVENT_SALT_SIZE], id_bits[16];
+    char data[160];
+    uuid_format(log->id, id);
+    int size = snprintf(data, sizeof data, "{\"log_id\":\"%s\",\"epoch\":%llu,\"format\":1}", id,
+                        (unsigned long long)log->epoch);
+    struct deed_new_event event = {
+        .stream = DEED_STR(LOG_STREAM),
+        .type = DEED_STR(LOG_CREATED_TYPE),
+        .data = {(const uint8_t *)data, (size_t)size},
+    };
+    os_random(log->os, salt, sizeof salt);
+    os_random(log->os, id_bits, sizeof id_bits);
+    buf_init(&scratch, 4096);
+    arena_init(&arena, 1 << 16);
+
+    deed_status status = log_reserve(log, COMMIT_HEAD_SIZE + event_size(&event, (deed_str){0}), err);
+    if (status == DEED_OK) {
+        int64_t now = log_next_recorded_at(log);
+        struct event_place place = {.position = 1, .time_ns = now, .id = uuid_v4(id_bits)};
+        event_encode(log_commit_begin(log), &event, &place, salt, leaf[0]);
+        status = log_commit_end(log, 1, now, (const uint8_t(*)[SHA256_SIZE])leaf, err);
+    }
+    if (status == DEED_OK) status = log_write(log, err);
+    if (status == DEED_OK) status = log_publish(log, err);
+    if (status == DEED_OK) {
+        struct commit_ref ref = log_commit_at(log, 0);
+        struct deed_event stored;
+        struct commit commit;
+        status = log_event(log, 1, &scratch, &arena, &stored, &commit, err);
+        if (status == DEED_OK) status = visitor->commit(visitor->context, &commit, &ref, err);
+    }
+    arena_done(&arena);
+    buf_done(&scratch);
+    return status;
+}
+
+deed_status log_open(struct os *os, struct os_dir *dir, const struct log_options *options,
+                     const struct log_visitor *visitor, struct log **out_log,
+                     struct deed_error *err)
+{
+    struct log *log = calloc(1, sizeof *log);
+    if (log == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
+    log->os = os;
+    log->options = *options;
+    chunks_init(&log->segments, sizeof(struct log_segment));
+    chunks_init(&log->refs, sizeof(struct commit_ref));
+    buf_init(&log->group, UINT32_MAX);
+    os_mutex_init(&log->grow);
+    os_mutex_init(&log->mark_lock);
+    os_mutex_init(&log->stopped_lock);
+
+    deed_status status = os_dir_open_in(dir, LOG_DIR_NAME, !options->read_only, &log->dir, err);
+    if (status == DEED_OK) status = log_recover(log, visitor, err);
+    if (status == DEED_OK && !options->read_only) {
+        status = mark_open(log->dir, &log->mark_file, err);
+        if (status == DEED_OK && log->head_position == 0 && log_stopped(log) == NULL) {
+            status = write_first_event(log, visitor, err);
+        }
+    }
+    if (status == DEED_OK && options->read_only) log_stop(log, "opened read-only");
+    if (status != DEED_OK) {
+        log_close(log);
+        return status;
+    }
+    *out_log = log;
+    return DEED_OK;
+}
+
+static deed_status mark_now(struct log *log, struct deed_error *err)
+{
+    os_mutex_lock(&log->mark_lock);
+    struct mark mark = log->durable;
+    bool due = mark.position > log->marked_position;
+    mark.sequence = log->mark_sequence + 1;
+    os_mutex_unlock(&log->mark_lock);
+    if (!due || log->mark_file == NULL) return DEED_OK;
+
+    deed_status status = mark_write(log->mark_file, &mark, err);
+    if (status != DEED_OK) return status;
+    os_mutex_lock(&log->mark_lock);
+    log->marked_position = mark.position;
+    log->mark_sequence = mark.sequence;
+    log->marked_ticks = os_ticks_ns(log->os);
+    os_mutex_unlock(&log->mark_lock);
+    return DEED_OK;
+}
+
+void log_close(struct log *log)
+{
+    if (log == NULL) return;
+    /* Without the mark the log is whole too: it only claims less. */
+    if (log_stopped(log) == NULL) (void)!mark_now(log, NULL);
+    for (uint64_t i = 0; i < chunks_count(&log->segments); i++) {
+        os_file_close(((const struct log_segment *)chunks_at(&log->segments, i))->file);
+    }
+    os_file_close(log->mark_file);
+    os_dir_close(log->dir);
+    chunks_done(&log->segments);
+    chunks_done(&log->refs);
+    buf_done(&log->group);
+    os_mutex_done(&log->grow);
+    os_mutex_done(&log->mark_lock);
+    os_mutex_done(&log->stopped_lock);
+    free(log->pending);
+    free(log);
+}
+
+deed_uuid log_id(const struct log *log)
+{
+    return log->id;
+}
+
+uint64_t log_epoch(const struct log *log)
+{
+    return log->epoch;
+}
+
+uint64_t log_end(const struct log *log)
+{
+    return atomic_load_explicit(&log->end, memory_order_acquire);
+}
+
+void log_chain_hash(struct log *log, uint8_t out[SHA256_SIZE])
+{
+    os_mutex_lock(&log->mark_lock);
+    memcpy(out, log->durable.hash, SHA256_SIZE);
+    os_mutex_unlock(&log->mark_lock);
+}
+
+uint64_t log_segment_count(const struct log *log)
+{
+    return chunks_count(&log->segments);
+}
+
+uint64_t log_size(const struct log *log)
+{
+    uint64_t total = 0;
+    for (uint64_t i = 0; i < chunks_count(&log->segments); i++) {
+        const struct log_segment *segment = chunks_at(&log->segments, i);
+        uint64_t size = 0;
+        if (segment->file == NULL) continue;
+        if (os_file_size(segment->file, &size, NULL) == DEED_OK) total += size;
+    }
+    return total;
+}
+
+/* ---- the group ------------------------------------------------------------------------------ */
+
+static deed_status refuse_if_stopped(const struct log *log, struct deed_error *err)
+{
+    const char *because = log_stopped(log);
+    if (because == NULL) return DEED_OK;
+    return deed_fail(err, DEED_STOPPED, "the log takes no more appends: %s", because);
+}
+
+static deed_status segment_start(struct log *log, uint32_t number, struct deed_error *err)
+{
+    struct log_segment segment = {.number = number, .header_good = true};
+    segment.header = (struct segment_header){
+        .log_id = log->id,
+        .epoch = log->epoch,
+        .number = number,
+        .first_position = log->next_position,
+        .created_at_ns = os_now_ns(log->os),
+    };
+    memcpy(segment.header.previous, log->hash, SHA256_SIZE);
+    deed_status status = segment_create(log->dir, &segment.header, &segment.file, err);
+    if (status != DEED_OK) return status;
+    if (chunks_count(&log->segments) == 0) log->first_number = number;
+    if (!chunks_add(&log->segments, &segment)) {
+        os_file_close(segment.file);
+        return deed_fail(err, DEED_NO_MEMORY, "segment %u: out of memory", number);
+    }
+    os_mutex_lock(&log->grow);
+    struct os_file *old = log->active;
+    uint64_t old_end = log->group_offset;
+    log->active = segment.file;
+    log->active_number = number;
+    log->group_offset = SEGMENT_HEADER_SIZE;
+    atomic_store(&log->writer_offset, log->group_offset);
+    log->fill_file = segment.file;
+    log->filled = SEGMENT_HEADER_SIZE;
+    log->fill_stopped = false;
+    os_mutex_unlock(&log->grow);
+    /* Give back the zeros behind the old segment's end; that they stay would do no harm. */
+    if (old != NULL) (void)!os_file_truncate(old, old_end, NULL);
+    return DEED_OK;
+}
+
+deed_status log_reserve(struct log *log, uint64_t size, struct deed_error *err)
+{
+    deed_status status = refuse_if_stopped(log, err);
+    if (status != DEED_OK) return status;
+    if (size > UINT32_MAX - SECTOR_SIZE) {
+        return deed_fail(err, DEED_TOO_LARGE, "commit: %llu bytes, the format's limit is 4 GiB",
+                         (unsigned long long)size);
+    }
+    uint64_t need = align_up(log->group.len + size, SECTOR_SIZE);
+    if (log->group.len > 0 && need > GROUP_SIZE_MAX) return DEED_BUSY;
+
+    if (log->active == NULL) return segment_start(log, 1, err);
+    bool empty = log->group_offset == SEGMENT_HEADER_SIZE;
+    if (empty || log->group_offset + need <= log->options.segment_size) return DEED_OK;
+    if (log->group.len > 0) return DEED_BUSY;
+    return segment_start(log, log->active_number + 1, err);
+}
+
+uint64_t log_next_position(const struct log *log)
+{
+    return log->next_position;
+}
+
+int64_t log_next_recorded_at(struct log *log)
+{
+    int64_t now = os_now_ns(log->os);
+    return now > log->recorded_at_ns ? now : log->recorded_at_ns;
+}
+
+struct buf *log_commit_begin(struct log *log)
+{
+    assert(!log->written);
+    log->commit_start = commit_begin(&log->group);
+    return &log->group;
+}
+
+void log_commit_cancel(struct log *log)
+{
+    log->group.len = log->commit_start;
+    log->group.failed = false;
+}
+
+static bool pending_add(struct log *log, const struct commit_ref *ref)
+{
+    if (log->pending_count == log->pending_room) {
+        size_t room = log->pending_room == 0 ? 64 : log->pending_room * 2;
+        struct commit_ref *grown = realloc(log->pending, room * sizeof *grown);
+        if (grown == NULL) return false;
+        log->pending = grown;
+        log->pending_room = room;
+    }
+    log->pending[log->pending_count++] = *ref;
+    return true;
+}
+
+deed_status log_commit_end(struct log *log, uint32_t event_count, int64_t recorded_at_ns,
+                           const uint8_t (*leaves)[SHA256_SIZE], struct deed_error *err)
+{
+    assert(event_count > 0);
+    assert(recorded_at_ns >= log->recorded_at_ns);
+    struct commit commit = {
+        .event_count = event_count,
+        .first_position = log->next_position,
+        .recorded_at_ns = recorded_at_ns,
+        .durable_before = log->head_position,
+    };
+    memcpy(commit.previous, log->hash, SHA256_SIZE);
+    struct commit_seed seed = {log->id, log->active_number, log->group_offset + log->commit_start};
+    commit_finish(&log->group, log->commit_start, &seed, leaves, &commit);
+
+    struct commit_ref ref = {.first_position = commit.first_position,
+                             .recorded_at_ns = recorded_at_ns,
+                             .offset = seed.offset,
+                             .segment = log->active_number,
+                             .size = commit.size,
+                             .event_count = event_count};
+    if (!buf_ok(&log->group) || !pending_add(log, &ref)) {
+        log_commit_cancel(log);
+        return deed_fail(err, DEED_NO_MEMORY, "log: no memory for a commit of %u events",
+                         event_count);
+    }
+    memcpy(log->hash, commit.hash, SHA256_SIZE);
+    log->next_position += event_count;
+    log->recorded_at_ns = recorded_at_ns;
+    return DEED_OK;
+}
+
+/* Write zeros up to `end` (2). The caller holds `grow`. */
+static deed_status grow_to(struct log *log, uint64_t end, struct deed_error *err)
+{
+    while (log->filled < end) {
+        uint64_t step = end - log->filled < FILL_STEP_SIZE ? end - log->filled : FILL_STEP_SIZE;
+        deed_status status = os_file_write(log->fill_file, log->filled,
+                                           (deed_bytes){zero_step, (size_t)step}, err);
+        if (status != DEED_OK) return status;
+        log->filled += step;
+    }
+    return DEED_OK;
+}
+
+deed_status log_write(struct log *log, struct deed_error *err)
+{
+    assert(log->pending_count > 0 && !log->written);
+    deed_status status = refuse_if_stopped(log, err);
+    if (status != DEED_OK) return status;
+
+    uint64_t padded = align_up(log->group.len, SECTOR_SIZE);
+    buf_add_zeros(&log->group, (size_t)padded - log->group.len);
+    if (!buf_ok(&log->group)) return deed_fail(err, DEED_NO_MEMORY, "log: no memory for a group");
+
+    os_mutex_lock(&log->grow);
+    status = grow_to(log, log->group_offset + padded, err);
+    os_mutex_unlock(&log->grow);
+    if (status == DEED_FULL) {
+        deed_wrap(err, "nothing was stored");
+        return status;
+    }
+    if (status == DEED_OK) {
+        status = os_file_write(log->active, log->group_offset, buf_bytes(&log->group), err);
+    }
+    if (status == DEED_OK && !log->options.no_sync) status = os_file_sync(log->active, err);
+    if (status != DEED_OK) {
+        struct deed_error cause = {0};
+        if (err != NULL) cause = *err;
+        log_stop(log, "a write failed: %.400s", cause.message);
+        return deed_fail(err, DEED_UNKNOWN, "the outcome is unknown: %.400s", cause.message);
+    }
+    log->written = true;
+    return DEED_OK;
+}
+
+size_t log_group_commits(const struct log *log)
+{
+    return log->pending_count;
+}
+
+deed_status log_group_commit(struct log *log, size_t i, struct commit *out_commit,
+                             struct deed_error *err)
+{
+    const struct commit_ref *ref = &log->pending[i];
+    deed_bytes bytes = {log->group.ptr + (ref->offset - log->group_offset), ref->size};
+    return log_decode(log, ref, bytes, out_commit, err);
+}
+
+static void group_reset(struct log *log)
+{
+    buf_reset(&log->group);
+    log->pending_count = 0;
+    log->written = false;
+}
+
+deed_status log_publish(struct log *log, struct deed_error *err)
+{
+    assert(log->written);
+    for (size_t i = 0; i < log->pending_count; i++) {
+        deed_status status = log_ref_add(log, &log->pending[i], err);
+        if (status != DEED_OK) {
+            log_stop(log, "out of memory");
+            return status;
+        }
+    }
+    const struct commit_ref *last = &log->pending[log->pending_count - 1];
+    log->head_position = log->next_position - 1;
+    log->head_recorded_at_ns = log->recorded_at_ns;
+    memcpy(log->head_hash, log->hash, SHA256_SIZE);
+    log->group_offset += log->group.len;
+    atomic_store(&log->writer_offset, log->group_offset);
+
+    os_mutex_lock(&log->mark_lock);
+    log->durable.log_id = log->id;
+    log->durable.epoch = log->epoch;
+    log->durable.segment = log->active_number;
+    log->durable.offset = last->offset + last->size;
+    log->durable.position = log->head_position;
+    memcpy(log->durable.hash, log->hash, SHA256_SIZE);
+    os_mutex_unlock(&log->mark_lock);
+
+    group_reset(log);
+    assert(log->head_position > atomic_load(&log->end));
+    atomic_store_explicit(&log->end, log->head_position, memory_order_release);
+    return DEED_OK;
+}
+
+void log_forget(struct log *log)
+{
+    assert(!log->written);
+    group_reset(log);
+    log->next_position = log->head_position + 1;
+    log->recorded_at_ns = log->head_recorded_at_ns;
+    memcpy(log->hash, log->head_hash, SHA256_SIZE);
+}
+
+/* The commit in the group that holds `position`; NULL: it is not in the group. */
+static const struct commit_ref *pending_find(const struct log *log, uint64_t position)
+{
+    size_t low = 0;
+    size_t high = log->pending_count;
+    if (high == 0 || position < log->pending[0].first_position) return NULL;
+    if (position >= log->next_position) return NULL;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (log->pending[middle].first_position <= position) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return &log->pending[low];
+}
+
+static deed_status decode_event_at(struct log *log, const struct commit_ref *ref, deed_bytes bytes,
+                                   uint64_t position, struct arena *arena,
+                                   struct deed_event *out_event, struct commit *out_commit,
+                                   struct deed_error *err)
+{
+    deed_status status = log_decode(log, ref, bytes, out_commit, err);
+    if (status != DEED_OK) return status;
+    struct reader r = reader_over(out_commit->events);
+    for (uint64_t at = ref->first_position; at < position; at++) (void)event_skip(&r);
+    if (!event_decode(&r, arena, out_event, NULL) || out_event->position != position) {
+        return deed_fail(err, DEED_CORRUPT, "segment %u: the commit at offset %llu is malformed",
+                         ref->segment, (unsigned long long)ref->offset);
+    }
+    out_event->recorded_at_ns = out_commit->recorded_at_ns;
+    return DEED_OK;
+}
+
+deed_status log_event(struct log *log, uint64_t position, struct buf *scratch, struct arena *arena,
+                      struct deed_event *out_event, struct commit *out_commit,
+                      struct deed_error *err)
+{
+    /* The group is the writer's alone: who asks for what is published never looks at it. */
+    const struct commit_ref *pending =
+        position <= log_end(log) ? NULL : pending_find(log, position);
+    if (pending != NULL) {
+        deed_bytes bytes = {log->group.ptr + (pending->offset - log->group_offset), pending->size};
+        return decode_event_at(log, pending, bytes, position, arena, out_event, out_commit, err);
+    }
+    uint64_t index;
+    if (log_find(log, position, &index) != DEED_OK) {
+        return deed_fail(err, DEED_NOT_FOUND, "position %llu: there is no such event",
+                         (unsigned long long)position);
+    }
+    struct commit_ref ref = log_commit_at(log, index);
+    buf_reset(scratch);
+    uint8_t *room = buf_reserve(scratch, ref.size);
+    if (room == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: no memory to read a commit");
+    size_t size = 0;
+    deed_status status = log_read(log, ref.segment, ref.offset, room, ref.size, &size, err);
+    if (status != DEED_OK) return status;
+    scratch->len = size;
+    return decode_event_at(log, &ref, buf_bytes(scratch), position, arena, out_event, out_commit,
+                           err);
+}
+
+/* ---- the keeper ----------------------------------------------------------------------------- */
+
+/* One step of zeros, then their sync, so that the committer's sync finds them on the disk. */
+static uint64_t fill_step(struct log *log)
+{
+    uint64_t offset = atomic_load(&log->writer_offset);
+    uint64_t ahead = offset / 2;
+    if (ahead < FILL_AHEAD_MIN) ahead = FILL_AHEAD_MIN;
+    if (ahead > FILL_AHEAD_MAX) ahead = FILL_AHEAD_MAX;
+
+    os_mutex_lock(&log->grow);
+    struct os_file *file = log->fill_file;
+    uint64_t target = offset + ahead;
+    if (target > log->options.segment_size) target = log->options.segment_size;
+    bool due = file != NULL && !log->fill_stopped && log->filled < target;
+    if (due) {
+        uint64_t left = target - log->filled;
+        deed_status status =
+            grow_to(log, log->filled + (left < FILL_STEP_SIZE ? left : FILL_STEP_SIZE), NULL);
+        /* A full disk is the committer's to report; here it only ends the advance. */
+        if (status != DEED_OK) log->fill_stopped = true;
+    }
+    bool more = due && !log->fill_stopped && log->filled < target;
+    bool hurry = log->filled < offset + ahead / 2;
+    os_mutex_unlock(&log->grow);
+
+    if (due) {
+        struct deed_error err;
+        if (os_file_sync(file, &err) != DEED_OK) log_stop(log, "a sync failed: %.400s", err.message);
+    }
+    if (!more) return ACTOR_WAIT;
+    return hurry ? ACTOR_AGAIN : FILL_PAUSE_NS;
+}
+
+static uint64_t mark_step(struct log *log)
+{
+    os_mutex_lock(&log->mark_lock);
+    bool due = log->durable.position > log->marked_position;
+    uint64_t since = os_ticks_ns(log->os) - log->marked_ticks;
+    os_mutex_unlock(&log->mark_lock);
+    if (!due) return ACTOR_WAIT;
+    if (since < MARK_DELAY_NS) return MARK_DELAY_NS - since;
+
+    struct deed_error err;
+    if (mark_now(log, &err) != DEED_OK) log_stop(log, "the mark failed: %.400s", err.message);
+    return MARK_DELAY_NS;
+}
+
+uint64_t log_keep(struct log *log)
+{
+    atomic_store(&log->keeper_idle, false);
+    if (log_stopped(log) != NULL) return ACTOR_WAIT;
+    uint64_t fill = fill_step(log);
+    uint64_t mark = mark_step(log);
+    uint64_t wait = fill < mark ? fill : mark;
+    if (wait == ACTOR_WAIT) {
+        atomic_store(&log->keeper_idle, true);
+        /* What was published between the look and the flag would be overlooked. */
+        if (mark_step(log) != ACTOR_WAIT) return MARK_DELAY_NS;
+    }
+    return wait;
+}
+
+bool log_keeper_due(struct log *log)
+{
+    return atomic_exchange(&log->keeper_idle, false);
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+uint64_t log_commit_count(const struct log *log)
+{
+    return chunks_count(&log->refs);
+}
+
+struct commit_ref log_commit_at(const struct log *log, uint64_t index)
+{
+    struct commit_ref ref;
+    memcpy(&ref, chunks_at(&log->refs, index), sizeof ref);
+    return ref;
+}
+
+/* How many published commits begin at or before `position`. */
+static uint64_t commits_up_to(const struct log *log, uint64_t position)
+{
+    uint64_t low = 0;
+    uint64_t high = log_commit_count(log);
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        const struct commit_ref *ref = chunks_at(&log->refs, middle);
+        if (ref->first_position <= position) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+deed_status log_find(const struct log *log, uint64_t position, uint64_t *out_index)
+{
+    uint64_t count = commits_up_to(log, position);
+    *out_index = count;
+    if (count == 0 || position > log_end(log)) return DEED_NOT_FOUND;
+    struct commit_ref ref = log_commit_at(log, count - 1);
+    if (position - ref.first_position >= ref.event_count) return DEED_NOT_FOUND;
+    *out_index = count - 1;
+    return DEED_OK;
+}
+
+uint64_t log_find_time(const struct log *log, int64_t time_ns)
+{
+    uint64_t low = 0;
+    uint64_t high = log_commit_count(log);
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        const struct commit_ref *ref = chunks_at(&log->refs, middle);
+        if (ref->recorded_at_ns <= time_ns) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+deed_status log_read(const struct log *log, uint32_t segment, uint64_t offset, void *out,
+                     size_t size, size_t *out_read, struct deed_error *err)
+{
+    const struct log_segment *entry = log_segment_get(log, segment);
+    if (entry == NULL || entry->file == NULL) {
+        return deed_fail(err, DEED_CORRUPT, "segment %u: the file is missing", segment);
+    }
+    return os_file_read(entry->file, offset, out, size, out_read, err);
+}
+
+deed_status log_decode(const struct log *log, const struct commit_ref *ref, deed_bytes bytes,
+                       struct commit *out_commit, struct deed_error *err)
+{
+    struct commit_seed seed = {log->id, ref->segment, ref->offset};
+    if (bytes.len > ref->size) bytes.len = ref->size;
+    if (commit_decode(bytes, &seed, out_commit) && out_commit->size == ref->size &&
+        out_commit->first_position == ref->first_position) {
+        return DEED_OK;
+    }
+    deed_status status =
+        deed_fail(err, DEED_CORRUPT, "segment %u: the commit at offset %llu (position %llu) is damaged",
+                  ref->segment, (unsigned long long)ref->offset,
+                  (unsigned long long)ref->first_position);
+    if (err != NULL) err->position = ref->first_position;
+    return status;
+}

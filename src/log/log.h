@@ -1,0 +1,144 @@
+/* log.h - the log: segments of commits, one writer, many readers.
+ *
+ * The writer gathers commits into a group, writes and syncs the group, then publishes it. Readers
+ * see what is published, without locks. docs/format/log.md is normative for the bytes. */
+#ifndef LOG_LOG_H
+#define LOG_LOG_H
+
+#include "log/commit.h"
+#include "log/mark.h"
+#include "os/os.h"
+
+struct log;
+
+struct log_options {
+    uint64_t segment_size; /* bytes; a larger commit gets a larger segment */
+    bool read_only;        /* write nothing, repair nothing */
+    bool no_sync;          /* unsafe: leave out the syncs of groups */
+};
+
+/* Where a commit lies. */
+struct commit_ref {
+    uint64_t first_position;
+    int64_t recorded_at_ns;
+    uint64_t offset;
+    uint32_t segment; /* number */
+    uint32_t size;
+    uint32_t event_count;
+};
+
+/* Acknowledged events that cannot be read: positions first to last (DEED_NONE: no events, only
+ * bytes), in a segment's file. */
+struct log_damage {
+    uint32_t segment;
+    uint64_t offset, size;
+    uint64_t first_position, last_position;
+    const char *what; /* static text */
+};
+
+/* What opening and verifying tell, in the log's order. */
+struct log_visitor {
+    void *context;
+    /* A good commit. Another status than DEED_OK stops and is passed on. */
+    deed_status (*commit)(void *context, const struct commit *commit, const struct commit_ref *ref,
+                          struct deed_error *err);
+    deed_status (*damage)(void *context, const struct log_damage *damage, struct deed_error *err);
+    /* May be NULL. Bytes done and in all; false stops with DEED_STOPPED. */
+    bool (*progress)(void *context, uint64_t done, uint64_t all);
+};
+
+/* Open the log in `dir`, made if it is empty, and recover it: afterwards what is published is on
+ * the device. Damage is told to the visitor and leaves the log readable but not writable.
+ *
+ *   DEED_CORRUPT  not even the log's identity can be read.
+ *   DEED_TOO_NEW, DEED_IO, DEED_FULL, DEED_NO_MEMORY, and what the visitor returns. */
+DEED_MUST_CHECK deed_status log_open(struct os *os, struct os_dir *dir,
+                                     const struct log_options *options,
+                                     const struct log_visitor *visitor, struct log **out_log,
+                                     struct deed_error *err);
+void log_close(struct log *log); /* writes the mark; accepts NULL */
+
+deed_uuid log_id(const struct log *log);
+uint64_t log_epoch(const struct log *log);
+uint64_t log_end(const struct log *log); /* newest published position; 0: none */
+/* The hash of the newest published commit. */
+void log_chain_hash(struct log *log, uint8_t out[SHA256_SIZE]);
+/* NULL while the log can be written, else why not (static or owned by the log). */
+const char *log_stopped(const struct log *log);
+uint64_t log_segment_count(const struct log *log);
+uint64_t log_size(const struct log *log); /* bytes of its files up to the published end, about */
+
+/* ---- writing: one thread -------------------------------------------------------------------- */
+
+/* Make room for a commit of at most `size` bytes in the group.
+ *
+ *   DEED_BUSY  the group must be written first.
+ *   DEED_FULL  the disk has no room for a new segment. Nothing changed.
+ *   DEED_STOPPED, DEED_IO, DEED_NO_MEMORY */
+DEED_MUST_CHECK deed_status log_reserve(struct log *log, uint64_t size, struct deed_error *err);
+
+/* The position that the next event gets, and when the next commit is recorded. */
+uint64_t log_next_position(const struct log *log);
+int64_t log_next_recorded_at(struct log *log);
+
+/* After log_reserve: encode events into the buffer this returns, then end the commit. */
+struct buf *log_commit_begin(struct log *log);
+DEED_MUST_CHECK deed_status log_commit_end(struct log *log, uint32_t event_count,
+                                           int64_t recorded_at_ns,
+                                           const uint8_t (*leaves)[SHA256_SIZE],
+                                           struct deed_error *err);
+/* Forget the commit that was begun. */
+void log_commit_cancel(struct log *log);
+
+/* Write the group and sync it. The group stays readable to the writer until log_publish.
+ *
+ *   DEED_FULL     the disk has no room; the group was not written: log_forget it and go on.
+ *   DEED_UNKNOWN  it failed half way: the log is stopped. */
+DEED_MUST_CHECK deed_status log_write(struct log *log, struct deed_error *err);
+/* Show the written group to readers and begin the next. */
+DEED_MUST_CHECK deed_status log_publish(struct log *log, struct deed_error *err);
+/* Drop the group that was not written. */
+void log_forget(struct log *log);
+/* How many commits the group holds, and the i-th. */
+size_t log_group_commits(const struct log *log);
+DEED_MUST_CHECK deed_status log_group_commit(struct log *log, size_t i, struct commit *out_commit,
+                                             struct deed_error *err);
+
+/* Decode the event at `position`: a published one from any thread, one of the group from the
+ * writer's. `scratch` keeps the bytes, `arena` the tags. DEED_NOT_FOUND, DEED_CORRUPT, DEED_IO. */
+DEED_MUST_CHECK deed_status log_event(struct log *log, uint64_t position, struct buf *scratch,
+                                      struct arena *arena, struct deed_event *out_event,
+                                      struct commit *out_commit, struct deed_error *err);
+
+/* Grow the active segment by a step of zeros, if it is due; and write the mark, if it is due. For
+ * one background actor. Answers how long to wait, as actor_step does. */
+uint64_t log_keep(struct log *log);
+/* After log_publish: was log_keep told to wait for ever? Then wake its actor; says so once. */
+bool log_keeper_due(struct log *log);
+
+/* ---- reading: any thread -------------------------------------------------------------------- */
+
+/* How many commits are published, and the i-th. */
+uint64_t log_commit_count(const struct log *log);
+struct commit_ref log_commit_at(const struct log *log, uint64_t index);
+/* The index of the commit that holds `position`. DEED_NOT_FOUND: past the end, or lost to damage;
+ * then `*out_index` is the first commit behind it. */
+deed_status log_find(const struct log *log, uint64_t position, uint64_t *out_index);
+/* The index of the first commit recorded after `time_ns`; the count if none is. */
+uint64_t log_find_time(const struct log *log, int64_t time_ns);
+
+/* Read raw bytes of a segment; fewer at the end of its file. */
+DEED_MUST_CHECK deed_status log_read(const struct log *log, uint32_t segment, uint64_t offset,
+                                     void *out, size_t size, size_t *out_read,
+                                     struct deed_error *err);
+/* Check and decode the commit at `ref` from its bytes. DEED_CORRUPT names segment and offset. */
+DEED_MUST_CHECK deed_status log_decode(const struct log *log, const struct commit_ref *ref,
+                                       deed_bytes bytes, struct commit *out_commit,
+                                       struct deed_error *err);
+
+/* Read everything published again and check all of it, the chain included. As log_open's visitor.
+ * DEED_OK also with damage. */
+DEED_MUST_CHECK deed_status log_verify(struct log *log, const struct log_visitor *visitor,
+                                       struct deed_error *err);
+
+#endif

@@ -1,0 +1,74 @@
+/* log_state.h - the log's own fields, shared by log.c (writing, reading) and recovery.c only. */
+#ifndef LOG_LOG_STATE_H
+#define LOG_LOG_STATE_H
+
+#include "base/chunks.h"
+#include "log/log.h"
+#include "log/segment.h"
+#include "os/thread.h"
+
+#define LOG_DIR_NAME     "log"
+#define LOG_CREATED_TYPE "$log-created"
+#define LOG_STREAM       "$log"
+
+struct log_segment {
+    struct os_file *file; /* NULL: the file is missing */
+    uint32_t number;
+    bool header_good;
+    struct segment_header header;
+};
+
+struct log {
+    struct os *os;
+    struct os_dir *dir;
+    struct log_options options;
+    deed_uuid id;
+    uint64_t epoch;
+
+    struct chunks segments; /* struct log_segment, by number from first_number on */
+    uint32_t first_number;
+    struct chunks refs; /* struct commit_ref, published ones only */
+    _Atomic uint64_t end;
+
+    /* The writer's. `head_…`: what the published log ends with; the rest includes the group. */
+    struct os_file *active;
+    uint32_t active_number;
+    uint64_t group_offset; /* where the group begins: a sector boundary */
+    uint64_t head_position, next_position;
+    int64_t head_recorded_at_ns, recorded_at_ns;
+    uint8_t head_hash[SHA256_SIZE], hash[SHA256_SIZE];
+    struct buf group;
+    size_t commit_start;
+    struct commit_ref *pending;
+    size_t pending_count, pending_room;
+    bool written;
+    _Atomic uint64_t writer_offset; /* group_offset, for the filler */
+
+    /* Growth of the active segment: `grow` is held by whoever writes zeros. */
+    struct os_mutex grow;
+    struct os_file *fill_file;
+    uint64_t filled; /* everything below was written once */
+    bool fill_stopped;
+
+    /* The mark: what may be claimed, and what was. Guarded by `mark_lock`. */
+    struct os_mutex mark_lock;
+    struct mark durable;
+    struct os_file *mark_file;
+    uint64_t marked_position, mark_sequence;
+    uint64_t marked_ticks;
+    _Atomic bool keeper_idle;
+
+    _Atomic bool stopped;
+    struct os_mutex stopped_lock;
+    char stopped_because[DEED_MESSAGE_SIZE];
+};
+
+const struct log_segment *log_segment_get(const struct log *log, uint32_t number);
+void log_stop(struct log *log, const char *format, ...) DEED_PRINTF(2, 3);
+deed_status log_ref_add(struct log *log, const struct commit_ref *ref, struct deed_error *err);
+
+/* Scan what is there, tell the visitor, clean the tail, set up the writer. */
+deed_status log_recover(struct log *log, const struct log_visitor *visitor,
+                        struct deed_error *err);
+
+#endif

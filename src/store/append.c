@@ -1,0 +1,626 @@
+/* append.c - the committer: one thread decides what is appended, in which order, and answers.
+ *
+ *   submit ─► queue ─► [check, number, encode, index] ─► group ─► write, sync ─► publish ─► answer
+ *                      `-------- for each request -------'
+ *
+ * (1) Every decision sees all earlier ones of the group: the index already holds its events.
+ *     Readers do not: they look no further than the published end.
+ * (2) Nobody is answered before the sync, not even with a refusal: what a refusal names must be
+ *     as durable as what an acceptance does.
+ * (3) When the group cannot be written its events leave the index again, newest first; answers
+ *     that rest on them become the group's failure.
+ * (4) After a request was taken from the queue it is answered exactly once. */
+#include "store/store_state.h"
+
+#include "base/uuid.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+static void histogram_add(_Atomic uint64_t *buckets, _Atomic uint64_t *sum, uint64_t ns)
+{
+    unsigned bucket = 0;
+    while (bucket < STORE_HISTOGRAM_BUCKETS && ns > UINT64_C(1000) << bucket) bucket++;
+    atomic_fetch_add_explicit(&buckets[bucket], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(sum, ns, memory_order_relaxed);
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static void list_push(struct request_list *list, struct request *request)
+{
+    request->next = NULL;
+    if (list->last == NULL) {
+        list->first = request;
+    } else {
+        list->last->next = request;
+    }
+    list->last = request;
+}
+
+static struct request *list_pop(struct request_list *list)
+{
+    struct request *request = list->first;
+    if (request == NULL) return NULL;
+    list->first = request->next;
+    if (list->first == NULL) list->last = NULL;
+    return request;
+}
+
+/* Random bytes from a pool: a system call an event would cost more than the event's hash. */
+static void random_take(struct store *store, uint8_t *out, size_t size)
+{
+    if (store->random_left < size) {
+        os_random(store->os, store->random, sizeof store->random);
+        store->random_left = sizeof store->random;
+    }
+    store->random_left -= size;
+    memcpy(out, store->random + store->random_left, size);
+}
+
+/* ---- idempotency ---------------------------------------------------------------------------- */
+
+static deed_status event_load(struct store *store, uint64_t position, struct deed_event *out_event,
+                              struct commit *out_commit, struct deed_error *err)
+{
+    return log_event(store->log, position, &store->scratch, &store->arena, out_event, out_commit,
+                     err);
+}
+
+/* The revisions that the events between two positions got, for an answer given again. */
+static deed_status fill_answer(struct store *store, struct request *r, uint64_t first,
+                               uint64_t last, struct deed_error *err)
+{
+    struct deed_event event;
+    struct commit commit;
+    deed_status status = event_load(store, last, &event, &commit, err);
+    if (status != DEED_OK) return status;
+    uint64_t revision = event.revision;
+    uint64_t first_revision = revision;
+    const struct index_list *list = index_find_str(store->index, INDEX_STREAM, event.stream);
+    uint64_t before = index_after(list, first - 1, UINT64_MAX, 0);
+    if (before < first_revision) first_revision = before;
+    r->appended = (struct deed_appended){.first_position = first,
+                                         .position = last,
+                                         .first_revision = first_revision,
+                                         .revision = revision,
+                                         .repeated = true};
+    return DEED_OK;
+}
+
+/* By idempotency key: DEED_END when it is new. */
+static deed_status repeat_by_key(struct store *store, struct request *r, struct deed_error *err)
+{
+    const struct deed_append *a = r->append;
+    if (a->idempotency_key.len == 0) return DEED_END;
+    const struct index_list *list =
+        index_find_str(store->index, INDEX_KEY, a->idempotency_key);
+    if (index_count(list, UINT64_MAX) == 0) return DEED_END;
+
+    uint64_t first = index_at(list, 0);
+    struct deed_event event;
+    struct commit commit;
+    deed_status status = event_load(store, first, &event, &commit, err);
+    if (status != DEED_OK) return status;
+    if (event.request_hash == NULL ||
+        memcmp(event.request_hash, a->request_hash, EVENT_KEY_HASH_SIZE) != 0) {
+        status = deed_fail(err, DEED_CONFLICT,
+                           "idempotency key %.*s was used for another request, at position %llu",
+                           DEED_FMT(a->idempotency_key), (unsigned long long)first);
+        if (err != NULL) err->position = first;
+        return status;
+    }
+    uint64_t last = commit.first_position + commit.event_count - 1;
+    if (a->out_revisions != NULL && a->event_count == commit.event_count) {
+        for (uint64_t i = 0; i < a->event_count; i++) {
+            status = event_load(store, first + i, &event, &commit, err);
+            if (status != DEED_OK) return status;
+            a->out_revisions[i] = event.revision;
+        }
+    }
+    return fill_answer(store, r, first, last, err);
+}
+
+static bool bytes_equal(deed_bytes a, deed_bytes b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+/* What makes an event's content: its type, data, metadata and tags. */
+static bool same_content(const struct deed_event *stored, const struct deed_new_event *e)
+{
+    deed_str content_type = e->content_type.len > 0 ? e->content_type : DEED_STR("application/json");
+    bool same = deed_str_equal(stored->type, e->type) && bytes_equal(stored->data, e->data) &&
+                bytes_equal(stored->metadata, e->metadata) &&
+                deed_str_equal(stored->content_type, content_type) &&
+                stored->tag_count == e->tag_count;
+    for (size_t i = 0; same && i < e->tag_count; i++) {
+        same = deed_str_equal(stored->tags[i], e->tags[i]);
+    }
+    return same;
+}
+
+static deed_status known_id(struct deed_error *err, const struct deed_new_event *e,
+                            uint64_t position, const char *why)
+{
+    char id[UUID_TEXT_SIZE + 1];
+    uuid_format(e->id, id);
+    deed_status status =
+        deed_fail(err, DEED_CONFLICT, "event id %s is in stream %.*s already, at position %llu, %s",
+                  id, DEED_FMT(e->stream), (unsigned long long)position, why);
+    if (err != NULL) err->position = position;
+    return status;
+}
+
+/* By event ids: DEED_END when none is known. */
+static deed_status repeat_by_ids(struct store *store, struct request *r, struct deed_error *err)
+{
+    const struct deed_append *a = r->append;
+    const struct deed_new_event *known = NULL;
+    uint64_t known_position = 0;
+    uint64_t first = 0;
+    uint64_t last = 0;
+    size_t known_count = 0;
+    for (size_t i = 0; i < a->event_count; i++) {
+        const struct deed_new_event *e = &a->events[i];
+        if (uuid_is_zero(e->id)) continue;
+        const struct index_list *list = index_find_id(store->index, e->stream, e->id);
+        if (index_count(list, UINT64_MAX) == 0) continue;
+        uint64_t position = index_at(list, 0);
+        struct deed_event event;
+        struct commit commit;
+        deed_status status = event_load(store, position, &event, &commit, err);
+        if (status != DEED_OK) return status;
+        if (!same_content(&event, e)) return known_id(err, e, position, "with other content");
+        if (a->out_revisions != NULL) a->out_revisions[i] = event.revision;
+        if (known_count++ == 0) {
+            known = e;
+            known_position = first = position;
+        }
+        last = position;
+    }
+    if (known_count == 0) return DEED_END;
+    if (known_count < a->event_count) {
+        return known_id(err, known, known_position, "but other events of this append are not");
+    }
+    return fill_answer(store, r, first < last ? first : last, last > first ? last : first, err);
+}
+
+/* ---- one request ---------------------------------------------------------------------------- */
+
+static deed_status check_open_streams(struct store *store, const struct deed_append *a,
+                                      struct deed_error *err)
+{
+    const struct index_list *tombstones =
+        index_find_str(store->index, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE));
+    if (index_count(tombstones, UINT64_MAX) == 0) return DEED_OK;
+    for (size_t i = 0; i < a->event_count; i++) {
+        deed_str stream = a->events[i].stream;
+        if (i > 0 && deed_str_equal(stream, a->events[i - 1].stream)) continue;
+        /* The metadata of a closed stream is closed with it. */
+        bool metadata = stream.len > 2 && stream.ptr[0] == '$' && stream.ptr[1] == '$';
+        deed_str owner = metadata ? (deed_str){stream.ptr + 2, stream.len - 2} : stream;
+        uint64_t last =
+            index_last(index_find_str(store->index, INDEX_STREAM, owner), UINT64_MAX);
+        if (last == 0 || !index_contains(tombstones, last)) continue;
+        deed_status status =
+            deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(owner));
+        if (err != NULL) err->position = last;
+        return status;
+    }
+    return DEED_OK;
+}
+
+static deed_status decide(struct store *store, struct request *r, struct deed_error *err)
+{
+    const struct deed_append *a = r->append;
+    deed_status status = repeat_by_key(store, r, err);
+    if (status == DEED_END) status = repeat_by_ids(store, r, err);
+    if (status != DEED_END) return status;
+    status = check_open_streams(store, a, err);
+    for (size_t i = 0; status == DEED_OK && i < a->condition_count; i++) {
+        status = condition_check(store, &a->conditions[i], err);
+        if (status != DEED_OK && err != NULL) err->condition = i;
+    }
+    return status == DEED_OK ? DEED_END : status;
+}
+
+static bool leaves_room(struct store *store, size_t event_count)
+{
+    if (event_count <= store->leaves_room) return true;
+    void *grown = realloc(store->leaves, event_count * SHA256_SIZE);
+    if (grown == NULL) return false;
+    store->leaves = grown;
+    store->leaves_room = event_count;
+    return true;
+}
+
+static struct index_event index_event_of(const struct deed_new_event *e,
+                                         const struct event_place *place)
+{
+    return (struct index_event){.stream = e->stream,
+                                .type = e->type,
+                                .correlation_id = e->correlation_id,
+                                .key = place->idempotency_key,
+                                .tags = e->tags,
+                                .tag_count = e->tag_count,
+                                .id = place->id,
+                                .position = place->position};
+}
+
+static struct event_place place_event(struct store *store, const struct deed_append *a, size_t i,
+                                      int64_t now)
+{
+    const struct deed_new_event *e = &a->events[i];
+    struct event_place place = {
+        .position = log_next_position(store->log) + i,
+        .revision =
+            index_count(index_find_str(store->index, INDEX_STREAM, e->stream), UINT64_MAX),
+        .id = e->id,
+        .time_ns = e->time_ns != 0 ? e->time_ns : now,
+    };
+    if (uuid_is_zero(place.id)) {
+        uint8_t random[10];
+        random_take(store, random, sizeof random);
+        place.id = uuid_v7(now, random);
+    }
+    if (i == 0 && a->idempotency_key.len > 0) {
+        place.idempotency_key = a->idempotency_key;
+        place.request_hash = a->request_hash;
+    }
+    return place;
+}
+
+/* Forget the events [first, first + n) of a commit that did not come about, newest first. The
+ * records stand in the group's buffer from `records` on. */
+static void unindex(struct store *store, deed_bytes records, size_t event_count)
+{
+    struct deed_event *events =
+        arena_alloc_array(&store->arena, event_count, sizeof *events);
+    struct reader r = reader_over(records);
+    bool ok = events != NULL;
+    for (size_t i = 0; ok && i < event_count; i++) {
+        ok = event_decode(&r, &store->arena, &events[i], NULL);
+    }
+    if (!ok) abort(); /* the index would keep what was never stored */
+    for (size_t i = event_count; i > 0; i--) {
+        const struct deed_event *e = &events[i - 1];
+        struct index_event terms = {.stream = e->stream,
+                                    .type = e->type,
+                                    .correlation_id = e->correlation_id,
+                                    .key = e->idempotency_key,
+                                    .tags = e->tags,
+                                    .tag_count = e->tag_count,
+                                    .id = e->id,
+                                    .position = e->position};
+        index_remove_event(store->index, &terms);
+    }
+}
+
+static deed_status write_commit(struct store *store, struct request *r, struct deed_error *err)
+{
+    const struct deed_append *a = r->append;
+    int64_t now = log_next_recorded_at(store->log);
+    uint64_t first = log_next_position(store->log);
+    struct buf *out = log_commit_begin(store->log);
+    size_t records_at = out->len;
+    size_t done = 0;
+    deed_str last_stream = a->events[a->event_count - 1].stream;
+    size_t in_last_stream = 0;
+    bool ok = leaves_room(store, a->event_count) && buf_ok(out);
+    for (; ok && done < a->event_count; done++) {
+        const struct deed_new_event *e = &a->events[done];
+        struct event_place place = place_event(store, a, done, now);
+        uint8_t salt[EVENT_SALT_SIZE];
+        random_take(store, salt, sizeof salt);
+        event_encode(out, e, &place, salt, store->leaves[done]);
+        struct index_event terms = index_event_of(e, &place);
+        ok = buf_ok(out) && index_add_event(store->index, &terms);
+        if (!ok) break;
+        if (a->out_revisions != NULL) a->out_revisions[done] = place.revision;
+        if (deed_str_equal(e->stream, last_stream)) {
+            r->appended.revision = place.revision;
+            if (in_last_stream++ == 0) r->appended.first_revision = place.revision;
+        }
+    }
+    deed_status status = DEED_OK;
+    if (!ok) status = deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
+    deed_bytes records = {out->ptr + records_at, out->len - records_at};
+    if (status == DEED_OK) {
+        status = log_commit_end(store->log, (uint32_t)a->event_count, now,
+                                (const uint8_t(*)[SHA256_SIZE])store->leaves, err);
+    } else {
+        log_commit_cancel(store->log);
+    }
+    if (status != DEED_OK) {
+        unindex(store, records, done);
+        return status;
+    }
+    r->wrote = true;
+    r->appended.first_position = first;
+    r->appended.position = first + a->event_count - 1;
+    return DEED_OK;
+}
+
+/* DEED_BUSY: the group must be written before this request can be looked at. */
+static deed_status process(struct store *store, struct request *r)
+{
+    struct deed_error *err = &r->error;
+    uint64_t need = r->size + r->append->idempotency_key.len + EVENT_KEY_HASH_SIZE;
+    arena_reset(&store->arena);
+    r->appended = (struct deed_appended){.unsafe = store->options.unsafe_no_sync};
+
+    deed_status status = decide(store, r, err);
+    if (status == DEED_END) {
+        status = log_reserve(store->log, need, err);
+        if (status == DEED_BUSY) return status;
+        if (status == DEED_OK) status = write_commit(store, r, err);
+    }
+    r->status = status;
+    return DEED_OK;
+}
+
+/* ---- the group ------------------------------------------------------------------------------ */
+
+static void answer(struct store *store, struct request *r)
+{
+    struct metrics *m = &store->metrics;
+    uint64_t now = os_ticks_ns(store->os);
+    histogram_add(m->append_buckets, &m->append_sum_ns, now - r->submitted_ticks);
+    if (r->status == DEED_OK) {
+        count(&m->appends, 1);
+        count(&m->append_events, r->append->event_count);
+        count(&m->append_bytes, r->size);
+    } else if (r->status == DEED_CONFLICT || r->status == DEED_DELETED) {
+        count(&m->refused, 1);
+    } else {
+        count(&m->failed, 1);
+    }
+    os_mutex_lock(&store->queue_lock);
+    store->queue_count--;
+    store->queue_size -= r->size;
+    os_mutex_unlock(&store->queue_lock);
+
+    bool owned = r->owned; /* an unowned request is gone once it was answered */
+    if (r->status == DEED_OK) {
+        r->done(r->context, &r->appended, NULL);
+    } else {
+        r->done(r->context, NULL, &r->error);
+    }
+    if (owned) free(r);
+}
+
+static void unindex_group(struct store *store)
+{
+    for (size_t i = log_group_commits(store->log); i > 0; i--) {
+        struct commit commit;
+        arena_reset(&store->arena);
+        if (log_group_commit(store->log, i - 1, &commit, NULL) != DEED_OK) abort();
+        unindex(store, commit.events, commit.event_count);
+    }
+}
+
+/* (3): does the answer rest on an event that is not published? */
+static bool rests_on_group(const struct request *r, uint64_t end)
+{
+    if (r->wrote) return true;
+    if (r->status == DEED_OK) return r->appended.position > end;
+    return r->error.position != DEED_NONE && r->error.position > end;
+}
+
+static void group_fail(struct store *store, deed_status status, const struct deed_error *err)
+{
+    uint64_t end = log_end(store->log);
+    if (status == DEED_FULL) {
+        unindex_group(store);
+        log_forget(store->log);
+    }
+    for (struct request *r = store->group.first; r != NULL; r = r->next) {
+        if (!rests_on_group(r, end)) continue;
+        r->status = status;
+        r->error = *err;
+    }
+}
+
+static void notify(struct store *store)
+{
+    uint64_t end = log_end(store->log);
+    os_mutex_lock(&store->publish_lock);
+    os_cond_broadcast(&store->published);
+    for (struct store_watch *w = store->watches; w != NULL; w = w->next) {
+        w->changed(w->context, end);
+    }
+    os_mutex_unlock(&store->publish_lock);
+    if (log_keeper_due(store->log)) actor_wake(store->keeper);
+}
+
+static void group_finish(struct store *store)
+{
+    if (log_group_commits(store->log) > 0) {
+        struct deed_error err = {0};
+        uint64_t before = os_ticks_ns(store->os);
+        deed_status status = log_write(store->log, &err);
+        histogram_add(store->metrics.sync_buckets, &store->metrics.sync_sum_ns,
+                      os_ticks_ns(store->os) - before);
+        count(&store->metrics.groups, 1);
+        if (status == DEED_OK) status = log_publish(store->log, &err);
+        if (status == DEED_OK) {
+            notify(store);
+        } else {
+            group_fail(store, status, &err);
+        }
+    }
+    struct request *r;
+    while ((r = list_pop(&store->group)) != NULL) answer(store, r);
+}
+
+uint64_t committer_step(void *context)
+{
+    struct store *store = context;
+    os_mutex_lock(&store->queue_lock);
+    struct request_list taken = store->queue;
+    store->queue = (struct request_list){0};
+    os_mutex_unlock(&store->queue_lock);
+    if (taken.first == NULL) return ACTOR_WAIT;
+
+    struct request *r;
+    while ((r = list_pop(&taken)) != NULL) {
+        if (process(store, r) == DEED_BUSY) {
+            group_finish(store);
+            deed_status again = process(store, r);
+            assert(again == DEED_OK);
+            (void)again;
+        }
+        list_push(&store->group, r);
+    }
+    group_finish(store);
+    return ACTOR_AGAIN;
+}
+
+void committer_drain(struct store *store)
+{
+    while (committer_step(store) == ACTOR_AGAIN) continue;
+}
+
+/* ---- submitting ----------------------------------------------------------------------------- */
+
+static deed_status enqueue(struct store *store, struct request *r, struct deed_error *err)
+{
+    deed_status status =
+        append_check(&store->options.limits, r->append, r->system, &r->size, err);
+    const char *stopped = log_stopped(store->log);
+    if (status == DEED_OK && stopped != NULL) {
+        status = deed_fail(err, DEED_STOPPED, "the log takes no more appends: %.400s", stopped);
+    }
+    if (status != DEED_OK) return status;
+    const struct deed_limits *limits = &store->options.limits;
+    r->submitted_ticks = os_ticks_ns(store->os);
+
+    os_mutex_lock(&store->queue_lock);
+    bool first = store->queue.first == NULL;
+    bool full = store->queue_count >= limits->queue_count_max ||
+                (store->queue_count > 0 && store->queue_size + r->size > limits->queue_size_max);
+    bool closing = store->closing;
+    if (!full && !closing) {
+        list_push(&store->queue, r);
+        store->queue_count++;
+        store->queue_size += r->size;
+    }
+    uint64_t waiting = store->queue_count;
+    os_mutex_unlock(&store->queue_lock);
+
+    if (closing) return deed_fail(err, DEED_STOPPED, "the store is closing");
+    if (full) {
+        return deed_fail(err, DEED_BUSY, "%llu appends are waiting, limit %u or %llu bytes",
+                         (unsigned long long)waiting, limits->queue_count_max,
+                         (unsigned long long)limits->queue_size_max);
+    }
+    if (first) actor_wake(store->committer);
+    return DEED_OK;
+}
+
+deed_status store_submit(struct store *store, const struct deed_append *append,
+                         deed_append_done *done, void *context, struct deed_error *err)
+{
+    struct request *r = calloc(1, sizeof *r);
+    if (r == NULL) return deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
+    r->append = append;
+    r->done = done;
+    r->context = context;
+    r->owned = true;
+    deed_status status = enqueue(store, r, err);
+    if (status != DEED_OK) free(r);
+    return status;
+}
+
+struct waiter {
+    struct os_mutex lock;
+    struct os_cond cond;
+    bool answered;
+    struct deed_appended appended;
+    struct deed_error error;
+    deed_status status;
+};
+
+static void waiter_done(void *context, const struct deed_appended *appended,
+                        const struct deed_error *err)
+{
+    struct waiter *w = context;
+    os_mutex_lock(&w->lock);
+    w->status = appended != NULL ? DEED_OK : err->status;
+    if (appended != NULL) w->appended = *appended;
+    if (err != NULL) w->error = *err;
+    w->answered = true;
+    os_cond_signal(&w->cond);
+    os_mutex_unlock(&w->lock);
+}
+
+static deed_status append_wait(struct store *store, const struct deed_append *append, bool system,
+                               struct deed_appended *out_appended, struct deed_error *err)
+{
+    struct waiter w = {0};
+    os_mutex_init(&w.lock);
+    os_cond_init(&w.cond);
+    struct request r = {.append = append, .done = waiter_done, .context = &w, .system = system};
+    deed_status status = enqueue(store, &r, err);
+    if (status == DEED_OK) {
+        if (store->options.no_threads) committer_drain(store);
+        os_mutex_lock(&w.lock);
+        while (!w.answered) (void)os_cond_wait(&w.cond, &w.lock, UINT64_MAX);
+        os_mutex_unlock(&w.lock);
+        status = w.status;
+        if (status == DEED_OK) *out_appended = w.appended;
+        if (status != DEED_OK && err != NULL) *err = w.error;
+    }
+    os_cond_done(&w.cond);
+    os_mutex_done(&w.lock);
+    return status;
+}
+
+deed_status store_append(struct store *store, const struct deed_append *append,
+                         struct deed_appended *out_appended, struct deed_error *err)
+{
+    return append_wait(store, append, false, out_appended, err);
+}
+
+deed_status store_append_system(struct store *store, const struct deed_append *append,
+                                struct deed_appended *out_appended, struct deed_error *err)
+{
+    return append_wait(store, append, true, out_appended, err);
+}
+
+deed_status store_check(struct store *store, const struct deed_append *append,
+                        struct deed_error *err)
+{
+    uint64_t size;
+    return append_check(&store->options.limits, append, false, &size, err);
+}
+
+deed_status store_find_key(struct store *store, deed_str key, uint8_t out_request_hash[32],
+                           uint64_t *out_first, uint64_t *out_last, struct deed_error *err)
+{
+    const struct index_list *list = index_find_str(store->index, INDEX_KEY, key);
+    if (index_count(list, log_end(store->log)) == 0) {
+        return deed_fail(err, DEED_NOT_FOUND, "idempotency key %.*s is not known", DEED_FMT(key));
+    }
+    struct arena arena;
+    struct buf scratch;
+    struct deed_event event;
+    struct commit commit;
+    arena_init(&arena, SIZE_MAX);
+    buf_init(&scratch, UINT32_MAX);
+    deed_status status =
+        log_event(store->log, index_at(list, 0), &scratch, &arena, &event, &commit, err);
+    if (status == DEED_OK) {
+        memcpy(out_request_hash, event.request_hash, EVENT_KEY_HASH_SIZE);
+        *out_first = commit.first_position;
+        *out_last = commit.first_position + commit.event_count - 1;
+    }
+    buf_done(&scratch);
+    arena_done(&arena);
+    return status;
+}

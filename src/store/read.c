@@ -1,0 +1,619 @@
+/* read.c - one cursor for all reading: a stream, the log, the log filtered, then following.
+ *
+ * A cursor is a way to the next position, and a way to load the event there:
+ *
+ *   STREAM  the stream's posting list, by revision
+ *   TERMS   the union of the lists of the rarest filter, checked against the other filters' lists:
+ *           no event is read that does not match
+ *   SCAN    position after position, filtered after decoding: without filters, or when most events
+ *           match anyway
+ *
+ * (1) A cursor sees the log up to `end`, taken when it was opened; a following one takes the new
+ *     end when it has reached the old: there is no seam to lose or repeat an event at.
+ * (2) Bytes are read only after `end` was taken, and the window is dropped when it is taken again:
+ *     it cannot hold what stood there before a commit was published.
+ * (3) `position` is how far the cursor has looked, matching or not. */
+#include "store/store_state.h"
+
+#include "base/text.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#define WINDOW_SIZE_MAX  (1u << 20)
+#define WINDOW_SCAN_SIZE (256u << 10)
+/* Commits this close together are read in one go. */
+#define WINDOW_GAP_MAX   (64u << 10)
+#define FILTERS          5 /* types, categories, streams, correlation ids, tags */
+
+enum cursor_mode { CURSOR_STREAM, CURSOR_TERMS, CURSOR_SCAN };
+
+/* Lists of one filter, any of which must hold the position. A tag is a filter of its own. */
+struct term_group {
+    const struct index_list **lists; /* NULL entries: nothing has the term yet */
+    uint64_t *hints;
+    size_t count;
+};
+
+struct deed_cursor {
+    struct store *store;
+    struct deed_read_options options; /* its slices are in `names` */
+    struct arena names, arena;
+    enum cursor_mode mode;
+    uint64_t end;      /* look no further, now */
+    uint64_t end_max;  /* look no further, ever; DEED_NONE: follow */
+    uint64_t position; /* (3); backwards: the last one looked at */
+    uint64_t returned;
+    bool finished;
+
+    const struct index_list *list; /* STREAM */
+    uint64_t ordinal, ordinal_end; /* STREAM: next revision, and behind the last one in view */
+    uint64_t ordinal_min;          /* backwards: the last to be returned */
+
+    struct term_group *groups; /* TERMS */
+    size_t group_count, driver;
+
+    /* The bytes at hand, and the commit in them that was decoded last. */
+    uint8_t *window;
+    size_t window_len, window_room, read_ahead;
+    uint32_t window_segment;
+    uint64_t window_offset;
+    bool commit_good;
+    struct commit commit;
+    uint64_t commit_index;
+    struct reader events;
+    uint64_t event_next; /* position of the event at `events` */
+};
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+static bool copy_list(struct arena *arena, const deed_str **list, size_t count)
+{
+    if (count == 0) return true;
+    deed_str *copy = arena_alloc_array(arena, count, sizeof *copy);
+    if (copy == NULL) return false;
+    for (size_t i = 0; i < count; i++) {
+        copy[i] = arena_str(arena, (*list)[i]);
+        if (copy[i].ptr == NULL) return false;
+    }
+    *list = copy;
+    return true;
+}
+
+static bool copy_options(struct deed_cursor *c, const struct deed_read_options *options)
+{
+    struct deed_filter *f = &c->options.filter;
+    c->options = *options;
+    if (options->stream.ptr != NULL) {
+        c->options.stream = arena_str(&c->names, options->stream);
+        if (c->options.stream.ptr == NULL) return false;
+    }
+    return copy_list(&c->names, &f->types, f->type_count) &&
+           copy_list(&c->names, &f->tags, f->tag_count) &&
+           copy_list(&c->names, &f->categories, f->category_count) &&
+           copy_list(&c->names, &f->streams, f->stream_count) &&
+           copy_list(&c->names, &f->correlation_ids, f->correlation_id_count);
+}
+
+static deed_status check_options(const struct deed_read_options *o, struct deed_error *err)
+{
+    if (o->backwards && o->follow) {
+        return deed_fail(err, DEED_MISUSE, "a backwards read cannot follow");
+    }
+    if (o->stream.ptr != NULL && o->stream.len == 0) {
+        return deed_fail(err, DEED_INVALID, "stream: must not be empty");
+    }
+    return DEED_OK;
+}
+
+static bool group_add(struct deed_cursor *c, size_t count)
+{
+    if (count == 0) return true;
+    struct term_group *g = &c->groups[c->group_count];
+    g->lists = arena_alloc_array(&c->names, count, sizeof(*g->lists));
+    g->hints = arena_alloc_array(&c->names, count, sizeof *g->hints);
+    g->count = count;
+    if (g->lists == NULL || g->hints == NULL) return false;
+    c->group_count++;
+    return true;
+}
+
+static bool groups_create(struct deed_cursor *c)
+{
+    const struct deed_filter *f = &c->options.filter;
+    c->groups = arena_alloc_array(&c->names, FILTERS - 1 + f->tag_count, sizeof *c->groups);
+    if (c->groups == NULL) return false;
+    bool ok = group_add(c, f->type_count) && group_add(c, f->category_count) &&
+              group_add(c, f->stream_count) && group_add(c, f->correlation_id_count);
+    for (size_t i = 0; ok && i < f->tag_count; i++) ok = group_add(c, 1);
+    return ok;
+}
+
+static size_t group_find(struct deed_cursor *c, size_t at, enum index_kind kind,
+                         const deed_str *terms, size_t count)
+{
+    if (count == 0) return at;
+    struct term_group *g = &c->groups[at];
+    for (size_t i = 0; i < count; i++) {
+        if (g->lists[i] == NULL) {
+            g->lists[i] = index_find_str(c->store->index, kind, terms[i]);
+        }
+    }
+    return at + 1;
+}
+
+static uint64_t group_total(const struct deed_cursor *c, const struct term_group *g)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < g->count; i++) total += index_count(g->lists[i], c->end);
+    return total;
+}
+
+/* Look the terms up again, and choose the way that reads least. */
+static void choose_way(struct deed_cursor *c)
+{
+    const struct deed_filter *f = &c->options.filter;
+    if (c->group_count == 0) return;
+    size_t at = group_find(c, 0, INDEX_TYPE, f->types, f->type_count);
+    at = group_find(c, at, INDEX_CATEGORY, f->categories, f->category_count);
+    at = group_find(c, at, INDEX_STREAM, f->streams, f->stream_count);
+    at = group_find(c, at, INDEX_CORRELATION, f->correlation_ids, f->correlation_id_count);
+    for (size_t i = 0; i < f->tag_count; i++) {
+        at = group_find(c, at, INDEX_TAG, &f->tags[i], 1);
+    }
+    uint64_t fewest = UINT64_MAX;
+    for (size_t i = 0; i < c->group_count; i++) {
+        uint64_t total = group_total(c, &c->groups[i]);
+        if (total < fewest) {
+            fewest = total;
+            c->driver = i;
+        }
+    }
+    c->mode = fewest > c->end / 2 ? CURSOR_SCAN : CURSOR_TERMS;
+}
+
+static deed_status open_stream(struct deed_cursor *c, struct deed_error *err)
+{
+    const struct deed_read_options *o = &c->options;
+    struct stream_state s;
+    c->mode = CURSOR_STREAM;
+    deed_status status = stream_state_get(c->store, o->stream, c->end, &s, err);
+    if (status != DEED_OK) return status;
+    if (s.tombstoned && !o->ignore_retention) {
+        return deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(o->stream));
+    }
+    bool hidden = stream_deleted(&s) && !o->ignore_retention;
+    if ((s.count == 0 || hidden) && !o->follow) {
+        return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: %s", DEED_FMT(o->stream),
+                         hidden ? "it is deleted" : "there is no such stream");
+    }
+    uint64_t first = o->ignore_retention ? 0 : stream_first_visible(c->store, &s);
+    c->list = s.list;
+    c->ordinal_min = first;
+    c->ordinal_end = index_count(s.list, c->end);
+    if (!o->backwards) {
+        c->ordinal = o->from_revision > first ? o->from_revision : first;
+    } else {
+        c->ordinal = o->from_revision < c->ordinal_end ? o->from_revision + 1 : c->ordinal_end;
+    }
+    return DEED_OK;
+}
+
+static void open_log(struct deed_cursor *c)
+{
+    const struct deed_read_options *o = &c->options;
+    const struct log *log = c->store->log;
+    uint64_t low = 0; /* exclusive */
+    if (o->filter.from_time_ns != 0) {
+        uint64_t index = log_find_time(log, o->filter.from_time_ns - 1);
+        low = index < log_commit_count(log) ? log_commit_at(log, index).first_position - 1 : c->end;
+    }
+    if (o->filter.to_time_ns != 0) {
+        uint64_t index = log_find_time(log, o->filter.to_time_ns - 1);
+        if (index < log_commit_count(log)) {
+            uint64_t last = log_commit_at(log, index).first_position - 1;
+            if (last < c->end_max) c->end_max = last;
+            if (last < c->end) c->end = last;
+        }
+    }
+    c->mode = CURSOR_SCAN;
+    if (o->backwards) {
+        c->position = o->after_position <= c->end ? o->after_position : c->end + 1;
+        c->ordinal_min = low;
+    } else {
+        c->position = o->after_position > low ? o->after_position : low;
+    }
+    c->read_ahead = o->count_max > 0 && o->count_max < 64 ? 0 : WINDOW_SCAN_SIZE;
+    choose_way(c);
+}
+
+deed_status store_read(struct store *store, const struct deed_read_options *options,
+                       struct deed_cursor **out_cursor, struct deed_error *err)
+{
+    deed_status status = check_options(options, err);
+    if (status != DEED_OK) return status;
+    struct deed_cursor *c = calloc(1, sizeof *c);
+    if (c == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
+    c->store = store;
+    arena_init(&c->names, SIZE_MAX);
+    arena_init(&c->arena, SIZE_MAX);
+    if (!copy_options(c, options) || (c->options.stream.ptr == NULL && !groups_create(c))) {
+        cursor_close(c);
+        return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
+    }
+    uint64_t published = log_end(store->log);
+    uint64_t until = options->until_position == 0 ? DEED_NONE : options->until_position;
+    c->end = published < until ? published : until;
+    c->end_max = options->follow ? until : c->end;
+
+    if (options->stream.ptr != NULL) {
+        status = open_stream(c, err);
+    } else {
+        open_log(c);
+    }
+    if (status != DEED_OK) {
+        cursor_close(c);
+        return status;
+    }
+    atomic_fetch_add_explicit(&store->metrics.reads, 1, memory_order_relaxed);
+    *out_cursor = c;
+    return DEED_OK;
+}
+
+void cursor_close(struct deed_cursor *cursor)
+{
+    if (cursor == NULL) return;
+    arena_done(&cursor->names);
+    arena_done(&cursor->arena);
+    free(cursor->window);
+    free(cursor);
+}
+
+/* ---- loading -------------------------------------------------------------------------------- */
+
+static bool window_holds(const struct deed_cursor *c, const struct commit_ref *ref)
+{
+    if (c->window_segment != ref->segment || ref->offset < c->window_offset) return false;
+    uint64_t from = ref->offset - c->window_offset;
+    return from <= c->window_len && ref->size <= c->window_len - from;
+}
+
+/* How much to read: more and more while reading goes straight on. */
+static size_t read_size(struct deed_cursor *c, const struct commit_ref *ref)
+{
+    uint64_t window_end = c->window_offset + c->window_len;
+    bool straight_on = c->window_len > 0 && c->window_segment == ref->segment &&
+                       ref->offset >= c->window_offset &&
+                       (ref->offset <= window_end || ref->offset - window_end < WINDOW_GAP_MAX);
+    if (straight_on && c->read_ahead < WINDOW_SIZE_MAX) {
+        c->read_ahead = c->read_ahead < SECTOR_SIZE ? 4 * SECTOR_SIZE : c->read_ahead * 2;
+    } else if (!straight_on && c->mode != CURSOR_SCAN) {
+        c->read_ahead = 0;
+    }
+    return ref->size > c->read_ahead ? ref->size : c->read_ahead;
+}
+
+static deed_status window_load(struct deed_cursor *c, const struct commit_ref *ref,
+                               struct deed_error *err)
+{
+    if (window_holds(c, ref)) return DEED_OK;
+    size_t size = read_size(c, ref);
+    if (size > c->window_room) {
+        uint8_t *grown = realloc(c->window, size);
+        if (grown == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
+        c->window = grown;
+        c->window_room = size;
+    }
+    c->window_len = 0;
+    deed_status status = log_read(c->store->log, ref->segment, ref->offset, c->window, size,
+                                  &c->window_len, err);
+    c->window_segment = ref->segment;
+    c->window_offset = ref->offset;
+    if (status == DEED_OK) {
+        atomic_fetch_add_explicit(&c->store->metrics.read_bytes, c->window_len,
+                                  memory_order_relaxed);
+    }
+    return status;
+}
+
+static bool commit_holds(const struct deed_cursor *c, uint64_t position)
+{
+    return c->commit_good && position >= c->commit.first_position &&
+           position - c->commit.first_position < c->commit.event_count;
+}
+
+static deed_status commit_load(struct deed_cursor *c, uint64_t index, struct deed_error *err)
+{
+    struct commit_ref ref = log_commit_at(c->store->log, index);
+    c->commit_good = false;
+    deed_status status = window_load(c, &ref, err);
+    if (status != DEED_OK) return status;
+    uint64_t from = ref.offset - c->window_offset;
+    size_t len = from <= c->window_len ? c->window_len - (size_t)from : 0;
+    status = log_decode(c->store->log, &ref, (deed_bytes){c->window + from, len}, &c->commit, err);
+    if (status != DEED_OK) return status;
+    c->commit_good = true;
+    c->commit_index = index;
+    c->events = reader_over(c->commit.events);
+    c->event_next = c->commit.first_position;
+    return DEED_OK;
+}
+
+/* The commit of `position`: mostly the one behind the last. */
+static deed_status find_commit(const struct deed_cursor *c, uint64_t position, uint64_t *out_index,
+                               struct deed_error *err)
+{
+    const struct log *log = c->store->log;
+    uint64_t next = c->commit_index + 1;
+    if (c->commit_good && next < log_commit_count(log)) {
+        struct commit_ref ref = log_commit_at(log, next);
+        if (position >= ref.first_position && position - ref.first_position < ref.event_count) {
+            *out_index = next;
+            return DEED_OK;
+        }
+    }
+    if (log_find(log, position, out_index) == DEED_OK) return DEED_OK;
+    deed_status status = deed_fail(err, DEED_CORRUPT, "position %llu is damaged",
+                                   (unsigned long long)position);
+    if (err != NULL) err->position = position;
+    return status;
+}
+
+static deed_status event_at(struct deed_cursor *c, uint64_t position, struct deed_event *out,
+                            struct deed_error *err)
+{
+    if (!commit_holds(c, position)) {
+        uint64_t index = 0;
+        deed_status status = find_commit(c, position, &index, err);
+        if (status == DEED_OK) status = commit_load(c, index, err);
+        if (status != DEED_OK) {
+            if (err != NULL && status == DEED_CORRUPT) err->position = position;
+            return status;
+        }
+    }
+    if (position < c->event_next) {
+        c->events = reader_over(c->commit.events);
+        c->event_next = c->commit.first_position;
+    }
+    for (; c->event_next < position; c->event_next++) (void)event_skip(&c->events);
+    arena_reset(&c->arena);
+    if (!event_decode(&c->events, &c->arena, out, NULL) || out->position != position) {
+        c->commit_good = false;
+        deed_status status = deed_fail(err, DEED_CORRUPT, "position %llu is malformed",
+                                       (unsigned long long)position);
+        if (err != NULL) err->position = position;
+        return status;
+    }
+    c->event_next++;
+    out->recorded_at_ns = c->commit.recorded_at_ns;
+    return DEED_OK;
+}
+
+/* ---- the way to the next position ----------------------------------------------------------- */
+
+/* The nearest position after (backwards: before) `from` in any list of the group; 0: none. */
+static uint64_t group_next(struct deed_cursor *c, struct term_group *g, uint64_t from)
+{
+    uint64_t best = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        const struct index_list *list = g->lists[i];
+        uint64_t count = index_count(list, c->end);
+        if (count == 0) continue;
+        uint64_t at;
+        if (c->options.backwards) {
+            uint64_t below = index_after(list, from - 1, c->end, 0);
+            if (below == 0) continue;
+            at = index_at(list, below - 1);
+            if (at > best) best = at;
+        } else {
+            uint64_t after = index_after(list, from, c->end, g->hints[i]);
+            if (after == count) continue;
+            g->hints[i] = after;
+            at = index_at(list, after);
+            if (best == 0 || at < best) best = at;
+        }
+    }
+    return best;
+}
+
+static bool group_holds(const struct term_group *g, uint64_t position)
+{
+    for (size_t i = 0; i < g->count; i++) {
+        if (index_contains(g->lists[i], position)) return true;
+    }
+    return false;
+}
+
+/* The next position worth loading; 0: none in view. */
+static uint64_t next_candidate(struct deed_cursor *c)
+{
+    uint64_t from = c->position;
+    bool back = c->options.backwards;
+    for (;;) {
+        uint64_t next;
+        if (back && from <= c->ordinal_min + 1) return 0;
+        if (c->mode == CURSOR_SCAN) {
+            next = back ? from - 1 : from + 1;
+        } else {
+            next = group_next(c, &c->groups[c->driver], from);
+        }
+        if (next == 0 || next > c->end || (back && next <= c->ordinal_min)) return 0;
+        bool matches = true;
+        for (size_t i = 0; matches && c->mode == CURSOR_TERMS && i < c->group_count; i++) {
+            matches = i == c->driver || group_holds(&c->groups[i], next);
+        }
+        if (matches) return next;
+        from = next;
+    }
+}
+
+static bool any_equal(const deed_str *list, size_t count, deed_str value)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (deed_str_equal(list[i], value)) return true;
+    }
+    return count == 0;
+}
+
+static bool event_matches(const struct deed_filter *f, const struct deed_event *e)
+{
+    bool asked_for = f->stream_count > 0 && any_equal(f->streams, f->stream_count, e->stream);
+    if (!f->system && index_is_system(e->stream) && !asked_for) return false;
+    if (f->stream_count > 0 && !asked_for) return false;
+    if (!any_equal(f->types, f->type_count, e->type)) return false;
+    if (!any_equal(f->correlation_ids, f->correlation_id_count, e->correlation_id)) return false;
+    if (!any_equal(f->categories, f->category_count, index_category_of(e->stream))) return false;
+    for (size_t i = 0; i < f->tag_count; i++) {
+        if (e->tag_count == 0 || !any_equal(e->tags, e->tag_count, f->tags[i])) return false;
+    }
+    return true;
+}
+
+static deed_status log_next(struct deed_cursor *c, struct deed_event *out, struct deed_error *err)
+{
+    const struct deed_filter *f = &c->options.filter;
+    for (;;) {
+        uint64_t next = next_candidate(c);
+        if (next == 0) {
+            c->position = c->options.backwards ? c->ordinal_min + 1
+                          : c->end > c->position ? c->end
+                                                 : c->position;
+            return DEED_END;
+        }
+        c->position = next;
+        deed_status status = event_at(c, next, out, err);
+        if (status == DEED_CORRUPT && !c->options.backwards) {
+            /* One error for a whole lost range: go on at the next commit that is there. */
+            uint64_t index;
+            if (log_find(c->store->log, next, &index) != DEED_OK &&
+                index < log_commit_count(c->store->log)) {
+                c->position = log_commit_at(c->store->log, index).first_position - 1;
+            }
+        }
+        if (status != DEED_OK) return status;
+        if (f->to_time_ns != 0 && out->recorded_at_ns >= f->to_time_ns) {
+            c->position = next - 1;
+            c->finished = true;
+            return DEED_END;
+        }
+        if (event_matches(f, out)) return DEED_OK;
+    }
+}
+
+static deed_status stream_next(struct deed_cursor *c, struct deed_event *out,
+                               struct deed_error *err)
+{
+    uint64_t revision;
+    if (c->options.backwards) {
+        if (c->ordinal <= c->ordinal_min) return DEED_END;
+        revision = --c->ordinal;
+    } else {
+        if (c->ordinal >= c->ordinal_end) {
+            if (c->end > c->position) c->position = c->end;
+            return DEED_END;
+        }
+        revision = c->ordinal++;
+    }
+    uint64_t position = index_at(c->list, revision);
+    c->position = position;
+    deed_status status = event_at(c, position, out, err);
+    if (status == DEED_OK && out->revision != revision) {
+        status = deed_fail(err, DEED_CORRUPT, "stream %.*s: revision %llu is damaged",
+                           DEED_FMT(c->options.stream), (unsigned long long)revision);
+        if (err != NULL) err->position = position;
+    }
+    return status;
+}
+
+/* (1): take the new end; false: it is the old one. */
+static bool look_again(struct deed_cursor *c)
+{
+    uint64_t published = log_end(c->store->log);
+    uint64_t end = published < c->end_max ? published : c->end_max;
+    if (end <= c->end) return false;
+    c->end = end;
+    c->window_len = 0; /* (2) */
+    c->commit_good = false;
+    if (c->mode == CURSOR_STREAM) {
+        if (c->list == NULL) {
+            c->list = index_find_str(c->store->index, INDEX_STREAM, c->options.stream);
+        }
+        c->ordinal_end = index_count(c->list, end);
+    } else {
+        choose_way(c);
+    }
+    return true;
+}
+
+deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
+                        struct deed_error *err)
+{
+    if (c->finished || (c->options.count_max > 0 && c->returned >= c->options.count_max)) {
+        return DEED_END;
+    }
+    deed_status status;
+    do {
+        status = c->mode == CURSOR_STREAM ? stream_next(c, out_event, err)
+                                          : log_next(c, out_event, err);
+    } while (status == DEED_END && !c->finished && c->options.follow && look_again(c));
+    if (status == DEED_OK) {
+        c->returned++;
+        atomic_fetch_add_explicit(&c->store->metrics.read_events, 1, memory_order_relaxed);
+    }
+    return status;
+}
+
+uint64_t cursor_position(const struct deed_cursor *cursor)
+{
+    return cursor->position;
+}
+
+deed_status cursor_wait(struct deed_cursor *cursor, uint32_t timeout_ms, struct deed_error *err)
+{
+    if (!cursor->options.follow) return deed_fail(err, DEED_MISUSE, "this cursor does not follow");
+    if (cursor->end >= cursor->end_max) {
+        return deed_fail(err, DEED_TIMEOUT, "the cursor is at the position it was to stop at");
+    }
+    return store_wait(cursor->store, cursor->end + 1, timeout_ms, err);
+}
+
+/* ---- raw commits ---------------------------------------------------------------------------- */
+
+deed_status store_read_commits(struct store *store, uint64_t after, size_t size_wanted,
+                               struct buf *out, uint64_t *out_position, struct deed_error *err)
+{
+    uint64_t index;
+    uint64_t end = log_end(store->log);
+    if (after >= end) return DEED_END;
+    if (log_find(store->log, after + 1, &index) != DEED_OK) {
+        deed_status status = deed_fail(err, DEED_CORRUPT, "position %llu is damaged",
+                                       (unsigned long long)(after + 1));
+        if (err != NULL) err->position = after + 1;
+        return status;
+    }
+    uint64_t count = log_commit_count(store->log);
+    size_t start = out->len;
+    uint64_t position = after;
+    for (; index < count && (out->len == start || out->len - start < size_wanted); index++) {
+        struct commit_ref ref = log_commit_at(store->log, index);
+        struct commit commit;
+        size_t size = 0;
+        if (ref.first_position > end || ref.first_position > position + 1) break;
+        uint8_t *room = buf_reserve(out, ref.size);
+        if (room == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: the buffer is at its limit");
+        deed_status status =
+            log_read(store->log, ref.segment, ref.offset, room, ref.size, &size, err);
+        if (status == DEED_OK) {
+            status = log_decode(store->log, &ref, (deed_bytes){room, size}, &commit, err);
+        }
+        if (status != DEED_OK) {
+            if (out->len > start) break; /* what is good goes out; the next call tells */
+            return status;
+        }
+        out->len += ref.size;
+        position = ref.first_position + ref.event_count - 1;
+    }
+    *out_position = position;
+    return DEED_OK;
+}

@@ -1,0 +1,506 @@
+/* store.c - opening (the index is rebuilt from the log), closing, telling. */
+#include "store/store_state.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DEFAULT_SEGMENT_SIZE (UINT64_C(64) << 20)
+/* A header, a group and some room: below this a segment is mostly header. */
+#define SEGMENT_SIZE_MIN     (UINT64_C(64) << 10)
+
+void store_limits_default(struct deed_limits *limits)
+{
+    if (limits->event_size_max == 0) limits->event_size_max = UINT64_C(16) << 20;
+    if (limits->commit_size_max == 0) limits->commit_size_max = UINT64_C(32) << 20;
+    if (limits->commit_count_max == 0) limits->commit_count_max = 65536;
+    if (limits->name_size_max == 0) limits->name_size_max = 1024;
+    if (limits->tag_count_max == 0) limits->tag_count_max = 64;
+    if (limits->condition_count_max == 0) limits->condition_count_max = 1024;
+    if (limits->json_depth_max == 0) limits->json_depth_max = 64;
+    if (limits->queue_count_max == 0) limits->queue_count_max = 65536;
+    if (limits->queue_size_max == 0) limits->queue_size_max = UINT64_C(256) << 20;
+}
+
+/* The format bounds what options may ask for. */
+static deed_status check_options(const struct store_options *o, struct deed_error *err)
+{
+    if (o->limits.name_size_max > UINT16_MAX - 2) {
+        return deed_fail(err, DEED_INVALID, "name_size_max: %u, the format's limit is %d",
+                         o->limits.name_size_max, UINT16_MAX - 2);
+    }
+    if (o->limits.tag_count_max > UINT16_MAX) {
+        return deed_fail(err, DEED_INVALID, "tag_count_max: %u, the format's limit is %d",
+                         o->limits.tag_count_max, UINT16_MAX);
+    }
+    if (o->limits.commit_size_max > UINT32_MAX / 2) {
+        return deed_fail(err, DEED_INVALID, "commit_size_max: %llu, the format's limit is %u",
+                         (unsigned long long)o->limits.commit_size_max, UINT32_MAX / 2);
+    }
+    if (o->segment_size < SEGMENT_SIZE_MIN) {
+        return deed_fail(err, DEED_INVALID, "segment_size: %llu, it must be at least %llu",
+                         (unsigned long long)o->segment_size,
+                         (unsigned long long)SEGMENT_SIZE_MIN);
+    }
+    return DEED_OK;
+}
+
+/* ---- rebuilding the index ------------------------------------------------------------------- */
+
+/* Revisions that damage took get places in the stream's list, so that ordinals stay revisions. */
+static deed_status fill_lost_revisions(struct store *store, const struct deed_event *event,
+                                       struct deed_error *err)
+{
+    uint64_t count =
+        index_count(index_find_str(store->index, INDEX_STREAM, event->stream), UINT64_MAX);
+    if (count == event->revision) return DEED_OK;
+    if (count > event->revision || event->revision - count > store->lost_count) {
+        return deed_fail(err, DEED_CORRUPT,
+                         "position %llu: stream %.*s goes on at revision %llu instead of %llu",
+                         (unsigned long long)event->position, DEED_FMT(event->stream),
+                         (unsigned long long)event->revision, (unsigned long long)count);
+    }
+    for (; count < event->revision; count++) {
+        if (!index_add(store->index, INDEX_STREAM, deed_bytes_of(event->stream),
+                       store->lost_position)) {
+            return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
+        }
+    }
+    return DEED_OK;
+}
+
+static deed_status index_commit(void *context, const struct commit *commit,
+                                const struct commit_ref *ref, struct deed_error *err)
+{
+    struct store *store = context;
+    struct reader r = reader_over(commit->events);
+    for (uint32_t i = 0; i < commit->event_count; i++) {
+        struct deed_event event;
+        arena_reset(&store->arena);
+        if (!event_decode(&r, &store->arena, &event, NULL)) {
+            return deed_fail(err, DEED_CORRUPT, "segment %u: the commit at offset %llu is malformed",
+                             ref->segment, (unsigned long long)ref->offset);
+        }
+        deed_status status = fill_lost_revisions(store, &event, err);
+        if (status != DEED_OK) return status;
+        struct index_event terms = {.stream = event.stream,
+                                    .type = event.type,
+                                    .correlation_id = event.correlation_id,
+                                    .key = event.idempotency_key,
+                                    .tags = event.tags,
+                                    .tag_count = event.tag_count,
+                                    .id = event.id,
+                                    .position = event.position};
+        if (!index_add_event(store->index, &terms)) {
+            return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
+        }
+    }
+    return DEED_OK;
+}
+
+static deed_status note_damage(void *context, const struct log_damage *damage,
+                               struct deed_error *err)
+{
+    struct store *store = context;
+    (void)err;
+    if (damage->first_position == DEED_NONE) return DEED_OK;
+    store->lost_position = damage->last_position;
+    store->lost_count += damage->last_position - damage->first_position + 1;
+    if (store->corrupt_first == DEED_NONE) {
+        store->corrupt_first = damage->first_position;
+        store->corrupt_last = damage->last_position;
+    }
+    return DEED_OK;
+}
+
+/* ---- opening and closing -------------------------------------------------------------------- */
+
+static uint64_t keeper_step(void *context)
+{
+    struct store *store = context;
+    return log_keep(store->log);
+}
+
+static deed_status actors_start(struct store *store, struct deed_error *err)
+{
+    if (store->options.no_threads || store->options.read_only) return DEED_OK;
+    deed_status status =
+        actor_start("committer", committer_step, store, &store->committer, err);
+    if (status != DEED_OK) return status;
+    return actor_start("keeper", keeper_step, store, &store->keeper, err);
+}
+
+static deed_status open_parts(struct store *store, const char *directory, struct deed_error *err)
+{
+    const struct store_options *o = &store->options;
+    bool create = !o->must_exist && !o->read_only;
+    uint64_t seed = 0;
+    os_random(store->os, &seed, sizeof seed);
+    store->index = index_create(seed);
+    if (store->index == NULL) return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
+
+    deed_status status = os_dir_open(store->os, directory, create, &store->dir, err);
+    if (status == DEED_OK && !o->read_only) status = os_dir_lock(store->dir, err);
+    if (status != DEED_OK) return status;
+    struct log_options log_options = {.segment_size = o->segment_size,
+                                      .read_only = o->read_only,
+                                      .no_sync = o->unsafe_no_sync};
+    struct log_visitor visitor = {.context = store, .commit = index_commit, .damage = note_damage};
+    status = log_open(store->os, store->dir, &log_options, &visitor, &store->log, err);
+    if (status != DEED_OK) return status;
+    return actors_start(store, err);
+}
+
+deed_status store_open(struct os *os, const char *directory, const struct store_options *options,
+                       struct store **out_store, struct deed_error *err)
+{
+    struct store *store = calloc(1, sizeof *store);
+    if (store == NULL) return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
+    store->os = os;
+    if (options != NULL) store->options = *options;
+    store_limits_default(&store->options.limits);
+    if (store->options.segment_size == 0) store->options.segment_size = DEFAULT_SEGMENT_SIZE;
+    store->corrupt_first = store->corrupt_last = DEED_NONE;
+    arena_init(&store->arena, SIZE_MAX);
+    buf_init(&store->scratch, UINT32_MAX);
+    os_mutex_init(&store->queue_lock);
+    os_mutex_init(&store->publish_lock);
+    os_mutex_init(&store->retention_lock);
+    os_cond_init(&store->published);
+
+    deed_status status = check_options(&store->options, err);
+    if (status == DEED_OK) status = open_parts(store, directory, err);
+    if (status != DEED_OK) {
+        deed_wrap(err, "%s", directory);
+        store_close(store);
+        return status;
+    }
+    *out_store = store;
+    return DEED_OK;
+}
+
+void store_close(struct store *store)
+{
+    if (store == NULL) return;
+    os_mutex_lock(&store->queue_lock);
+    store->closing = true;
+    os_mutex_unlock(&store->queue_lock);
+    actor_stop(store->committer);
+    if (store->log != NULL) committer_drain(store);
+    actor_stop(store->keeper);
+    os_mutex_lock(&store->publish_lock);
+    os_cond_broadcast(&store->published);
+    os_mutex_unlock(&store->publish_lock);
+
+    log_close(store->log);
+    index_destroy(store->index);
+    os_dir_close(store->dir);
+    arena_done(&store->arena);
+    buf_done(&store->scratch);
+    free(store->leaves);
+    os_cond_done(&store->published);
+    os_mutex_done(&store->retention_lock);
+    os_mutex_done(&store->publish_lock);
+    os_mutex_done(&store->queue_lock);
+    free(store);
+}
+
+bool store_step(struct store *store)
+{
+    bool committed = committer_step(store) == ACTOR_AGAIN;
+    bool kept = log_keep(store->log) == ACTOR_AGAIN;
+    return committed || kept;
+}
+
+/* ---- telling -------------------------------------------------------------------------------- */
+
+struct os *store_os(struct store *store)
+{
+    return store->os;
+}
+
+struct os_dir *store_dir(struct store *store)
+{
+    return store->dir;
+}
+
+const struct deed_limits *store_limits(const struct store *store)
+{
+    return &store->options.limits;
+}
+
+uint64_t store_position(struct store *store)
+{
+    return log_end(store->log);
+}
+
+void store_info(struct store *store, struct deed_info *out_info)
+{
+    const char *stopped = log_stopped(store->log);
+    *out_info = (struct deed_info){
+        .log_id = log_id(store->log),
+        .epoch = log_epoch(store->log),
+        .position = log_end(store->log),
+        .segment_count = log_segment_count(store->log),
+        .log_size = log_size(store->log),
+        .stream_count = index_term_count(store->index, INDEX_STREAM),
+        .writable = stopped == NULL,
+        .corrupt_first = store->corrupt_first,
+        .corrupt_last = store->corrupt_last,
+    };
+    if (stopped != NULL) {
+        (void)snprintf(out_info->stopped_because, sizeof out_info->stopped_because, "%s", stopped);
+    }
+    log_chain_hash(store->log, out_info->chain_hash);
+    uint64_t commits = log_commit_count(store->log);
+    if (commits > 0) {
+        out_info->recorded_at_ns = log_commit_at(store->log, commits - 1).recorded_at_ns;
+    }
+}
+
+static void histogram_copy(const _Atomic uint64_t *buckets, const _Atomic uint64_t *sum,
+                           struct store_histogram *out)
+{
+    out->count = 0;
+    for (size_t i = 0; i <= STORE_HISTOGRAM_BUCKETS; i++) {
+        out->buckets[i] = atomic_load_explicit(&buckets[i], memory_order_relaxed);
+        out->count += out->buckets[i];
+    }
+    out->sum_ns = atomic_load_explicit(sum, memory_order_relaxed);
+}
+
+void store_get_metrics(struct store *store, struct store_metrics *out_metrics)
+{
+    const struct metrics *m = &store->metrics;
+    *out_metrics = (struct store_metrics){
+        .appends = atomic_load(&m->appends),
+        .append_events = atomic_load(&m->append_events),
+        .append_bytes = atomic_load(&m->append_bytes),
+        .appends_refused = atomic_load(&m->refused),
+        .appends_failed = atomic_load(&m->failed),
+        .groups = atomic_load(&m->groups),
+        .reads = atomic_load(&m->reads),
+        .read_events = atomic_load(&m->read_events),
+        .read_bytes = atomic_load(&m->read_bytes),
+    };
+    os_mutex_lock(&store->queue_lock);
+    out_metrics->queue_count = store->queue_count;
+    out_metrics->queue_bytes = store->queue_size;
+    os_mutex_unlock(&store->queue_lock);
+    histogram_copy(m->append_buckets, &m->append_sum_ns, &out_metrics->append);
+    histogram_copy(m->sync_buckets, &m->sync_sum_ns, &out_metrics->sync);
+}
+
+/* ---- waiting, watching ---------------------------------------------------------------------- */
+
+static bool is_closing(struct store *store)
+{
+    os_mutex_lock(&store->queue_lock);
+    bool closing = store->closing;
+    os_mutex_unlock(&store->queue_lock);
+    return closing;
+}
+
+deed_status store_wait(struct store *store, uint64_t position, uint32_t timeout_ms,
+                       struct deed_error *err)
+{
+    uint64_t start = os_ticks_ns(store->os);
+    uint64_t allowed = (uint64_t)timeout_ms * 1000000;
+    deed_status status = DEED_OK;
+    os_mutex_lock(&store->publish_lock);
+    while (log_end(store->log) < position) {
+        uint64_t spent = os_ticks_ns(store->os) - start;
+        if (is_closing(store)) {
+            status = deed_fail(err, DEED_STOPPED, "the store is closing");
+            break;
+        }
+        if (spent >= allowed || store->options.no_threads) {
+            status = deed_fail(err, DEED_TIMEOUT, "the log is at position %llu, not at %llu yet",
+                               (unsigned long long)log_end(store->log),
+                               (unsigned long long)position);
+            break;
+        }
+        (void)os_cond_wait(&store->published, &store->publish_lock, allowed - spent);
+    }
+    os_mutex_unlock(&store->publish_lock);
+    return status;
+}
+
+void store_watch(struct store *store, struct store_watch *watch)
+{
+    os_mutex_lock(&store->publish_lock);
+    watch->next = store->watches;
+    store->watches = watch;
+    os_mutex_unlock(&store->publish_lock);
+}
+
+void store_unwatch(struct store *store, struct store_watch *watch)
+{
+    os_mutex_lock(&store->publish_lock);
+    struct store_watch **at = &store->watches;
+    while (*at != NULL && *at != watch) at = &(*at)->next;
+    if (*at != NULL) *at = watch->next;
+    os_mutex_unlock(&store->publish_lock);
+}
+
+/* ---- deleting ------------------------------------------------------------------------------- */
+
+static deed_status refuse_deleted(deed_str stream, const struct stream_state *s, bool tombstone,
+                                  struct deed_error *err)
+{
+    if (s->count == 0) {
+        return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: there is no such stream",
+                         DEED_FMT(stream));
+    }
+    if (s->tombstoned) {
+        return deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(stream));
+    }
+    if (!tombstone && stream_deleted(s)) {
+        return deed_fail(err, DEED_NOT_FOUND, "stream %.*s is deleted already", DEED_FMT(stream));
+    }
+    return DEED_OK;
+}
+
+static deed_status tombstone_append(struct store *store, deed_str stream, enum deed_expect expect,
+                                    uint64_t revision, deed_str actor,
+                                    struct deed_appended *out_appended, struct deed_error *err)
+{
+    struct deed_new_event event = {.stream = stream,
+                                   .type = DEED_STR(TOMBSTONE_TYPE),
+                                   .data = deed_bytes_of(DEED_STR("{}")),
+                                   .actor = actor};
+    struct deed_condition condition = {
+        .kind = DEED_CONDITION_STREAM, .stream = stream, .expect = expect, .revision = revision};
+    struct deed_append append = {.events = &event,
+                                 .event_count = 1,
+                                 .conditions = &condition,
+                                 .condition_count = 1};
+    return store_append_system(store, &append, out_appended, err);
+}
+
+/* One attempt: the new $tb, on condition that neither stream nor metadata moved meanwhile. */
+static deed_status soft_delete(struct store *store, deed_str stream, enum deed_expect expect,
+                               uint64_t revision, deed_str actor, const struct stream_state *s,
+                               struct deed_appended *out_appended, bool *out_again,
+                               struct deed_error *err)
+{
+    struct arena arena;
+    struct buf data;
+    arena_init(&arena, SIZE_MAX);
+    buf_init(&data, SIZE_MAX);
+    deed_str metadata = arena_printf(&arena, "$$%.*s", DEED_FMT(stream));
+    deed_status status = retention_set_truncate(store, s, &data, err);
+    if (status == DEED_OK && (metadata.ptr == NULL || !buf_ok(&data))) {
+        status = deed_fail(err, DEED_NO_MEMORY, "delete: out of memory");
+    }
+    if (status == DEED_OK) {
+        struct deed_condition conditions[] = {
+            {.stream = stream, .expect = expect, .revision = revision},
+            {.stream = stream, .expect = DEED_EXPECT_REVISION, .revision = s->count - 1},
+            {.stream = metadata,
+             .expect = s->metadata_count == 0 ? DEED_EXPECT_NONE : DEED_EXPECT_REVISION,
+             .revision = s->metadata_count - 1},
+        };
+        struct deed_new_event event = {.stream = metadata,
+                                       .type = DEED_STR(METADATA_TYPE),
+                                       .data = buf_bytes(&data),
+                                       .actor = actor};
+        struct deed_append append = {.events = &event,
+                                     .event_count = 1,
+                                     .conditions = conditions,
+                                     .condition_count = 3};
+        struct deed_error why = {.condition = DEED_NONE};
+        status = store_append_system(store, &append, out_appended, &why);
+        *out_again = status == DEED_CONFLICT && why.condition != 0;
+        if (status != DEED_OK && err != NULL) *err = why;
+    }
+    buf_done(&data);
+    arena_done(&arena);
+    return status;
+}
+
+deed_status store_delete_stream(struct store *store, deed_str stream, enum deed_expect expect,
+                                uint64_t revision, bool tombstone, deed_str actor,
+                                struct deed_appended *out_appended, struct deed_error *err)
+{
+    /* Others can only make the attempt fail by getting on themselves. */
+    for (unsigned attempt = 0;; attempt++) {
+        struct stream_state s;
+        bool again = false;
+        deed_status status = stream_state_get(store, stream, log_end(store->log), &s, err);
+        if (status == DEED_OK) status = refuse_deleted(stream, &s, tombstone, err);
+        if (status != DEED_OK) return status;
+        if (index_is_system(stream)) {
+            return deed_fail(err, DEED_INVALID, "stream %.*s is the system's: it cannot be deleted",
+                             DEED_FMT(stream));
+        }
+        if (tombstone) {
+            return tombstone_append(store, stream, expect, revision, actor, out_appended, err);
+        }
+        status = soft_delete(store, stream, expect, revision, actor, &s, out_appended, &again, err);
+        if (!again || attempt == 64) return status;
+    }
+}
+
+/* ---- verifying ------------------------------------------------------------------------------ */
+
+struct verification {
+    struct store_verify_report report;
+    void (*damage)(void *, const struct store_damage *);
+    bool (*progress)(void *, uint64_t, uint64_t);
+    void *context;
+};
+
+static deed_status verify_commit(void *context, const struct commit *commit,
+                                 const struct commit_ref *ref, struct deed_error *err)
+{
+    struct verification *v = context;
+    (void)ref;
+    (void)err;
+    v->report.commits++;
+    v->report.events += commit->event_count;
+    v->report.bytes += commit->size;
+    memcpy(v->report.chain_hash, commit->hash, SHA256_SIZE);
+    return DEED_OK;
+}
+
+static deed_status verify_damage(void *context, const struct log_damage *damage,
+                                 struct deed_error *err)
+{
+    struct verification *v = context;
+    struct store_damage told = {.segment = damage->segment,
+                                .offset = damage->offset,
+                                .size = damage->size,
+                                .first_position = damage->first_position,
+                                .last_position = damage->last_position};
+    (void)err;
+    (void)snprintf(told.what, sizeof told.what, "%s", damage->what);
+    v->report.damage_count++;
+    if (v->damage != NULL) v->damage(v->context, &told);
+    return DEED_OK;
+}
+
+static bool verify_progress(void *context, uint64_t done, uint64_t all)
+{
+    struct verification *v = context;
+    return v->progress == NULL || v->progress(v->context, done, all);
+}
+
+deed_status store_verify(struct store *store,
+                         void (*damage)(void *, const struct store_damage *),
+                         bool (*progress)(void *, uint64_t done, uint64_t all), void *context,
+                         struct store_verify_report *out_report, struct deed_error *err)
+{
+    struct verification v = {.damage = damage, .progress = progress, .context = context};
+    struct log_visitor visitor = {.context = &v,
+                                  .commit = verify_commit,
+                                  .damage = verify_damage,
+                                  .progress = verify_progress};
+    deed_status status = log_verify(store->log, &visitor, err);
+    if (status == DEED_OK && v.report.damage_count > 0) {
+        status = deed_fail(err, DEED_CORRUPT, "the log has %llu damaged places",
+                           (unsigned long long)v.report.damage_count);
+    }
+    *out_report = v.report;
+    return status;
+}

@@ -1,0 +1,141 @@
+/* store_state.h - the store's own fields, shared by the files of src/store only. */
+#ifndef STORE_STORE_STATE_H
+#define STORE_STORE_STATE_H
+
+#include "index/index.h"
+#include "log/log.h"
+#include "os/thread.h"
+#include "store/store.h"
+
+#define METADATA_TYPE  "$metadata"
+#define TOMBSTONE_TYPE "$streamDeleted"
+#define LOG_STREAM     "$log"
+
+/* Retention of a stream, as its newest $metadata event says. Zeros: no limit. */
+struct retention {
+    uint64_t truncate_before; /* $tb: revisions below are hidden */
+    uint64_t max_count;
+    int64_t max_age_ns;
+};
+
+/* What a stream is at one end of the log. */
+struct stream_state {
+    const struct index_list *list;
+    uint64_t count; /* of its events: the next revision */
+    uint64_t last_position;
+    bool tombstoned;
+    const struct index_list *metadata_list;
+    uint64_t metadata_count;
+    struct retention retention;
+};
+
+static inline bool stream_deleted(const struct stream_state *s)
+{
+    return s->count > 0 && s->retention.truncate_before >= s->count;
+}
+
+/* An append on its way through the committer. Lives until it was answered. */
+struct request {
+    const struct deed_append *append;
+    deed_append_done *done;
+    void *context;
+    struct request *next;
+    uint64_t size; /* bytes it holds in the queue */
+    uint64_t submitted_ticks;
+    bool owned;  /* malloc'd by store_submit */
+    bool system; /* from the store itself: may write what users may not */
+    bool wrote;  /* its events are in the group */
+    deed_status status;
+    struct deed_appended appended;
+    struct deed_error error;
+};
+
+struct request_list {
+    struct request *first, *last;
+};
+
+#define RETENTION_CACHE_SIZE 1024
+struct retention_entry {
+    uint64_t position; /* of the $metadata event; 0: empty */
+    struct retention retention;
+};
+
+#define RANDOM_POOL_SIZE 4096
+
+struct metrics {
+    _Atomic uint64_t appends, append_events, append_bytes, refused, failed, groups;
+    _Atomic uint64_t reads, read_events, read_bytes;
+    _Atomic uint64_t append_buckets[STORE_HISTOGRAM_BUCKETS + 1], append_sum_ns;
+    _Atomic uint64_t sync_buckets[STORE_HISTOGRAM_BUCKETS + 1], sync_sum_ns;
+};
+
+struct store {
+    struct os *os;
+    struct os_dir *dir;
+    struct store_options options;
+    struct log *log;
+    struct index *index;
+
+    struct os_mutex queue_lock;
+    struct request_list queue;
+    uint64_t queue_count, queue_size;
+    bool closing;
+    struct actor *committer, *keeper;
+
+    /* The committer's own. */
+    struct request_list group; /* processed, to be answered after the sync */
+    struct arena arena;
+    struct buf scratch;
+    uint8_t (*leaves)[SHA256_SIZE];
+    size_t leaves_room;
+    uint8_t random[RANDOM_POOL_SIZE];
+    size_t random_left;
+
+    struct os_mutex publish_lock;
+    struct os_cond published;
+    struct store_watch *watches;
+
+    struct os_mutex retention_lock;
+    struct retention_entry retention_cache[RETENTION_CACHE_SIZE];
+
+    /* While opening: where the last damage ended, for revisions that are missing. */
+    uint64_t lost_position, lost_count;
+    uint64_t corrupt_first, corrupt_last;
+    struct metrics metrics;
+};
+
+/* stream.c. `end`: as readers see it; UINT64_MAX: with the group, for the committer. */
+DEED_MUST_CHECK deed_status stream_state_get(struct store *store, deed_str stream, uint64_t end,
+                                             struct stream_state *out, struct deed_error *err);
+/* Check the text of a $metadata event. */
+DEED_MUST_CHECK deed_status retention_parse(deed_bytes json, struct retention *out,
+                                            struct deed_error *err);
+/* The first revision that a read returns; the count if none is. */
+uint64_t stream_first_visible(const struct store *store, const struct stream_state *s);
+/* The last position recorded at or before a time; 0: none. */
+uint64_t position_at(const struct store *store, int64_t time_ns);
+
+/* Write the stream's metadata with $tb behind its last event: other members stay as they are. */
+DEED_MUST_CHECK deed_status retention_set_truncate(struct store *store,
+                                                   const struct stream_state *s, struct buf *out,
+                                                   struct deed_error *err);
+
+/* condition.c. Check with the group included. DEED_CONFLICT fills position and revision. */
+DEED_MUST_CHECK deed_status condition_check(struct store *store, const struct deed_condition *c,
+                                            struct deed_error *err);
+
+/* check.c */
+DEED_MUST_CHECK deed_status append_check(const struct deed_limits *limits,
+                                         const struct deed_append *append, bool system,
+                                         uint64_t *out_size, struct deed_error *err);
+
+/* append.c */
+uint64_t committer_step(void *store);
+DEED_MUST_CHECK deed_status store_append_system(struct store *store,
+                                                const struct deed_append *append,
+                                                struct deed_appended *out_appended,
+                                                struct deed_error *err);
+/* append.c: answer what is queued with DEED_STOPPED. */
+void committer_drain(struct store *store);
+
+#endif

@@ -1,0 +1,236 @@
+/* stream.c - what a stream is: its end, its metadata, what retention hides.
+ *
+ * (1) A stream's number of events is its posting list's; nothing else counts.
+ * (2) Retention is a pure function of the newest $metadata event, so it is cached by that event's
+ *     position, once published. */
+#include "store/store_state.h"
+
+#include "json/json.h"
+
+#include <stdio.h>
+
+#define NS_PER_SECOND INT64_C(1000000000)
+#define METADATA_NAME_SIZE_MAX (UINT16_MAX + 2)
+
+deed_status retention_parse(deed_bytes json, struct retention *out, struct deed_error *err)
+{
+    struct arena arena;
+    arena_init(&arena, json.len * 16 + (1 << 16));
+    json_value root;
+    *out = (struct retention){0};
+    deed_status status = json_parse(&arena, json, 0, &root, err);
+    if (status == DEED_OK && json_kind_of(root) != JSON_OBJECT) {
+        status = deed_fail(err, DEED_INVALID, "stream metadata must be a JSON object, it is %s",
+                           json_kind_name(json_kind_of(root)));
+    }
+    struct {
+        const char *name;
+        uint64_t least, most, value;
+    } fields[] = {{"$tb", 0, UINT64_MAX, 0},
+                  {"$maxCount", 1, UINT64_MAX, 0},
+                  {"$maxAge", 1, INT64_MAX / NS_PER_SECOND, 0}};
+    for (size_t i = 0; status == DEED_OK && i < 3; i++) {
+        json_value v = json_get(root, deed_str_of(fields[i].name));
+        if (json_kind_of(v) == JSON_NONE || json_kind_of(v) == JSON_NULL) continue;
+        if (!json_uint64(v, &fields[i].value) || fields[i].value < fields[i].least ||
+            fields[i].value > fields[i].most) {
+            status = deed_fail(err, DEED_INVALID,
+                               "stream metadata: %s is %.*s, it must be a whole number from %llu on",
+                               fields[i].name, DEED_FMT(json_raw(v)),
+                               (unsigned long long)fields[i].least);
+        }
+    }
+    if (status == DEED_OK) {
+        *out = (struct retention){.truncate_before = fields[0].value,
+                                  .max_count = fields[1].value,
+                                  .max_age_ns = (int64_t)fields[2].value * NS_PER_SECOND};
+    }
+    arena_done(&arena);
+    return status;
+}
+
+static bool cache_get(struct store *store, uint64_t position, struct retention *out)
+{
+    struct retention_entry *entry = &store->retention_cache[position % RETENTION_CACHE_SIZE];
+    os_mutex_lock(&store->retention_lock);
+    bool found = entry->position == position;
+    if (found) *out = entry->retention;
+    os_mutex_unlock(&store->retention_lock);
+    return found;
+}
+
+static void cache_put(struct store *store, uint64_t position, const struct retention *retention)
+{
+    struct retention_entry *entry = &store->retention_cache[position % RETENTION_CACHE_SIZE];
+    os_mutex_lock(&store->retention_lock);
+    *entry = (struct retention_entry){position, *retention};
+    os_mutex_unlock(&store->retention_lock);
+}
+
+static deed_status retention_load(struct store *store, uint64_t position, struct retention *out,
+                                  struct deed_error *err)
+{
+    if (cache_get(store, position, out)) return DEED_OK;
+    bool published = position <= log_end(store->log);
+    struct arena arena;
+    struct buf scratch;
+    struct deed_event event;
+    struct commit commit;
+    arena_init(&arena, SIZE_MAX);
+    buf_init(&scratch, UINT32_MAX);
+    deed_status status =
+        log_event(store->log, position, &scratch, &arena, &event, &commit, err);
+    if (status == DEED_OK && retention_parse(event.data, out, NULL) != DEED_OK) {
+        /* Checked when it was written; an import of the future may bring others: no limits. */
+        *out = (struct retention){0};
+    }
+    if (status == DEED_OK && published) cache_put(store, position, out);
+    arena_done(&arena);
+    buf_done(&scratch);
+    return status;
+}
+
+static deed_status copy_members(deed_bytes json, struct json_writer *w, struct deed_error *err)
+{
+    struct arena arena;
+    json_value root;
+    arena_init(&arena, SIZE_MAX);
+    deed_status status = json_parse(&arena, json, 0, &root, err);
+    if (status == DEED_OK) {
+        for (struct json_iterator i = json_iterate(root); json_next(&i);) {
+            if (deed_str_equal(i.key, DEED_STR("$tb"))) continue;
+            json_key(w, i.key);
+            json_put_raw(w, deed_bytes_of(json_raw(i.value)));
+        }
+    }
+    arena_done(&arena);
+    return status;
+}
+
+deed_status retention_set_truncate(struct store *store, const struct stream_state *s,
+                                   struct buf *out, struct deed_error *err)
+{
+    struct arena arena;
+    struct buf scratch;
+    struct deed_event event;
+    struct commit commit;
+    struct json_writer w;
+    deed_status status = DEED_OK;
+    arena_init(&arena, SIZE_MAX);
+    buf_init(&scratch, UINT32_MAX);
+    json_writer_init(&w, out);
+    json_object_begin(&w);
+    if (s->metadata_count > 0) {
+        uint64_t position = index_at(s->metadata_list, s->metadata_count - 1);
+        status = log_event(store->log, position, &scratch, &arena, &event, &commit, err);
+        if (status == DEED_OK) status = copy_members(event.data, &w, err);
+    }
+    json_member_uint(&w, "$tb", s->count);
+    json_object_end(&w);
+    buf_done(&scratch);
+    arena_done(&arena);
+    return status;
+}
+
+static const struct index_list *metadata_list(const struct store *store, deed_str stream)
+{
+    char name[METADATA_NAME_SIZE_MAX];
+    if (stream.len + 2 > sizeof name) return NULL;
+    name[0] = name[1] = '$';
+    memcpy(name + 2, stream.ptr, stream.len);
+    return index_find_str(store->index, INDEX_STREAM, (deed_str){name, stream.len + 2});
+}
+
+deed_status stream_state_get(struct store *store, deed_str stream, uint64_t end,
+                             struct stream_state *out, struct deed_error *err)
+{
+    *out = (struct stream_state){
+        .list = index_find_str(store->index, INDEX_STREAM, stream),
+        .metadata_list = metadata_list(store, stream),
+    };
+    out->count = index_count(out->list, end);
+    out->metadata_count = index_count(out->metadata_list, end);
+    if (out->count > 0) {
+        out->last_position = index_at(out->list, out->count - 1);
+        out->tombstoned = index_contains(
+            index_find_str(store->index, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE)), out->last_position);
+    }
+    if (out->metadata_count == 0) return DEED_OK;
+    uint64_t position = index_at(out->metadata_list, out->metadata_count - 1);
+    return retention_load(store, position, &out->retention, err);
+}
+
+uint64_t position_at(const struct store *store, int64_t time_ns)
+{
+    uint64_t count = log_find_time(store->log, time_ns);
+    if (count == 0) return 0;
+    struct commit_ref ref = log_commit_at(store->log, count - 1);
+    uint64_t position = ref.first_position + ref.event_count - 1;
+    uint64_t end = log_end(store->log);
+    return position < end ? position : end;
+}
+
+deed_status store_position_at(struct store *store, int64_t time_ns, uint64_t *out_position,
+                              struct deed_error *err)
+{
+    (void)err;
+    *out_position = position_at(store, time_ns);
+    return DEED_OK;
+}
+
+deed_status store_recorded_at(struct store *store, uint64_t position, int64_t *out_time_ns,
+                              struct deed_error *err)
+{
+    uint64_t index;
+    if (position == 0 || log_find(store->log, position, &index) != DEED_OK) {
+        return deed_fail(err, DEED_NOT_FOUND, "position %llu: the log ends at %llu",
+                         (unsigned long long)position, (unsigned long long)log_end(store->log));
+    }
+    *out_time_ns = log_commit_at(store->log, index).recorded_at_ns;
+    return DEED_OK;
+}
+
+/* The first revision that a read returns; `count` if none is. */
+static uint64_t first_visible(const struct store *store, const struct stream_state *s)
+{
+    uint64_t first = s->retention.truncate_before;
+    if (s->retention.max_count > 0 && s->count > s->retention.max_count &&
+        s->count - s->retention.max_count > first) {
+        first = s->count - s->retention.max_count;
+    }
+    if (s->retention.max_age_ns > 0) {
+        int64_t oldest = os_now_ns(store->os) - s->retention.max_age_ns;
+        uint64_t expired = index_after(s->list, position_at(store, oldest), UINT64_MAX, 0);
+        if (expired > first) first = expired;
+    }
+    return first < s->count ? first : s->count;
+}
+
+uint64_t stream_first_visible(const struct store *store, const struct stream_state *s)
+{
+    return s->count == 0 ? 0 : first_visible(store, s);
+}
+
+deed_status store_stream(struct store *store, deed_str stream, struct deed_stream_info *out_info,
+                         struct deed_error *err)
+{
+    struct stream_state s;
+    deed_status status = stream_state_get(store, stream, log_end(store->log), &s, err);
+    if (status != DEED_OK) return status;
+    if (s.count == 0) {
+        return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: there is no such stream",
+                         DEED_FMT(stream));
+    }
+    uint64_t first = stream_first_visible(store, &s);
+    *out_info = (struct deed_stream_info){
+        .revision = s.count - 1,
+        .first_revision = first < s.count && !s.tombstoned ? first : DEED_NONE,
+        .position = s.last_position,
+        .deleted = stream_deleted(&s),
+        .tombstoned = s.tombstoned,
+        .metadata_revision = s.metadata_count == 0 ? DEED_NONE : s.metadata_count - 1,
+        .max_count = s.retention.max_count,
+        .max_age_ns = s.retention.max_age_ns,
+    };
+    return DEED_OK;
+}
