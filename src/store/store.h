@@ -7,6 +7,7 @@
 #define STORE_STORE_H
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "os/os.h"
 
 struct store;
