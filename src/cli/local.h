@@ -6,10 +6,9 @@
 
 struct store;
 
-/* Open the directory (options->data) and the app (options->app), if given. Without `writable` the
- * directory is opened read-only, beside a server that may have it; an app runs only where it is
- * writable, since read models are kept in it. Statuses as deed_open and deed_load_app. */
-DEED_MUST_CHECK deed_status local_open(const struct cli_target *options, bool writable,
+/* Open the directory (options->data) and what `use` needs of the app (options->app), if one is
+ * given. The domain's code runs in a worker process. Statuses as deed_open and deed_load_app. */
+DEED_MUST_CHECK deed_status local_open(const struct cli_target *options, enum target_use use,
                                        struct local **out_local, struct deed_error *err);
 void local_close(struct local *local); /* accepts NULL */
 

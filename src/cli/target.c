@@ -16,10 +16,9 @@ deed_status target_open(const struct cli_target *options, enum target_use use,
 {
     struct target *target = calloc(1, sizeof *target);
     if (target == NULL) return deed_fail(err, DEED_NO_MEMORY, "no memory");
-    deed_status status =
-        options->data != NULL
-            ? local_open(options, use == TARGET_WRITES, &target->local, err)
-            : client_create(options->server, options->timeout_ms, &target->client, err);
+    deed_status status = options->data != NULL ? local_open(options, use, &target->local, err)
+                                               : client_create(options->server, options->timeout_ms,
+                                                               &target->client, err);
     if (status != DEED_OK) {
         free(target);
         return status;

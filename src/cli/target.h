@@ -16,9 +16,11 @@
 struct target;
 struct local;
 
+/* What a directory is opened for; a server has all of it. */
 enum target_use {
-    TARGET_READS,  /* events only: a directory is opened read-only, beside a running server */
-    TARGET_WRITES, /* a directory is locked; its app, if given, runs */
+    TARGET_READS,   /* read-only, beside a running server; with --app its domain, for states */
+    TARGET_WRITES,  /* locked; with --app its domain decides */
+    TARGET_QUERIES, /* locked, since read models are kept in it; projections and queries */
 };
 
 /* DEED_LOCKED, DEED_NOT_FOUND, DEED_CORRUPT, DEED_TOO_NEW as deed_open; a server is first asked by

@@ -1,0 +1,154 @@
+/* cmd_projections.c - deedbook projections: how far the read models are; pause and resume them. */
+#include "cli/out.h"
+#include "cli/target.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+struct options {
+    struct cli_target target;
+    const char *verb, *name;
+};
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    struct options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->target;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (state->arg_num == 0) o->verb = argument;
+        if (state->arg_num == 1) o->name = argument;
+        if (state->arg_num > 1) argp_error(state, "one projection, not also \"%s\"", argument);
+        return 0;
+    case ARGP_KEY_END:
+        if (o->verb != NULL && strcmp(o->verb, "pause") != 0 && strcmp(o->verb, "resume") != 0) {
+            argp_error(state, "\"%s\" is not pause or resume", o->verb);
+        }
+        if (o->verb != NULL && o->name == NULL) argp_error(state, "which projection?");
+        if (o->target.data != NULL) {
+            argp_error(state, "projections run in a server; `deedbook query --data` catches up "
+                              "what it needs");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp projections_argp = {
+    .parser = parse,
+    .args_doc = "[pause|resume NAME]",
+    .doc =
+        "List the projections of a server: state, position, lag, and what stopped them. Or pause "
+        "one, or resume one that was paused or had failed.\v"
+        "Examples:\n"
+        "  deedbook projections\n"
+        "  deedbook projections resume order_summary\n\n"
+        "The list exits with 1 if a projection has failed.",
+    .children = cli_target_children,
+};
+
+static deed_str text_of(json_value row, const char *key)
+{
+    return json_text(json_get(row, deed_str_of(key)));
+}
+
+static void row_put(struct out_table *table, json_value row)
+{
+    double rate = 0;
+    (void)json_double(json_get(row, DEED_STR("rate")), &rate);
+    out_table_row(table);
+    out_table_text(table, text_of(row, "name"));
+    out_table_text(table, text_of(row, "state"));
+    out_table_text(table, json_raw(json_get(row, DEED_STR("position"))));
+    out_table_text(table, json_raw(json_get(row, DEED_STR("lag"))));
+    out_table_cell(table, "%.0f", rate);
+    out_table_text(table, json_raw(json_get(row, DEED_STR("generation"))));
+    bool rebuilding = json_kind_of(json_get(row, DEED_STR("rebuild"))) == JSON_OBJECT;
+    out_table_cell(table, "%s", rebuilding ? "yes" : "");
+}
+
+/* What stopped a projection, whole: it is what its author needs. */
+static bool failure_print(json_value row)
+{
+    json_value error = json_get(row, DEED_STR("error"));
+    if (json_kind_of(error) != JSON_OBJECT) return false;
+    printf("\n%s", out_start(stdout, OUT_RED));
+    out_text(stdout, text_of(row, "name"));
+    printf("%s stopped at position %.*s: ", out_stop(stdout),
+           DEED_FMT(json_raw(json_get(error, DEED_STR("position")))));
+    out_text(stdout, text_of(error, "message"));
+    printf("\n  ");
+    out_text(stdout, text_of(error, "statement"));
+    putchar('\n');
+    return true;
+}
+
+static deed_status list_print(const struct options *o, const struct reply *reply, bool *out_failed,
+                              struct deed_error *err)
+{
+    static const struct out_column columns[] = {{"PROJECTION", 0},       {"STATE", 0},
+                                                {"POSITION", OUT_RIGHT}, {"LAG", OUT_RIGHT},
+                                                {"EVENTS/S", OUT_RIGHT}, {"GENERATION", OUT_RIGHT},
+                                                {"REBUILDING", 0}};
+    struct arena arena;
+    json_value list;
+    arena_init(&arena, REPLY_SIZE_MAX);
+    deed_status status = json_parse(&arena, buf_bytes(&reply->body), 0, &list, err);
+    if (status != DEED_OK) goto done;
+    struct out_table *table = out_table_create(columns, sizeof columns / sizeof columns[0]);
+    for (struct json_iterator i = json_iterate(list); json_next(&i);) {
+        row_put(table, i.value);
+        if (deed_str_equal(text_of(i.value, "state"), DEED_STR("failed"))) *out_failed = true;
+    }
+    if (o->target.json) {
+        fwrite(reply->body.ptr, 1, reply->body.len, stdout);
+    } else if (!out_table_print(table, stdout)) {
+        status = deed_fail(err, DEED_NO_MEMORY, "no memory for the table");
+    }
+    out_table_destroy(table);
+    if (o->target.json) goto done;
+    for (struct json_iterator i = json_iterate(list); json_next(&i);)
+        (void)failure_print(i.value);
+
+done:
+    arena_done(&arena);
+    return status;
+}
+
+static deed_status run(const struct options *o, bool *out_failed, struct deed_error *err)
+{
+    struct target *target = NULL;
+    struct reply reply;
+    struct url url;
+    reply_init(&reply);
+    url_init(&url, "/projections");
+    if (o->verb != NULL) {
+        url_part(&url, o->name);
+        url_part(&url, o->verb);
+    }
+    deed_status status = target_open(&o->target, TARGET_READS, &target, err);
+    if (status == DEED_OK) {
+        struct request request = {.method = o->verb == NULL ? "GET" : "POST",
+                                  .path = url_text(&url)};
+        status = target_call(target, &request, &reply, err);
+    }
+    if (status == DEED_OK && o->verb == NULL) status = list_print(o, &reply, out_failed, err);
+    target_close(target);
+    url_done(&url);
+    reply_done(&reply);
+    return status;
+}
+
+int cmd_projections(int argc, char **argv)
+{
+    struct options options = {0};
+    struct deed_error err = {0};
+    bool failed = false;
+    cli_parse(&projections_argp, argc, argv, &options);
+    deed_status status = run(&options, &failed, &err);
+    if (status != DEED_OK) return cli_trouble(status, &err);
+    return failed ? CLI_FAILED : CLI_OK;
+}

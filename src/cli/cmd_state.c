@@ -1,0 +1,119 @@
+/* cmd_state.c - deedbook state: an aggregate, now or then. */
+#include "cli/out.h"
+#include "cli/target.h"
+
+struct options {
+    struct cli_target target;
+    const char *stream, *revision, *position, *at;
+};
+
+enum { KEY_REVISION = 'r', KEY_POSITION = 'p', KEY_AT = 0x300 };
+
+static const struct argp_option option_list[] = {
+    {"revision", KEY_REVISION, "REVISION", 0, "as it was after this event of the stream", 0},
+    {"position", KEY_POSITION, "POSITION", 0, "as it was at this position of the log", 0},
+    {"at", KEY_AT, "TIME", 0, "as it was at this time (RFC 3339)", 0},
+    {0},
+};
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    struct options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->target;
+        return 0;
+    case KEY_REVISION:
+        o->revision = argument;
+        return 0;
+    case KEY_POSITION:
+        o->position = argument;
+        return 0;
+    case KEY_AT:
+        o->at = argument;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (o->stream != NULL) argp_error(state, "one stream, not also \"%s\"", argument);
+        o->stream = argument;
+        return 0;
+    case ARGP_KEY_END:
+        if (o->stream == NULL) argp_error(state, "which stream?");
+        if ((o->revision != NULL) + (o->position != NULL) + (o->at != NULL) > 1) {
+            argp_error(state, "--revision, --position and --at exclude each other");
+        }
+        if (o->target.data != NULL && o->target.app == NULL) {
+            argp_error(state, "--data needs --app: the domain knows how events make a state");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp state_argp = {
+    .options = option_list,
+    .parser = parse,
+    .args_doc = "STREAM",
+    .doc = "Show the state of an aggregate, now or at any moment before.\v"
+           "Examples:\n"
+           "  deedbook state order-1001\n"
+           "  deedbook state order-1001 --revision 2\n"
+           "  deedbook state order-1001 --at 2026-11-23T04:00:00Z",
+    .children = cli_target_children,
+};
+
+static deed_status answer_print(const struct options *o, const struct reply *reply,
+                                struct deed_error *err)
+{
+    if (o->target.json) {
+        fwrite(reply->body.ptr, 1, reply->body.len, stdout);
+        return DEED_OK;
+    }
+    struct arena arena;
+    json_value answer;
+    arena_init(&arena, REPLY_SIZE_MAX);
+    deed_status status = json_parse(&arena, buf_bytes(&reply->body), 1024, &answer, err);
+    if (status == DEED_OK) {
+        printf("%s", out_start(stdout, OUT_DIM));
+        out_text(stdout, json_text(json_get(answer, DEED_STR("stream"))));
+        printf("  revision %.*s  position %.*s%s\n",
+               DEED_FMT(json_raw(json_get(answer, DEED_STR("revision")))),
+               DEED_FMT(json_raw(json_get(answer, DEED_STR("position")))), out_stop(stdout));
+        out_json(stdout, json_get(answer, DEED_STR("state")));
+    }
+    arena_done(&arena);
+    return status;
+}
+
+static deed_status run(const struct options *o, struct deed_error *err)
+{
+    struct target *target = NULL;
+    struct reply reply;
+    struct url url;
+    reply_init(&reply);
+    url_init(&url, "/streams");
+    url_part(&url, o->stream);
+    buf_add_str(&url.text, DEED_STR("/state"));
+    url_param(&url, "revision", o->revision);
+    url_param(&url, "position", o->position);
+    url_param(&url, "at", o->at);
+    deed_status status = target_open(&o->target, TARGET_READS, &target, err);
+    if (status == DEED_OK) {
+        struct request request = {.method = "GET", .path = url_text(&url)};
+        status = target_call(target, &request, &reply, err);
+    }
+    if (status == DEED_OK) status = answer_print(o, &reply, err);
+    target_close(target);
+    url_done(&url);
+    reply_done(&reply);
+    return status;
+}
+
+int cmd_state(int argc, char **argv)
+{
+    struct options options = {0};
+    struct deed_error err = {0};
+    cli_parse(&state_argp, argc, argv, &options);
+    deed_status status = run(&options, &err);
+    return status == DEED_OK ? CLI_OK : cli_trouble(status, &err);
+}
