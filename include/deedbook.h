@@ -183,6 +183,7 @@ struct deed_info {
     uint64_t stream_count;
     uint8_t chain_hash[32]; /* of the newest commit */
     bool writable;          /* false after a failed write, or while damage is unrepaired */
+    bool unsafe;            /* appends are acknowledged before they are durable (unsafe_no_sync) */
     char stopped_because[DEED_MESSAGE_SIZE]; /* why not writable */
     uint64_t corrupt_first, corrupt_last; /* first damaged range of positions, or DEED_NONE */
 };

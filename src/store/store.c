@@ -245,6 +245,7 @@ void store_info(struct store *store, struct deed_info *out_info)
         .log_size = log_size(store->log),
         .stream_count = index_term_count(store->index, INDEX_STREAM),
         .writable = stopped == NULL,
+        .unsafe = store->options.unsafe_no_sync,
         .corrupt_first = store->corrupt_first,
         .corrupt_last = store->corrupt_last,
     };

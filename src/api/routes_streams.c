@@ -1,0 +1,292 @@
+/* routes_streams.c - one stream: append, read, delete, and the state of its aggregate. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "api/append.h"
+#include "api/feed.h"
+#include "api/reply.h"
+#include "api/token.h"
+#include "base/text.h"
+#include "domain/explain.h"
+
+/* ---- POST /streams/{stream} ------------------------------------------------------------------- */
+
+/* {"stream":"order-1","first_revision":0,"revision":2,"position":17} */
+static void stream_answer(struct append_job *job, const struct deed_appended *appended,
+                          struct buf *out)
+{
+    struct json_writer w;
+    json_writer_init(&w, out);
+    json_object_begin(&w);
+    json_member_text(&w, "stream", job->c->segments[0]);
+    json_member_uint(&w, "first_revision", appended->first_revision);
+    json_member_uint(&w, "revision", appended->revision);
+    json_member_uint(&w, "position", appended->position);
+    append_put_flags(&w, appended);
+    json_object_end(&w);
+}
+
+/* expected= or If-Match, not both. The text of it, for the request's hash. */
+static deed_str expectation(struct call *c, enum deed_expect *out_expect, uint64_t *out_revision,
+                            bool *out_if_match)
+{
+    enum deed_expect expect = DEED_EXPECT_ANY;
+    uint64_t revision = 0;
+    call_expected(c, "expected", out_expect, out_revision);
+    *out_if_match = call_if_match(c, &expect, &revision);
+    if (*out_if_match) {
+        if (call_given(c, "expected")) {
+            call_wrong(c, DEED_INVALID, "parameter expected and header If-Match are both given");
+        }
+        *out_expect = expect;
+        *out_revision = revision;
+    }
+    static const char *const names[] = {[DEED_EXPECT_ANY] = "any",
+                                        [DEED_EXPECT_NONE] = "none",
+                                        [DEED_EXPECT_EXISTS] = "exists"};
+    if (*out_expect != DEED_EXPECT_REVISION) return deed_str_of(names[*out_expect]);
+    return arena_printf(c->arena, "%" PRIu64, *out_revision);
+}
+
+void stream_post(struct call *c)
+{
+    struct deed_condition *condition = arena_alloc(c->arena, sizeof *condition);
+    struct append_job *job = append_job_create(c, stream_answer);
+    struct event_defaults defaults = append_defaults(c);
+    size_t type = call_content_type(c);
+    if (condition == NULL || job == NULL) {
+        call_wrong(c, DEED_NO_MEMORY, "no memory left for the append");
+        call_fail(c);
+        return;
+    }
+    deed_str stream = c->segments[0];
+    job->one_stream = true;
+    *condition = (struct deed_condition){.kind = DEED_CONDITION_STREAM, .stream = stream};
+    deed_str expected =
+        expectation(c, &condition->expect, &condition->revision, &job->if_match);
+    defaults.stream = stream;
+    defaults.is_cloudevent = type > 0;
+    if (c->status == DEED_OK) {
+        c->status =
+            event_body_parse(c->arena, c->x->request.body, &defaults, &job->append, &c->err);
+    }
+    if (condition->expect != DEED_EXPECT_ANY) {
+        job->append.conditions = condition;
+        job->append.condition_count = 1;
+    }
+    append_job_run(job, DEED_STR("POST /streams"), stream, expected);
+}
+
+/* ---- GET /streams/{stream} -------------------------------------------------------------------- */
+
+/* "start", "end", or a revision. */
+static uint64_t from_revision(struct call *c, bool backwards)
+{
+    deed_str text = call_text(c, "from");
+    if (text.ptr == NULL) return backwards ? DEED_NONE : 0;
+    if (deed_str_equal(text, DEED_STR("start"))) return 0;
+    if (backwards && deed_str_equal(text, DEED_STR("end"))) return DEED_NONE;
+    return call_number(c, "from", 0, INT64_MAX, 0);
+}
+
+static void stream_last_event_id(struct call *c, struct deed_read_options *read)
+{
+    deed_str token = call_header(c, "Last-Event-ID", TOKEN_SIZE_MAX);
+    uint64_t revision;
+    if (token.len == 0 || c->status != DEED_OK) return;
+    if (read->backwards) {
+        call_wrong(c, DEED_INVALID, "header Last-Event-ID: not with direction=backwards");
+        return;
+    }
+    c->status = token_parse(c->api, TOKEN_REVISION, token, &revision, &c->err);
+    if (c->status == DEED_OK) {
+        read->from_revision = revision + 1;
+    } else {
+        deed_wrap(&c->err, "header Last-Event-ID");
+    }
+}
+
+/* Where the stream stands, in headers. One that is not there yet has none. */
+static void put_stream_headers(struct call *c, deed_str stream)
+{
+    struct deed_stream_info info;
+    call_put_header(c, "Deedbook-Log", deed_str_of(c->api->log_header));
+    if (store_stream(c->api->parts.store, stream, &info, NULL) != DEED_OK) return;
+    if (info.revision == DEED_NONE) return;
+    call_put_number(c, "Deedbook-Revision", info.revision);
+    call_put_number(c, "Deedbook-Position", info.position);
+    call_put_etag(c, info.revision);
+}
+
+void stream_get(struct call *c)
+{
+    struct feed_plan plan = {.read = {.stream = c->segments[0]}};
+    plan.read.backwards = call_choice(c, "direction", 0) == 1;
+    plan.read.from_revision = from_revision(c, plan.read.backwards);
+    plan.read.until_position = call_number(c, "until", 1, INT64_MAX, DEED_NONE);
+    feed_choose(c, false, &plan);
+    if (plan.format == FEED_SSE) stream_last_event_id(c, &plan.read);
+    if (c->status != DEED_OK) {
+        call_fail(c);
+        return;
+    }
+    put_stream_headers(c, plan.read.stream);
+    feed_serve(c, &plan);
+}
+
+/* ---- DELETE /streams/{stream} ------------------------------------------------------------------ */
+
+void stream_delete(struct call *c)
+{
+    enum deed_expect expect;
+    uint64_t revision;
+    bool if_match;
+    bool tombstone = call_flag(c, "tombstone", false);
+    (void)expectation(c, &expect, &revision, &if_match);
+    struct call_origin origin = call_origin(c);
+    if (c->status != DEED_OK) {
+        call_fail(c);
+        return;
+    }
+    struct deed_appended appended;
+    deed_status status =
+        store_delete_stream(c->api->parts.store, c->segments[0], expect, revision, tombstone,
+                            origin.actor, &appended, &c->err);
+    if (status == DEED_CONFLICT && if_match) status = DEED_STALE;
+    if (status != DEED_OK) {
+        call_fail_with(c, status);
+        return;
+    }
+    struct json_writer w;
+    json_writer_init(&w, call_body(c));
+    json_object_begin(&w);
+    json_member_text(&w, "stream", c->segments[0]);
+    json_member_text(&w, "deleted", tombstone ? DEED_STR("tombstone") : DEED_STR("soft"));
+    json_member_uint(&w, "position", appended.position);
+    append_put_flags(&w, &appended);
+    json_object_end(&w);
+    buf_add_byte(&c->x->response.body, '\n');
+    call_put_number(c, "Deedbook-Position", appended.position);
+    call_done(c, 200, "application/json");
+}
+
+/* ---- GET /streams/{stream}/state --------------------------------------------------------------- */
+
+/* The stream's last revision at or before a position. */
+static deed_status revision_at(struct call *c, uint64_t position, uint64_t *out_revision)
+{
+    struct store *store = c->api->parts.store;
+    deed_str stream = c->segments[0];
+    if (position > store_position(store)) {
+        return deed_fail(&c->err, DEED_NOT_FOUND,
+                         "position %" PRIu64 " is past the end of the log, %" PRIu64, position,
+                         store_position(store));
+    }
+    const struct deed_read_options options = {.stream = stream,
+                                              .from_revision = DEED_NONE,
+                                              .backwards = true,
+                                              .until_position = position,
+                                              .count_max = 1,
+                                              .ignore_retention = true};
+    struct deed_cursor *cursor = NULL;
+    struct deed_event event;
+    deed_status status = store_read(store, &options, &cursor, &c->err);
+    if (status == DEED_OK) status = cursor_next(cursor, &event, &c->err);
+    if (status == DEED_OK) *out_revision = event.revision;
+    cursor_close(cursor);
+    if (status != DEED_END) return status;
+    return deed_fail(&c->err, DEED_NOT_FOUND, "stream %.*s has no event at or before position %" PRIu64,
+                     DEED_FMT(stream), position);
+}
+
+/* Which revision is meant: named, or the last at a position or a time. DEED_NONE: now. */
+static deed_status state_revision(struct call *c, uint64_t *out_revision)
+{
+    bool has_time = false;
+    uint64_t revision = call_number(c, "revision", 0, INT64_MAX, DEED_NONE);
+    uint64_t position = call_position(c, "position", DEED_NONE);
+    int64_t time_ns = call_time(c, "at", &has_time);
+    if ((revision != DEED_NONE) + (position != DEED_NONE) + has_time > 1) {
+        call_wrong(c, DEED_INVALID, "parameters revision, position and at exclude each other");
+    }
+    if (c->status != DEED_OK) return c->status;
+    *out_revision = revision;
+    if (has_time) {
+        deed_status status =
+            store_position_at(c->api->parts.store, time_ns, &position, &c->err);
+        if (status != DEED_OK) return status;
+    }
+    if (position == DEED_NONE) return DEED_OK;
+    if (position == 0) {
+        return deed_fail(&c->err, DEED_NOT_FOUND, "nothing was stored then");
+    }
+    return revision_at(c, position, out_revision);
+}
+
+static void state_answer(struct call *c, deed_bytes state, uint64_t revision, uint64_t position)
+{
+    struct json_writer w;
+    json_writer_init(&w, call_body(c));
+    json_object_begin(&w);
+    json_member_text(&w, "stream", c->segments[0]);
+    json_member_uint(&w, "revision", revision);
+    json_member_uint(&w, "position", position);
+    json_member_raw(&w, "state", state);
+    json_object_end(&w);
+    buf_add_byte(&c->x->response.body, '\n');
+    call_put_number(c, "Deedbook-Revision", revision);
+    call_put_number(c, "Deedbook-Position", position);
+    call_put_etag(c, revision);
+    call_done(c, 200, "application/json");
+}
+
+void stream_state(struct call *c)
+{
+    struct buf state;
+    uint64_t revision, position;
+    buf_init(&state, RESPONSE_SIZE_MAX / 2);
+    deed_status status = state_revision(c, &revision);
+    if (status == DEED_OK && c->api->parts.executor == NULL) {
+        status = deed_fail(&c->err, DEED_NOT_FOUND,
+                           "there is no state without a domain: this server has none");
+    }
+    if (status == DEED_OK) {
+        status = executor_state(c->api->parts.executor, c->segments[0], revision, &state, &revision,
+                                &position, &c->err);
+    }
+    if (status == DEED_OK && !buf_ok(&state)) {
+        status = deed_fail(&c->err, DEED_NO_MEMORY, "the state is too large for memory");
+    }
+    if (status == DEED_OK) {
+        state_answer(c, buf_bytes(&state), revision, position);
+    } else {
+        call_fail_with(c, status);
+    }
+    buf_done(&state);
+}
+
+/* ---- GET /streams/{stream}/explain -------------------------------------------------------------- */
+
+#define EXPLAIN_COUNT_MAX 10000
+
+void stream_explain(struct call *c)
+{
+    uint64_t revision = call_number(c, "revision", 0, INT64_MAX, DEED_NONE);
+    uint64_t count = call_number(c, "limit", 1, EXPLAIN_COUNT_MAX, 0);
+    if (c->api->parts.executor == NULL) {
+        call_wrong(c, DEED_NOT_FOUND, "there is no state without a domain: this server has none");
+    }
+    if (c->status != DEED_OK) {
+        call_fail(c);
+        return;
+    }
+    struct buf *out = call_body(c);
+    deed_status status = executor_explain(c->api->parts.executor, c->segments[0], revision, count,
+                                          out, &c->err);
+    if (status != DEED_OK) {
+        call_fail_with(c, status);
+        return;
+    }
+    buf_add_byte(out, '\n');
+    call_done(c, 200, "application/json");
+}

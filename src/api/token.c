@@ -1,0 +1,61 @@
+/* token.c - written and read in one place. */
+#include "api/token.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "api/call.h"
+#include "base/text.h"
+
+size_t token_format(const struct api *api, enum token_kind kind, uint64_t value,
+                    char out[TOKEN_SIZE_MAX])
+{
+    int size = snprintf(out, TOKEN_SIZE_MAX, "%s.%" PRIu64 ".%c%" PRIu64, api->log_name, api->epoch,
+                        (char)kind, value);
+    assert(size > 0 && size < TOKEN_SIZE_MAX);
+    return (size_t)size;
+}
+
+/* The part before the next dot; `rest` goes behind it. ptr NULL: there is no dot. */
+static deed_str part_take(deed_str *rest)
+{
+    const char *dot = rest->len == 0 ? NULL : memchr(rest->ptr, '.', rest->len);
+    if (dot == NULL) return (deed_str){0};
+    deed_str part = {rest->ptr, (size_t)(dot - rest->ptr)};
+    *rest = (deed_str){dot + 1, rest->len - part.len - 1};
+    return part;
+}
+
+static deed_status token_invalid(deed_str text, struct deed_error *err)
+{
+    if (text.len > TOKEN_SIZE_MAX) text.len = TOKEN_SIZE_MAX;
+    while (text.len > 0 && !utf8_valid(deed_bytes_of(text))) text.len--;
+    return deed_fail(err, DEED_INVALID, "\"%.*s\" is not a token of this server", DEED_FMT(text));
+}
+
+deed_status token_parse(const struct api *api, enum token_kind kind, deed_str text,
+                        uint64_t *out_value, struct deed_error *err)
+{
+    deed_str rest = text;
+    deed_str log = part_take(&rest);
+    deed_str epoch_text = part_take(&rest);
+    uint64_t epoch, value;
+    if (log.len != sizeof api->log_name - 1 || !text_u64(epoch_text, &epoch)) {
+        return token_invalid(text, err);
+    }
+    if (rest.len < 2 || rest.ptr[0] != (char)kind) return token_invalid(text, err);
+    if (!text_u64((deed_str){rest.ptr + 1, rest.len - 1}, &value)) return token_invalid(text, err);
+
+    if (memcmp(log.ptr, api->log_name, log.len) != 0 || epoch != api->epoch) {
+        deed_status status = deed_fail(
+            err, DEED_CONFLICT,
+            "token %.*s is of another log or epoch; this is log %s, epoch %" PRIu64
+            ": read again from the start",
+            DEED_FMT(text), api->log_name, api->epoch);
+        if (err != NULL) (void)snprintf(err->code, sizeof err->code, "stale_token");
+        return status;
+    }
+    *out_value = value;
+    return DEED_OK;
+}
