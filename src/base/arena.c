@@ -25,27 +25,33 @@ void arena_init(struct arena *arena, size_t total_max)
     *arena = (struct arena){.total_max = total_max};
 }
 
-static void blocks_free(struct arena_block *block)
-{
-    while (block != NULL) {
-        struct arena_block *older = block->older;
-        free(block);
-        block = older;
-    }
-}
-
 void arena_done(struct arena *arena)
 {
-    blocks_free(arena->block);
+    while (arena->block != NULL) {
+        struct arena_block *older = arena->block->older;
+        free(arena->block);
+        arena->block = older;
+    }
     *arena = (struct arena){.total_max = arena->total_max};
 }
 
 void arena_reset(struct arena *arena)
 {
     if (arena->block == NULL) return;
+
+    /* Mostly the newest; near the limit a block may be smaller than the one before. */
     struct arena_block *kept = arena->block;
-    blocks_free(kept->older);
+    for (struct arena_block *b = kept; b != NULL; b = b->older) {
+        if (b->size > kept->size) kept = b;
+    }
+    for (struct arena_block *b = arena->block; b != NULL;) {
+        struct arena_block *older = b->older;
+        if (b != kept) free(b);
+        b = older;
+    }
     kept->older = NULL;
+    arena->block = kept;
+    arena->size = kept->size;
     arena->used = 0;
     arena->total = sizeof *kept + kept->size;
 }

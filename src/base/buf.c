@@ -1,4 +1,8 @@
-/* buf.c - growth by doubling. (1) len <= room <= size_max. */
+/* buf.c - growth by doubling.
+ *
+ * (1) len <= room <= size_max.
+ * (2) Behind the room there is one byte more, for the NUL that vsnprintf insists on: what is
+ *     printed may fill the buffer to its limit, as what is added may. */
 #include "base/buf.h"
 
 #include <assert.h>
@@ -27,9 +31,9 @@ void buf_reset(struct buf *buf)
 
 uint8_t *buf_reserve(struct buf *buf, size_t len)
 {
-    assert(buf->len <= buf->size_max || buf->failed);
+    assert(buf->len <= buf->room);
     if (buf->failed) return NULL;
-    if (len <= buf->room - buf->len) return buf->ptr == NULL ? NULL : buf->ptr + buf->len;
+    if (buf->ptr != NULL && len <= buf->room - buf->len) return buf->ptr + buf->len;
     if (len > buf->size_max - buf->len) {
         buf->failed = true;
         return NULL;
@@ -37,7 +41,7 @@ uint8_t *buf_reserve(struct buf *buf, size_t len)
     size_t room = buf->room < BUF_ROOM_MIN ? BUF_ROOM_MIN : buf->room;
     while (room < buf->len + len) room = room > buf->size_max / 2 ? buf->size_max : room * 2;
     if (room > buf->size_max) room = buf->size_max;
-    uint8_t *grown = realloc(buf->ptr, room);
+    uint8_t *grown = room == SIZE_MAX ? NULL : realloc(buf->ptr, room + 1);
     if (grown == NULL) {
         buf->failed = true;
         return NULL;
@@ -82,7 +86,7 @@ void buf_printf(struct buf *buf, const char *format, ...)
     va_copy(again, arguments);
     int len = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
-    uint8_t *at = len < 0 ? NULL : buf_reserve(buf, (size_t)len + 1);
+    uint8_t *at = len < 0 ? NULL : buf_reserve(buf, (size_t)len);
     if (at != NULL) {
         (void)vsnprintf((char *)at, (size_t)len + 1, format, again);
         buf->len += (size_t)len;

@@ -71,7 +71,8 @@ static inline int64_t read_i64(struct reader *r)
 static inline void read_into(struct reader *r, void *out, size_t len)
 {
     deed_bytes b = read_bytes(r, len);
-    if (b.len == len && len > 0) {
+    if (len == 0) return; /* memset and memcpy refuse NULL even then */
+    if (b.len == len) {
         memcpy(out, b.ptr, len);
     } else {
         memset(out, 0, len);
@@ -121,6 +122,10 @@ static inline void write_i64(struct buf *b, int64_t v)
 }
 static inline void write_block(struct buf *b, deed_bytes v)
 {
+    if (v.len > UINT32_MAX) {
+        b->failed = true; /* its length would be cut, and the reader led astray */
+        return;
+    }
     write_u32(b, (uint32_t)v.len);
     buf_add(b, v.ptr, v.len);
 }

@@ -12,7 +12,8 @@ bool text_u64(deed_str text, uint64_t *out);
 /* An optional '-' first. */
 bool text_i64(deed_str text, int64_t *out);
 
-/* RFC 4648 base64 with padding. Decoding is strict: no spaces, no missing padding, zero rest bits. */
+/* RFC 4648 base64 with padding. Decoding is strict: no spaces, no missing padding, zero rest bits;
+ * false also when `out` is full. What was decoded before the fault may be in `out`. */
 void base64_encode(deed_bytes in, struct buf *out);
 bool base64_decode(deed_str in, struct buf *out);
 

@@ -150,10 +150,18 @@ bool time_parse(deed_str text, int64_t *out_time_ns)
         scan_expect(&s, ':');
         int64_t second = scan_digits(&s, 2);
         fraction = scan_fraction(&s);
+        if (second == 60) fraction = 0; /* a leap second is one instant here */
         seconds += hour * 3600 + minute * 60 + second - scan_offset_seconds(&s);
         if (hour > 23 || minute > 59 || second > 60) s.bad = true;
     }
     if (s.bad || s.at != text.len) return false;
+
+    /* Before 1970 the fraction counts back from the next second: the whole seconds of the first
+     * instant in reach are themselves out of reach. */
+    if (seconds < 0 && fraction > 0) {
+        seconds++;
+        fraction -= NS_PER_SECOND;
+    }
     int64_t time_ns;
     if (__builtin_mul_overflow(seconds, NS_PER_SECOND, &time_ns)) return false;
     if (__builtin_add_overflow(time_ns, fraction, &time_ns)) return false;
