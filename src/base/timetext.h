@@ -10,9 +10,9 @@
  * that 64 bits of nanoseconds reach: 1677 to 2262. */
 void time_format(int64_t time_ns, char out[TIME_TEXT_SIZE + 1]);
 
-/* "2026-11-23T04:07:09Z", any fraction (digits past the ninth are cut), any offset, 't', 'z' and
- * a space for the 'T' too; or a date alone, its midnight UTC. false: not an instant, or out of reach of 64 bits. A
- * leap second (":60") counts as the first instant of the next minute. */
+/* "2026-11-23T04:07:09Z", any fraction (digits past the ninth are cut), any offset, 't', 'z' and a
+ * space for the 'T' too; or a date alone, its midnight UTC. false: not an instant, or out of reach
+ * of 64 bits. A leap second (":60") counts as the first instant of the next minute. */
 bool time_parse(deed_str text, int64_t *out_time_ns);
 
 /* "2026-11-23", a day that exists. */

@@ -1,4 +1,5 @@
-/* store_state.h - the store's own fields, shared by the files of src/store only. */
+/* store_state.h - the store's own fields, shared by the files of src/store only: store.c,
+ * append.c (the committer), check.c, condition.c, read.c (the cursors) and stream.c. */
 #ifndef STORE_STORE_STATE_H
 #define STORE_STORE_STATE_H
 
