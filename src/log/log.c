@@ -10,6 +10,9 @@
  * (3) `end` and `refs` change only in log_publish, after the sync: readers never see what a power
  *     cut could take back.
  * (4) After a failed write or sync nothing is written any more. A sync is never tried again.
+ * (5) Once a next segment was begun, nothing more goes into the one before, also when it could not
+ *     be made (a full disk): its name may come back after a power cut, with a header that must
+ *     still continue the chain.
  *
  * Normative: docs/format/log.md */
 #include "log/log_state.h"
@@ -241,8 +244,11 @@ static deed_status segment_start(struct log *log, uint32_t number, struct deed_e
         .created_at_ns = os_now_ns(log->os),
     };
     memcpy(segment.header.previous, log->hash, SHA256_SIZE);
+    if (log->roll_due) segment_remove(log->dir, number);
+    log->roll_due = true;
     deed_status status = segment_create(log->dir, &segment.header, &segment.file, err);
     if (status != DEED_OK) return status;
+    log->roll_due = false;
     if (chunks_count(&log->segments) == 0) log->first_number = number;
     if (!chunks_add(&log->segments, &segment)) {
         os_file_close(segment.file);
@@ -276,6 +282,8 @@ deed_status log_reserve(struct log *log, uint64_t size, struct deed_error *err)
     if (log->group.len > 0 && need > GROUP_SIZE_MAX) return DEED_BUSY;
 
     if (log->active == NULL) return segment_start(log, 1, err);
+    /* (5) */
+    if (log->roll_due) return segment_start(log, log->active_number + 1, err);
     bool empty = log->group_offset == SEGMENT_HEADER_SIZE;
     if (empty || log->group_offset + need <= log->options.segment_size) return DEED_OK;
     if (log->group.len > 0) return DEED_BUSY;

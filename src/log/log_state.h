@@ -42,6 +42,7 @@ struct log {
     struct commit_ref *pending;
     size_t pending_count, pending_room;
     bool written;
+    bool roll_due; /* the next segment was begun, maybe without success */
     _Atomic uint64_t writer_offset; /* group_offset, for the filler */
 
     /* Growth of the active segment: `grow` is held by whoever writes zeros. */

@@ -84,6 +84,13 @@ deed_status segment_header_decode(const uint8_t in[SEGMENT_HEADER_SIZE],
     return DEED_OK;
 }
 
+void segment_remove(struct os_dir *dir, uint32_t number)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(number, name);
+    (void)!os_remove(dir, name, NULL);
+}
+
 deed_status segment_create(struct os_dir *dir, const struct segment_header *header,
                            struct os_file **out_file, struct deed_error *err)
 {
@@ -101,8 +108,7 @@ deed_status segment_create(struct os_dir *dir, const struct segment_header *head
     if (status == DEED_OK) status = os_dir_sync(dir, err);
     if (status != DEED_OK) {
         os_file_close(file);
-        /* What cannot be removed holds no event; the next opening removes it. */
-        (void)!os_remove(dir, name, NULL);
+        segment_remove(dir, header->number);
         return status;
     }
     *out_file = file;

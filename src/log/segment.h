@@ -31,8 +31,12 @@ DEED_MUST_CHECK deed_status segment_header_decode(const uint8_t in[SEGMENT_HEADE
                                                   struct segment_header *out_header,
                                                   struct deed_error *err);
 
-/* Make the file with its header, durable with its name. Nothing is left of it on failure. */
+/* Make the file with its header, durable with its name. On failure it is removed as far as the disk
+ * lets it be: it may come back after a power cut, as the header that it was to have, or half of it. */
 DEED_MUST_CHECK deed_status segment_create(struct os_dir *dir, const struct segment_header *header,
                                            struct os_file **out_file, struct deed_error *err);
+
+/* Remove a segment that holds no event; that it cannot be removed does no harm. */
+void segment_remove(struct os_dir *dir, uint32_t number);
 
 #endif
