@@ -696,7 +696,7 @@ static enum chunked chunk_byte(struct http1 *h, const struct http1_request *r, u
     case CHUNK_END_LF:
         return c == '\n' ? CHUNKED_WHOLE : CHUNKED_BAD;
     }
-    assert(!"chunk data has no framing bytes");
+    assert(false); /* chunk data has no framing bytes */
     return CHUNKED_BAD;
 }
 

@@ -66,7 +66,9 @@ EXCEPTIONS = [
 ]
 
 FUNCTION_LINES_MAX = 80
-COLUMNS_MAX = 100
+# clang-format holds code at 100. A comment's picture or a last word may stand out a little; what is
+# over this wraps in a review.
+COLUMNS_MAX = 110
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "misc", "common", "stuff", "shared"}
 
 
@@ -195,7 +197,7 @@ def names_say_something(files):
 
 
 def layout_is_plain(files):
-    """at most 100 columns, no tabs, no spaces at the end of a line"""
+    """at most 110 columns, no tabs, no spaces at the end of a line"""
     for path, text in files.items():
         if not is_c(path) or not path.startswith(("src/", "include/", "tests/", "bench/", "examples/")):
             continue
