@@ -32,6 +32,10 @@
 
 #define LOCK_NAME "lock"
 
+/* Events are nobody else's business; a group may be let in for backups. The umask narrows it. */
+#define FILE_MODE      0640
+#define DIRECTORY_MODE 0750
+
 struct real_dir {
     struct os_dir base;
     int fd;
@@ -84,7 +88,7 @@ static int open_again(int dir_fd, const char *name, int flags)
 {
     int fd;
     do {
-        fd = openat(dir_fd, name, flags | O_CLOEXEC, 0666);
+        fd = openat(dir_fd, name, flags | O_CLOEXEC, FILE_MODE);
     } while (fd < 0 && errno == EINTR);
     return fd;
 }
@@ -132,7 +136,7 @@ static int directories_make(char *path)
 
         char kept = path[end];
         path[end] = '\0';
-        int error = mkdir(path, 0777) == 0 ? 0 : errno;
+        int error = mkdir(path, DIRECTORY_MODE) == 0 ? 0 : errno;
         path[end] = kept;
         if (error != 0 && error != EEXIST) return error;
         error = parent_sync(path, end, error == 0);
@@ -143,7 +147,7 @@ static int directories_make(char *path)
 
 static int directory_make_in(struct real_dir *parent, const char *name)
 {
-    if (mkdirat(parent->fd, name, 0777) != 0 && errno != EEXIST) return errno;
+    if (mkdirat(parent->fd, name, DIRECTORY_MODE) != 0 && errno != EEXIST) return errno;
     return dir_fd_sync(parent->fd);
 }
 

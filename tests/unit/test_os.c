@@ -11,6 +11,7 @@
 #include <ftw.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -573,6 +574,27 @@ TEST(os_real, a_full_device_is_full)
                    "file /dev/full: cannot write 1 bytes at offset 0: No space left on device");
     os_file_close(full);
     os_dir_close(dev);
+    finish();
+}
+
+TEST(os_real, nobody_else_may_read_what_is_stored)
+{
+    start_here();
+    struct os_dir *inner = NULL;
+    struct stat about;
+    char path[300];
+    mode_t before = umask(0);
+    expect_ok(os_dir_open_in(dir, "inner", true, &inner, &err));
+    make_file("log", "hello");
+    (void)umask(before);
+
+    (void)snprintf(path, sizeof path, "%s/inner", root);
+    assert_int_equal(stat(path, &about), 0);
+    assert_int_equal(about.st_mode & 07777, 0750);
+    (void)snprintf(path, sizeof path, "%s/log", root);
+    assert_int_equal(stat(path, &about), 0);
+    assert_int_equal(about.st_mode & 07777, 0640);
+    os_dir_close(inner);
     finish();
 }
 
