@@ -13,7 +13,6 @@
 
 #include "base/text.h"
 
-#include <assert.h>
 #include <llhttp.h>
 #include <stdlib.h>
 
@@ -116,7 +115,7 @@ void http1_done(struct http1 *h)
 
 bool http1_between_requests(const struct http1 *h)
 {
-    return h->phase == PHASE_HEAD && h->head_size == 0;
+    return h->phase == PHASE_HEAD && h->scan == SCAN_BEFORE;
 }
 
 bool http1_in_body(const struct http1 *h)
@@ -696,8 +695,7 @@ static enum chunked chunk_byte(struct http1 *h, const struct http1_request *r, u
     case CHUNK_END_LF:
         return c == '\n' ? CHUNKED_WHOLE : CHUNKED_BAD;
     }
-    assert(false); /* chunk data has no framing bytes */
-    return CHUNKED_BAD;
+    return CHUNKED_BAD; /* chunk data is read_chunked's */
 }
 
 static enum http1_event read_chunked(struct http1 *h, struct http1_request *r, deed_bytes *in,

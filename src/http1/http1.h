@@ -79,7 +79,7 @@ enum http1_event {
 enum http1_event http1_read(struct http1 *h, struct http1_request *request, deed_bytes *in,
                             struct deed_error *err);
 
-/* Nothing of a next request has arrived yet. */
+/* Nothing of a next request has arrived yet, but perhaps empty lines before it. */
 bool http1_between_requests(const struct http1 *h);
 /* The head is whole and the body is not. */
 bool http1_in_body(const struct http1 *h);
