@@ -137,8 +137,8 @@ static deed_status event_write(const struct options *o, deed_bytes data, struct 
     text_member(&w, "id", o->id);
     text_member(&w, "time", o->time);
     text_member(&w, "datacontenttype", o->content_type);
-    text_member(&w, "correlationid", o->correlation);
-    text_member(&w, "causationid", o->causation);
+    text_member(&w, "correlation_id", o->correlation);
+    text_member(&w, "causation_id", o->causation);
     text_member(&w, "actor", o->actor);
     if (o->tags.count > 0) {
         json_key(&w, DEED_STR("tags"));

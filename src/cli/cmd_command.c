@@ -15,7 +15,8 @@ enum { KEY_KEY = 'k', KEY_IF_MATCH = 0x300, KEY_CORRELATION, KEY_CAUSATION, KEY_
 
 static const struct argp_option option_list[] = {
     {"idempotency-key", KEY_KEY, "KEY", 0, "a retry with the same key gives the first answer", 0},
-    {"if-match", KEY_IF_MATCH, "REVISION", 0, "only if the aggregate is at this revision", 0},
+    {"if-match", KEY_IF_MATCH, "REVISION", 0,
+     "only if the aggregate is at this revision; none: if it does not exist", 0},
     {"correlation", KEY_CORRELATION, "ID", 0, "correlation id of its events", 0},
     {"causation", KEY_CAUSATION, "ID", 0, "causation id of its events", 0},
     {"actor", KEY_ACTOR, "NAME", 0, "who does it", 0},
@@ -121,11 +122,13 @@ static deed_status run(const struct options *o, struct deed_error *err)
     if (status != DEED_OK) goto done;
     struct request request = {
         .method = "POST", .path = url_text(&url), .body = {(const uint8_t *)text, size}};
-    if (o->if_match != NULL) snprintf(if_match, sizeof if_match, "\"%s\"", o->if_match);
+    bool if_none = o->if_match != NULL && strcmp(o->if_match, "none") == 0;
+    if (o->if_match != NULL && !if_none) snprintf(if_match, sizeof if_match, "\"%s\"", o->if_match);
+    request_header(&request, "If-None-Match", if_none ? "*" : NULL);
     request_header(&request, "Idempotency-Key", o->key);
     request_header(&request, "If-Match", if_match);
-    request_header(&request, "Correlation-Id", o->correlation);
-    request_header(&request, "Causation-Id", o->causation);
+    request_header(&request, "Deedbook-Correlation-Id", o->correlation);
+    request_header(&request, "Deedbook-Causation-Id", o->causation);
     request_header(&request, "Deedbook-Actor", o->actor);
     status = target_call(target, &request, &reply, err);
     if (status == DEED_OK) status = answer_print(o, &reply, err);

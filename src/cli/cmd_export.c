@@ -87,7 +87,7 @@ static deed_status on_line(void *context, deed_str line, struct deed_error *err)
     struct exporting *exporting = context;
     struct events_view view;
     arena_reset(&exporting->arena);
-    deed_status status = events_parse(&exporting->arena, line, &view, err);
+    deed_status status = events_parse(&exporting->arena, line, false, &view, err);
     if (status != DEED_OK || is_own(&view)) return status;
     if (fwrite(line.ptr, 1, line.len, exporting->file) != line.len ||
         fputc('\n', exporting->file) == EOF) {

@@ -99,7 +99,7 @@ static deed_status on_line(void *context, deed_str line, struct deed_error *err)
     struct options *o = following->options;
     struct events_view view;
     arena_reset(&following->arena);
-    deed_status status = events_parse(&following->arena, line, &view, err);
+    deed_status status = events_parse(&following->arena, line, !o->target.json, &view, err);
     if (status != DEED_OK) return status;
     if (o->target.json) {
         fwrite(line.ptr, 1, line.len, stdout);
@@ -126,7 +126,7 @@ static deed_status on_newest(void *context, deed_str line, struct deed_error *er
     struct following *following = context;
     struct events_view view;
     arena_reset(&following->arena);
-    deed_status status = events_parse(&following->arena, line, &view, err);
+    deed_status status = events_parse(&following->arena, line, false, &view, err);
     if (status != DEED_OK) return status;
     bool stream = following->options->filter.stream != NULL;
     snprintf(following->seen, sizeof following->seen, "%" PRIu64,

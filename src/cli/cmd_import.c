@@ -5,7 +5,8 @@
  *
  * (1) A batch that was stored in part (the last time its borders lay elsewhere) is refused as a
  *     whole; it is halved until each part is all known or all new.
- * (2) A line is checked before anything of its batch is sent, so that trouble has a line number. */
+ * (2) A tombstone cannot be appended: the stream is closed in the same place instead.
+ * (3) A line is checked before anything of its batch is sent, so that trouble has a line number. */
 #include "cli/events.h"
 
 #include "api/cloudevent.h"
@@ -165,7 +166,35 @@ static deed_status batch_import(struct importing *importing, struct deed_error *
 /* ---- reading ------------------------------------------------------------------------------------
  */
 
-/* (2) */
+/* (2) A stream that is closed already was closed by an earlier run. */
+static deed_status tombstone_import(struct importing *importing, const struct deed_new_event *event,
+                                    struct deed_error *err)
+{
+    deed_status status = batch_import(importing, err);
+    if (status != DEED_OK) return status;
+    struct reply reply;
+    struct url url;
+    char actor[1024];
+    reply_init(&reply);
+    url_init(&url, "/streams");
+    url_part_str(&url, event->stream);
+    url_param(&url, "tombstone", "true");
+    snprintf(actor, sizeof actor, "%.*s", DEED_FMT(event->actor));
+    struct request request = {.method = "DELETE", .path = url_text(&url)};
+    request_header(&request, "Deedbook-Actor", actor);
+    status = target_call(importing->target, &request, &reply, err);
+    if (status == DEED_DELETED) {
+        importing->known++;
+        status = DEED_OK;
+    }
+    if (status == DEED_OK) importing->events++;
+    if (status != DEED_OK) deed_wrap(err, "line %" PRIu64, importing->line);
+    url_done(&url);
+    reply_done(&reply);
+    return status;
+}
+
+/* (3) */
 static deed_status line_take(struct importing *importing, deed_str line, struct deed_error *err)
 {
     struct cloudevent event;
@@ -175,6 +204,9 @@ static deed_status line_take(struct importing *importing, deed_str line, struct 
     if (status != DEED_OK) {
         deed_wrap(err, "line %" PRIu64, importing->line);
         return status;
+    }
+    if (deed_str_equal(event.event.type, DEED_STR("$streamDeleted"))) {
+        return tombstone_import(importing, &event.event, err);
     }
     bool full = importing->count == importing->options->batch ||
                 importing->lines.len + line.len > BATCH_SIZE_MAX;

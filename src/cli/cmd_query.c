@@ -77,6 +77,8 @@ static const struct argp query_argp = {
  */
 
 #define COLUMNS_MAX 64
+/* A server lets nobody wait longer. */
+#define SERVER_WAIT_MS_MAX 300000u
 
 /* A row's cells as people write them: texts without quotes, NULL as nothing. */
 static void cell_put(struct out_table *table, json_value value)
@@ -203,7 +205,9 @@ static void url_make(const struct options *o, struct target *target, struct url 
         url_param_uint(url, "after", store_position(local_store(target_local(target))));
     }
     char timeout[32];
-    snprintf(timeout, sizeof timeout, "%" PRIu32 "ms", o->target.timeout_ms);
+    uint32_t timeout_ms =
+        o->target.timeout_ms < SERVER_WAIT_MS_MAX ? o->target.timeout_ms : SERVER_WAIT_MS_MAX;
+    snprintf(timeout, sizeof timeout, "%" PRIu32 "ms", timeout_ms);
     url_param(url, "timeout", timeout);
 }
 

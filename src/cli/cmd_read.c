@@ -99,7 +99,7 @@ static deed_status on_line(void *context, deed_str line, struct deed_error *err)
     }
     struct events_view view;
     arena_reset(&reading->arena);
-    deed_status status = events_parse(&reading->arena, line, &view, err);
+    deed_status status = events_parse(&reading->arena, line, true, &view, err);
     if (status != DEED_OK) return status;
     events_table_row(reading->table, &view);
     if (out_table_count(reading->table) == PAGE_ROWS && !out_table_print(reading->table, stdout)) {

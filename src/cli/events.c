@@ -127,8 +127,19 @@ static deed_str text_of(json_value event, const char *key)
     return json_text(json_get(event, deed_str_of(key)));
 }
 
-deed_status events_parse(struct arena *arena, deed_str line, struct events_view *out_view,
-                         struct deed_error *err)
+/* What was indented when it came is one line in a table. Without memory: as it came. */
+static deed_str data_compact(struct arena *arena, json_value data)
+{
+    struct buf text;
+    buf_init(&text, json_raw(data).len + 1);
+    out_json_add(&text, data);
+    deed_str copy = buf_ok(&text) ? arena_str(arena, buf_str(&text)) : (deed_str){0};
+    buf_done(&text);
+    return copy.ptr != NULL ? copy : json_raw(data);
+}
+
+deed_status events_parse(struct arena *arena, deed_str line, bool for_people,
+                         struct events_view *out_view, struct deed_error *err)
 {
     json_value event;
     /* The data may be as deep as the server's limit, whatever that is set to. */
@@ -148,10 +159,11 @@ deed_status events_parse(struct arena *arena, deed_str line, struct events_view 
         .correlation = text_of(event, "correlationid"),
         .causation = text_of(event, "causationid"),
         .actor = text_of(event, "actor"),
-        .data = json_kind_of(data) != JSON_NONE ? json_raw(data) : json_text(base64),
+        .data = json_text(base64),
         .position = number_of(event, "position"),
         .revision = number_of(event, "revision"),
     };
+    if (for_people && json_kind_of(data) != JSON_NONE) out_view->data = data_compact(arena, data);
     return DEED_OK;
 }
 

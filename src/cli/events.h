@@ -23,12 +23,14 @@ extern const struct argp events_filter_argp;
 /* The URL that asks for them. */
 void events_url(struct url *url, const struct events_filter *filter);
 
-/* One event of a line; the slices borrow from the line and the arena. */
+/* One event of a line; the slices borrow from the line and the arena. `for_people` has the data
+ * made, which programs that only look at the rest do not need. */
 struct events_view {
-    deed_str stream, type, id, time, data, tags, correlation, causation, actor;
+    deed_str stream, type, id, time, tags, correlation, causation, actor;
+    deed_str data; /* JSON without white space between its tokens, or base64 */
     uint64_t position, revision;
 };
-DEED_MUST_CHECK deed_status events_parse(struct arena *arena, deed_str line,
+DEED_MUST_CHECK deed_status events_parse(struct arena *arena, deed_str line, bool for_people,
                                          struct events_view *out_view, struct deed_error *err);
 
 /* Columns for a table of them, and a row. */

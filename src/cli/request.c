@@ -56,11 +56,16 @@ void url_done(struct url *url)
     buf_done(&url->text);
 }
 
-void url_part(struct url *url, const char *part)
+void url_part_str(struct url *url, deed_str part)
 {
     assert(!url->has_query);
     buf_add_byte(&url->text, '/');
-    url_escape(&url->text, deed_str_of(part));
+    url_escape(&url->text, part);
+}
+
+void url_part(struct url *url, const char *part)
+{
+    url_part_str(url, deed_str_of(part));
 }
 
 void url_param_str(struct url *url, const char *name, deed_str value)

@@ -34,6 +34,7 @@ struct url {
 void url_init(struct url *url, const char *path);
 void url_done(struct url *url);
 void url_part(struct url *url, const char *part); /* "/" and the part, escaped */
+void url_part_str(struct url *url, deed_str part);
 void url_param(struct url *url, const char *name, const char *value); /* NULL: none */
 void url_param_str(struct url *url, const char *name, deed_str value);
 void url_param_uint(struct url *url, const char *name, uint64_t value);
