@@ -16,7 +16,7 @@ struct domain_host; /* host.h */
 struct executor_options {
     uint32_t attempts_max;   /* decisions on one command while others win; 0: 8 */
     uint32_t queue_count_max; /* commands waiting; 0: 4,096. Past it: DEED_BUSY */
-    bool no_threads;         /* the caller repeats executor_step */
+    bool no_threads; /* the caller repeats executor_step, and store_step of a store without threads */
 };
 
 /* Takes over `host`: closed with the executor, also when this fails. */
@@ -53,6 +53,17 @@ DEED_MUST_CHECK deed_status executor_state(struct executor *executor, deed_str s
                                            uint64_t revision, struct buf *out,
                                            uint64_t *out_revision, uint64_t *out_position,
                                            struct deed_error *err);
+
+/* Called with an event, and the aggregate's state after it as JSON. First of all with a NULL event
+ * and the state before, which is empty if there are no events before. false: stop. */
+typedef bool executor_each_state(void *context, const struct deed_event *event, deed_bytes state);
+
+/* The states of an aggregate from one revision to another (DEED_NONE: its end), both inclusive.
+ * Statuses as executor_state's. */
+DEED_MUST_CHECK deed_status executor_states(struct executor *executor, deed_str stream,
+                                            uint64_t from_revision, uint64_t to_revision,
+                                            executor_each_state *each, void *context,
+                                            struct deed_error *err);
 
 /* The domain as JSON (docs/domain.md): {"name","aggregates":[{"name","category","state":[fields],
  * "commands":[{"name","id","fields",…}],"events":[{"name","fields",…}]}]}. Valid until
