@@ -178,9 +178,13 @@ static void options_set(struct client *client, const struct request *request, co
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
     curl_easy_setopt(curl, CURLOPT_TCP_KEEPALIVE, 1L); /* a dead peer ends a follow some time */
     proxy_set(curl);
+    uint64_t all_ms = (uint64_t)client->timeout_ms + TIMEOUT_MARGIN_MS;
     if (exchange->splitter == NULL) {
-        uint64_t all_ms = (uint64_t)client->timeout_ms + TIMEOUT_MARGIN_MS;
         curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)all_ms);
+    } else if (!request->follows) {
+        /* Lines may come for as long as they like, but they must come. */
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)(all_ms / 1000));
     }
     if (strcmp(request->method, "GET") != 0) {
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.len);

@@ -20,11 +20,12 @@ struct options {
     const char *output;
 };
 
-enum { KEY_OUTPUT = 'o', KEY_AFTER = 'a', KEY_LIMIT = 'n' };
+enum { KEY_OUTPUT = 'o', KEY_AFTER = 'a', KEY_LIMIT = 'n', KEY_UNTIL = 'u' };
 
 static const struct argp_option option_list[] = {
     {"output", KEY_OUTPUT, "FILE", 0, "write to this file, which appears when it is whole", 0},
     {"after", KEY_AFTER, "POSITION", 0, "begin behind this position", 0},
+    {"until", KEY_UNTIL, "POSITION", 0, "nothing behind this position", 0},
     {"limit", KEY_LIMIT, "COUNT", 0, "at most this many events", 0},
     {0},
 };
@@ -42,6 +43,9 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_AFTER:
         o->filter.after = argument;
+        return 0;
+    case KEY_UNTIL:
+        o->filter.until = argument;
         return 0;
     case KEY_LIMIT:
         o->filter.limit = cli_number(state, "--limit", argument);

@@ -160,8 +160,10 @@ static deed_status connect_once(struct following *following, struct target *targ
     struct url url;
     o->filter.limit = following->left == DEED_NONE ? 0 : following->left;
     events_url(&url, &o->filter);
-    struct request request = {
-        .method = "GET", .path = url_text(&url), .accept = DEED_STR("application/x-ndjson")};
+    struct request request = {.method = "GET",
+                              .path = url_text(&url),
+                              .accept = DEED_STR("application/x-ndjson"),
+                              .follows = true};
     deed_status status = target_lines(target, &request, on_line, following, err);
     url_done(&url);
     return status;

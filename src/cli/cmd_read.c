@@ -15,11 +15,12 @@ struct options {
     bool limited;
 };
 
-enum { KEY_FROM = 'f', KEY_AFTER = 'a', KEY_LIMIT = 'n', KEY_BACKWARDS = 'b' };
+enum { KEY_FROM = 'f', KEY_AFTER = 'a', KEY_LIMIT = 'n', KEY_UNTIL = 'u', KEY_BACKWARDS = 'b' };
 
 static const struct argp_option option_list[] = {
     {"from", KEY_FROM, "REVISION", 0, "stream: begin at this revision (inclusive)", 0},
     {"after", KEY_AFTER, "POSITION", 0, "log: begin behind this position", 0},
+    {"until", KEY_UNTIL, "POSITION", 0, "nothing behind this position", 0},
     {"limit", KEY_LIMIT, "COUNT", 0, "at most this many events (0: all)", 0},
     {"backwards", KEY_BACKWARDS, NULL, 0, "newest first", 0},
     {0},
@@ -41,6 +42,9 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_BACKWARDS:
         o->filter.backwards = true;
+        return 0;
+    case KEY_UNTIL:
+        o->filter.until = argument;
         return 0;
     case KEY_LIMIT:
         o->filter.limit = cli_number(state, "--limit", argument);

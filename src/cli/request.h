@@ -20,6 +20,7 @@ struct request {
     deed_str accept;       /* empty: application/json */
     struct api_header headers[REQUEST_HEADERS_MAX];
     size_t header_count;
+    bool follows; /* silence is no trouble: there may be nothing to say for hours */
 };
 
 /* Add a header unless the value is NULL or empty. */
