@@ -87,8 +87,8 @@ struct config_list {
       "events in one transaction of a projection")                                                 \
     X(command_timeout, "command-timeout", DURATION, "5s", 1, 600000,                               \
       "for the domain's code to decide on one command")                                            \
-    X(worker_memory_max, "worker-memory-max", SIZE, "1GiB", 16777216, 1099511627776,               \
-      "memory of the process that runs the domain's code")                                         \
+    X(worker_memory_max, "worker-memory-max", SIZE, "512MiB", 16777216, 1099511627776,               \
+      "memory that the domain's code may take")                                         \
     X(command_queue_count_max, "command-queue-count-max", COUNT, "4096", 1, 1000000,               \
       "commands waiting for the domain; past it: 503")                                             \
     X(segment_size, "segment-size", SIZE, "64MiB", 1048576, 4294967296, "one file of the log")     \
