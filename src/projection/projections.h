@@ -1,8 +1,8 @@
 /* projections.h - read models that follow the log.
  *
  * The set of an app's projections: each is a SQL file, runs on an actor of its own and keeps its
- * rows and its checkpoint in one SQLite file a generation, <name>.g<N>.db. A manifest names the live
- * generation. A rebuild makes the next generation beside the live one and switches when it has
+ * rows and its checkpoint in one SQLite file a generation, <name>.g<N>.db. A manifest names the
+ * live generation. A rebuild makes the next generation beside the live one and switches when it has
  * caught up. */
 #ifndef PROJECTION_PROJECTIONS_H
 #define PROJECTION_PROJECTIONS_H
@@ -28,13 +28,19 @@ void projections_close(struct projections *projections); /* accepts NULL */
 bool projections_step(struct projections *projections);
 
 /* Add one from the text of its file, and start it. The same text again changes nothing. Changed
- * text of a known name: a projection that had failed goes on from its checkpoint if only statements
- * changed; a changed table section, or a changed statement of a running one, starts a rebuild.
- * `file` is for messages only. DEED_INVALID: line and reason. */
+ * text of a known name goes on from the checkpoint if no event before it would have been handled
+ * differently: the tables are the same, and the log holds no event up to the checkpoint of a type
+ * whose statements changed. Otherwise it starts a rebuild, while the old text goes on; so a mended
+ * projection ends up with the rows that it would always have had. `file` is for messages only.
+ *
+ *   DEED_INVALID   line and reason. DEED_CONFLICT: another projection has such a table.
+ *   DEED_TOO_NEW, DEED_IO, DEED_FULL, DEED_NO_MEMORY */
 DEED_MUST_CHECK deed_status projections_add(struct projections *projections, deed_str file,
                                             deed_str text, struct deed_error *err);
-/* All *.sql files of a folder, in order of name. Also called again while running: takes up what
- * changed ("resumes when the file is mended"). Files that went away stop. */
+/* All *.sql files of a folder, in order of name; a folder that is not there has none. Also called
+ * again while running: takes up what changed ("resumes when the file is mended"). Files that went
+ * away stop, their rows stay on disk. A file that is refused stops nothing, the others are taken
+ * up; the status and the message are the first refusal's. */
 DEED_MUST_CHECK deed_status projections_load(struct projections *projections, const char *folder,
                                              struct deed_error *err);
 
@@ -60,15 +66,16 @@ struct projection_status {
     bool rebuilding;
     uint64_t rebuild_position, rebuild_target;
     double rebuild_rate, rebuild_seconds_left; /* NaN: not known yet */
-    deed_str rebuild_error;
+    deed_str rebuild_error;                    /* why the last one was given up */
 };
 
 /* A snapshot, copied into `arena`, in order of name. */
 DEED_MUST_CHECK deed_status projections_list(struct projections *projections, struct arena *arena,
-                                             struct projection_status **out_list,
-                                             size_t *out_count, struct deed_error *err);
+                                             struct projection_status **out_list, size_t *out_count,
+                                             struct deed_error *err);
 
-/* DEED_NOT_FOUND: no such projection. DEED_CONFLICT: it is being rebuilt already. */
+/* Asks for it; the list tells how it goes. DEED_NOT_FOUND: no such projection. DEED_CONFLICT: it is
+ * being rebuilt already. A pause holds until it is resumed or the process ends. */
 DEED_MUST_CHECK deed_status projections_rebuild(struct projections *projections, deed_str name,
                                                 struct deed_error *err);
 DEED_MUST_CHECK deed_status projections_pause(struct projections *projections, deed_str name,
@@ -86,15 +93,37 @@ DEED_MUST_CHECK deed_status projections_wait(struct projections *projections, co
 /* Which projection has this table? ptr NULL: none. Names compare without case, as SQLite's do. */
 deed_str projections_table_owner(struct projections *projections, deed_str table);
 
+/* The tables of the live generations, for preparing a query without their data. `*out_version`
+ * changes whenever they do. */
+struct projection_schema {
+    deed_str projection;
+    const deed_str *statements; /* CREATE TABLE, INDEX, VIEW, each with a NUL behind */
+    size_t statement_count;
+    const deed_str *tables; /* and views */
+    size_t table_count;
+};
+DEED_MUST_CHECK deed_status projections_schema(struct projections *projections, struct arena *arena,
+                                               struct projection_schema **out_list,
+                                               size_t *out_count, uint64_t *out_version,
+                                               struct deed_error *err);
+uint64_t projections_schema_version(struct projections *projections);
+
 /* Keep the database file of a projection's read model from being removed: the live generation
- * (position 0), or a temporary one folded from the log up to `position`. The path is valid until the
- * release. `*out_position`: its checkpoint at least (a live one goes on). DEED_STOPPED: failed. */
+ * (position 0), or a temporary one folded from the log up to `position`. The path is valid until
+ * the release. `*out_position`: what its rows have seen at least (a live one goes on).
+ *
+ *   DEED_NOT_FOUND  no such projection. DEED_INVALID: the position is past the log's end.
+ *   DEED_STOPPED    it has failed, or fails on an event up to `position`.
+ *   DEED_TIMEOUT    it could not be folded so far in time; asking again goes on. */
 struct projection_lease;
 DEED_MUST_CHECK deed_status projections_lease(struct projections *projections, deed_str name,
                                               uint64_t position, uint32_t timeout_ms,
                                               struct projection_lease **out_lease,
                                               const char **out_path, uint64_t *out_position,
                                               struct deed_error *err);
-void projections_release(struct projection_lease *lease);
+void projections_release(struct projection_lease *lease); /* accepts NULL */
+
+/* Where it all rests. */
+struct store *projections_store(struct projections *projections);
 
 #endif

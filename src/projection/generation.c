@@ -1,0 +1,451 @@
+/* generation.c - a SQLite file with two tables of ours beside the projection's own.
+ *
+ *     _deedbook_file        format, text of the projection
+ *     _deedbook_checkpoint  log_id, epoch, position
+ *
+ * (1) `checkpoint` is what the last commit wrote; it moves in generation_commit alone.
+ * (2) Every statement is prepared once, at opening. `prepared[i]` belongs to statement i of `file`.
+ * (3) Write-ahead logging with synchronous=NORMAL: a power cut may lose the last transactions,
+ * never half of one, and never rows without their checkpoint. What is lost is folded in again. */
+#include "projection/generation.h"
+
+#include "base/uuid.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define FORMAT_VERSION 1
+
+/* What one event's data may need to be parsed: it is 16 MiB by default, and a tape of it several
+ * times that. */
+#define EVENT_ARENA_SIZE_MAX (512u << 20)
+
+/* Far longer than any statement on one event should take: a runaway recursion ends some time. */
+#define STATEMENT_TIME_NS_MAX UINT64_C(60000000000)
+
+struct generation {
+    struct os *os;
+    char *path;
+    struct database *db;
+    struct projection_file *file;
+    struct generation_checkpoint checkpoint;
+    bool in_transaction;
+    sqlite3_stmt **prepared;
+    sqlite3_stmt *begin, *commit, *rollback, *set_position;
+    const atomic_bool *cancelled;
+    struct arena event_arena;
+};
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+static const char settings_kept[] = "PRAGMA page_size = 4096;"
+                                    "PRAGMA journal_mode = WAL;"
+                                    "PRAGMA synchronous = NORMAL;"
+                                    "PRAGMA wal_autocheckpoint = 4000;"
+                                    "PRAGMA journal_size_limit = 67108864;";
+static const char settings_temporary[] = "PRAGMA journal_mode = MEMORY;"
+                                         "PRAGMA synchronous = OFF;";
+/* Debian's SQLite overwrites deleted rows with zeros unless told not to. */
+static const char settings_all[] = "PRAGMA secure_delete = OFF;"
+                                   "PRAGMA cache_size = -16384;"
+                                   "PRAGMA temp_store = MEMORY;";
+
+static const char own_tables[] =
+    "CREATE TABLE _deedbook_file (id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER NOT NULL,"
+    " text TEXT NOT NULL);"
+    "CREATE TABLE _deedbook_checkpoint (id INTEGER PRIMARY KEY CHECK (id = 1), log_id TEXT NOT "
+    "NULL,"
+    " epoch INTEGER NOT NULL, position INTEGER NOT NULL);";
+
+static deed_status no_memory(struct deed_error *err)
+{
+    return deed_fail(err, DEED_NO_MEMORY, "no memory for a read model");
+}
+
+static deed_status prepare_own(struct generation *g, const char *sql, sqlite3_stmt **out,
+                               struct deed_error *err)
+{
+    return database_prepare(g->db, DATABASE_TRUSTED, deed_str_of(sql), true, out, NULL, err);
+}
+
+/* Step a statement of ours that yields no rows, and reset it. */
+static deed_status step_own(struct generation *g, sqlite3_stmt *statement, struct deed_error *err)
+{
+    int rc = sqlite3_step(statement);
+    deed_status status = rc == SQLITE_DONE ? DEED_OK : database_fail(g->db, err);
+    (void)sqlite3_reset(statement);
+    return status;
+}
+
+static void unprepare(struct generation *g)
+{
+    for (size_t i = 0; g->prepared != NULL && i < g->file->statement_count; i++) {
+        (void)sqlite3_finalize(g->prepared[i]);
+    }
+    free(g->prepared);
+    g->prepared = NULL;
+}
+
+static deed_status prepare_statements(struct generation *g, struct deed_error *err)
+{
+    database_set_tables(g->db, g->file->tables, g->file->table_count);
+    g->prepared = calloc(g->file->statement_count, sizeof(sqlite3_stmt *));
+    if (g->prepared == NULL) return no_memory(err);
+    for (size_t i = 0; i < g->file->statement_count; i++) {
+        const struct sql_statement *sql = &g->file->statements[i].sql;
+        deed_status status = database_prepare(g->db, DATABASE_STATEMENT, sql->text, true,
+                                              &g->prepared[i], NULL, err);
+        if (status != DEED_OK) {
+            deed_wrap(err, "%.*s line %u", DEED_FMT(g->file->file), sql->line);
+            return status;
+        }
+    }
+    return DEED_OK;
+}
+
+static deed_status prepare_all(struct generation *g, struct deed_error *err)
+{
+    deed_status status = prepare_own(g, "BEGIN IMMEDIATE", &g->begin, err);
+    if (status == DEED_OK) status = prepare_own(g, "COMMIT", &g->commit, err);
+    if (status == DEED_OK) status = prepare_own(g, "ROLLBACK", &g->rollback, err);
+    if (status == DEED_OK) {
+        status = prepare_own(g, "UPDATE _deedbook_checkpoint SET position = ?1 WHERE id = 1",
+                             &g->set_position, err);
+    }
+    return status == DEED_OK ? prepare_statements(g, err) : status;
+}
+
+static deed_status generation_new(struct os *os, const char *path, bool create, bool temporary,
+                                  struct generation **out, struct deed_error *err)
+{
+    struct generation *g = calloc(1, sizeof *g);
+    if (g == NULL) return no_memory(err);
+    g->os = os;
+    arena_init(&g->event_arena, EVENT_ARENA_SIZE_MAX);
+    g->path = strdup(path);
+    struct database_options options = {.path = path, .create = create, .deterministic = true};
+    deed_status status =
+        g->path == NULL ? no_memory(err) : database_open(os, &options, &g->db, err);
+    if (status == DEED_OK) {
+        status = database_run(g->db, DATABASE_TRUSTED,
+                              temporary ? settings_temporary : settings_kept, err);
+    }
+    if (status == DEED_OK) status = database_run(g->db, DATABASE_TRUSTED, settings_all, err);
+    if (status != DEED_OK) {
+        generation_close(g);
+        return status;
+    }
+    *out = g;
+    return DEED_OK;
+}
+
+void generation_close(struct generation *g)
+{
+    if (g == NULL) return;
+    if (g->db != NULL) generation_rollback(g);
+    unprepare(g);
+    (void)sqlite3_finalize(g->begin);
+    (void)sqlite3_finalize(g->commit);
+    (void)sqlite3_finalize(g->rollback);
+    (void)sqlite3_finalize(g->set_position);
+    database_close(g->db);
+    projection_file_free(g->file);
+    arena_done(&g->event_arena);
+    free(g->path);
+    free(g);
+}
+
+/* ---- making --------------------------------------------------------------------------------- */
+
+static deed_status write_text(struct generation *g, deed_str text, struct deed_error *err)
+{
+    sqlite3_stmt *statement = NULL;
+    deed_status status =
+        prepare_own(g, "REPLACE INTO _deedbook_file (id, format, text) VALUES (1, ?1, ?2)",
+                    &statement, err);
+    if (status != DEED_OK) return status;
+    (void)sqlite3_bind_int(statement, 1, FORMAT_VERSION);
+    (void)sqlite3_bind_text64(statement, 2, text.ptr, text.len, SQLITE_STATIC, SQLITE_UTF8);
+    status = step_own(g, statement, err);
+    sqlite3_finalize(statement);
+    return status;
+}
+
+static deed_status write_start(struct generation *g, const struct generation_checkpoint *start,
+                               struct deed_error *err)
+{
+    sqlite3_stmt *statement = NULL;
+    deed_status status = prepare_own(
+        g, "INSERT INTO _deedbook_checkpoint (id, log_id, epoch, position) VALUES (1, ?1, ?2, ?3)",
+        &statement, err);
+    if (status != DEED_OK) return status;
+    char log_id[UUID_TEXT_SIZE + 1];
+    uuid_format(start->log_id, log_id);
+    (void)sqlite3_bind_text(statement, 1, log_id, -1, SQLITE_STATIC);
+    (void)sqlite3_bind_int64(statement, 2, (sqlite3_int64)start->epoch);
+    (void)sqlite3_bind_int64(statement, 3, (sqlite3_int64)start->position);
+    status = step_own(g, statement, err);
+    sqlite3_finalize(statement);
+    return status;
+}
+
+static deed_status fill(struct generation *g, const struct generation_checkpoint *start,
+                        struct deed_error *err)
+{
+    deed_status status = database_run(g->db, DATABASE_TRUSTED, "BEGIN IMMEDIATE", err);
+    if (status == DEED_OK) status = database_run(g->db, DATABASE_TRUSTED, own_tables, err);
+    for (size_t i = 0; status == DEED_OK && i < g->file->table_statement_count; i++) {
+        status = database_run(g->db, DATABASE_TABLES, g->file->table_statements[i].text.ptr, err);
+    }
+    if (status == DEED_OK) status = write_text(g, g->file->text, err);
+    if (status == DEED_OK) status = write_start(g, start, err);
+    if (status == DEED_OK) status = database_run(g->db, DATABASE_TRUSTED, "COMMIT", err);
+    g->checkpoint = *start;
+    return status;
+}
+
+deed_status generation_create(struct os *os, const char *path, const struct projection_file *file,
+                              bool temporary, const struct generation_checkpoint *start,
+                              struct generation **out_generation, struct deed_error *err)
+{
+    struct generation *g = NULL;
+    deed_status status = generation_new(os, path, true, temporary, &g, err);
+    if (status != DEED_OK) return status;
+    status = projection_file_load(os, file->file, file->text, &g->file, err);
+    if (status == DEED_OK) status = fill(g, start, err);
+    if (status == DEED_OK) status = prepare_all(g, err);
+    if (status != DEED_OK) {
+        generation_close(g);
+        return status;
+    }
+    *out_generation = g;
+    return DEED_OK;
+}
+
+/* ---- opening what is there ------------------------------------------------------------------ */
+
+static deed_status not_a_generation(struct deed_error *err)
+{
+    return deed_fail(err, DEED_CORRUPT, "it is not a read model of Deedbook's");
+}
+
+static deed_status read_checkpoint(struct generation *g, struct deed_error *err)
+{
+    sqlite3_stmt *statement = NULL;
+    deed_status status =
+        prepare_own(g, "SELECT log_id, epoch, position FROM _deedbook_checkpoint WHERE id = 1",
+                    &statement, err);
+    if (status == DEED_INVALID) return not_a_generation(err);
+    if (status != DEED_OK) return status;
+    int rc = sqlite3_step(statement);
+    if (rc == SQLITE_ROW) {
+        const char *log_id = (const char *)sqlite3_column_text(statement, 0);
+        int64_t epoch = sqlite3_column_int64(statement, 1);
+        int64_t position = sqlite3_column_int64(statement, 2);
+        bool valid = log_id != NULL && uuid_parse(deed_str_of(log_id), &g->checkpoint.log_id) &&
+                     epoch >= 0 && position >= 0;
+        g->checkpoint.epoch = (uint64_t)epoch;
+        g->checkpoint.position = (uint64_t)position;
+        if (!valid) status = not_a_generation(err);
+    } else {
+        status = rc == SQLITE_DONE ? not_a_generation(err) : database_fail(g->db, err);
+    }
+    sqlite3_finalize(statement);
+    return status;
+}
+
+static deed_status read_file_row(struct generation *g, sqlite3_stmt *statement,
+                                 struct deed_error *err)
+{
+    int rc = sqlite3_step(statement);
+    if (rc == SQLITE_DONE) return not_a_generation(err);
+    if (rc != SQLITE_ROW) return database_fail(g->db, err);
+    int format = sqlite3_column_int(statement, 0);
+    if (format > FORMAT_VERSION) {
+        return deed_fail(err, DEED_TOO_NEW, "format %d, this version reads up to %d", format,
+                         FORMAT_VERSION);
+    }
+    const char *text = (const char *)sqlite3_column_text(statement, 1);
+    if (text == NULL) return not_a_generation(err);
+    deed_str whole = {text, (size_t)sqlite3_column_bytes(statement, 1)};
+    return projection_file_load(g->os, DEED_STR("stored projection"), whole, &g->file, err);
+}
+
+static deed_status read_file(struct generation *g, struct deed_error *err)
+{
+    sqlite3_stmt *statement = NULL;
+    deed_status status =
+        prepare_own(g, "SELECT format, text FROM _deedbook_file WHERE id = 1", &statement, err);
+    if (status == DEED_INVALID) return not_a_generation(err);
+    if (status != DEED_OK) return status;
+    status = read_file_row(g, statement, err);
+    sqlite3_finalize(statement);
+    return status;
+}
+
+deed_status generation_open(struct os *os, const char *path, bool temporary,
+                            struct generation **out_generation, struct deed_error *err)
+{
+    struct generation *g = NULL;
+    deed_status status = generation_new(os, path, false, temporary, &g, err);
+    if (status == DEED_OK) status = read_checkpoint(g, err);
+    if (status == DEED_OK) status = read_file(g, err);
+    if (status == DEED_OK) status = prepare_all(g, err);
+    if (status != DEED_OK) {
+        deed_wrap(err, "%s", path);
+        generation_close(g);
+        return status;
+    }
+    *out_generation = g;
+    return DEED_OK;
+}
+
+const struct projection_file *generation_file(const struct generation *g)
+{
+    return g->file;
+}
+
+const char *generation_path(const struct generation *g)
+{
+    return g->path;
+}
+
+const struct generation_checkpoint *generation_checkpoint(const struct generation *g)
+{
+    return &g->checkpoint;
+}
+
+deed_status generation_change_file(struct generation *g, const struct projection_file *file,
+                                   struct deed_error *err)
+{
+    assert(!g->in_transaction);
+    assert(memcmp(g->file->tables_hash, file->tables_hash, SHA256_SIZE) == 0);
+    struct projection_file *copy = NULL;
+    deed_status status = projection_file_load(g->os, file->file, file->text, &copy, err);
+    if (status != DEED_OK) return status;
+    status = write_text(g, file->text, err);
+    if (status != DEED_OK) {
+        projection_file_free(copy);
+        return status;
+    }
+    unprepare(g);
+    projection_file_free(g->file);
+    g->file = copy;
+    return prepare_statements(g, err);
+}
+
+/* ---- folding -------------------------------------------------------------------------------- */
+
+static deed_status run_statement(struct generation *g, sqlite3_stmt *prepared,
+                                 struct deed_error *err)
+{
+    int rc = sqlite3_step(prepared);
+    while (rc == SQLITE_ROW)
+        rc = sqlite3_step(prepared); /* of RETURNING: nobody asked */
+    deed_status status = rc == SQLITE_DONE ? DEED_OK : database_fail(g->db, err);
+    (void)sqlite3_reset(prepared);
+    return status;
+}
+
+static deed_status begin(struct generation *g, struct deed_error *err)
+{
+    if (g->in_transaction) return DEED_OK;
+    deed_status status = step_own(g, g->begin, err);
+    g->in_transaction = status == DEED_OK;
+    return status;
+}
+
+deed_status generation_apply(struct generation *g, const struct deed_event *event,
+                             deed_str *out_statement, struct deed_error *err)
+{
+    if (out_statement != NULL) *out_statement = (deed_str){0};
+    assert(event->position > g->checkpoint.position); /* the caller skips what is folded in */
+    const struct projection_reaction *reaction = projection_file_reaction(g->file, event->type);
+    if (reaction == NULL) return DEED_OK;
+    deed_status status = begin(g, err);
+    if (status != DEED_OK) return status;
+
+    database_limit_run(g->db, os_ticks_ns(g->os) + STATEMENT_TIME_NS_MAX, g->cancelled);
+    struct binding_event bound;
+    binding_event_init(&bound, event, &g->event_arena);
+    for (size_t i = 0; status == DEED_OK && i < reaction->statement_count; i++) {
+        const struct projection_statement *statement =
+            &g->file->statements[reaction->statements[i]];
+        sqlite3_stmt *prepared = g->prepared[reaction->statements[i]];
+        status = bind_statement(&bound, statement, prepared, err);
+        if (status == DEED_OK) status = run_statement(g, prepared, err);
+        if (status == DEED_OK) continue;
+        deed_wrap(err, "line %u", statement->sql.line);
+        if (out_statement != NULL) *out_statement = statement->sql.source;
+    }
+    database_limit_run(g->db, UINT64_MAX, NULL);
+    arena_reset(&g->event_arena);
+    return status;
+}
+
+deed_status generation_commit(struct generation *g, uint64_t position, struct deed_error *err)
+{
+    assert(position >= g->checkpoint.position);
+    if (!g->in_transaction && position == g->checkpoint.position) return DEED_OK;
+    deed_status status = begin(g, err);
+    if (status != DEED_OK) return status;
+    (void)sqlite3_bind_int64(g->set_position, 1, (sqlite3_int64)position);
+    status = step_own(g, g->set_position, err);
+    if (status == DEED_OK) status = step_own(g, g->commit, err);
+    if (status != DEED_OK) {
+        generation_rollback(g);
+        return status;
+    }
+    g->in_transaction = false;
+    g->checkpoint.position = position;
+    return DEED_OK;
+}
+
+void generation_rollback(struct generation *g)
+{
+    /* Some failures have rolled back already; then there is nothing left to do. */
+    if (g->in_transaction && sqlite3_get_autocommit(database_sqlite(g->db)) == 0) {
+        (void)step_own(g, g->rollback, NULL);
+    }
+    g->in_transaction = false;
+}
+
+bool generation_in_transaction(const struct generation *g)
+{
+    return g->in_transaction;
+}
+
+deed_status generation_settle(struct generation *g, struct deed_error *err)
+{
+    assert(!g->in_transaction);
+    return database_run(g->db, DATABASE_TRUSTED,
+                        "PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE);"
+                        "PRAGMA synchronous = NORMAL;",
+                        err);
+}
+
+void generation_on_cancel(struct generation *g, const atomic_bool *cancelled)
+{
+    g->cancelled = cancelled;
+}
+
+deed_status generation_read_position(struct database *db, const char *schema,
+                                     uint64_t *out_position, struct deed_error *err)
+{
+    char sql[120];
+    (void)snprintf(sql, sizeof sql, "SELECT position FROM %s._deedbook_checkpoint WHERE id = 1",
+                   schema);
+    sqlite3_stmt *statement = NULL;
+    deed_status status =
+        database_prepare(db, DATABASE_TRUSTED, deed_str_of(sql), false, &statement, NULL, err);
+    if (status != DEED_OK) return status;
+    int rc = sqlite3_step(statement);
+    int64_t position = rc == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
+    if (rc != SQLITE_ROW) {
+        status = rc == SQLITE_DONE ? not_a_generation(err) : database_fail(db, err);
+    }
+    sqlite3_finalize(statement);
+    if (status == DEED_OK) *out_position = (uint64_t)position;
+    return status;
+}
