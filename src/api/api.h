@@ -40,7 +40,9 @@ enum api_pull {
     API_FAILED, /* cannot go on: close the connection, so that the client sees it is cut short */
 };
 struct api_source {
-    /* Append up to about size_wanted bytes to `out`. Runs on a pool thread, never twice at once. */
+    /* Append up to about size_wanted bytes to `out`. Runs on a pool thread, never twice at once. One
+     * event is never cut, so `out` must take the largest whole (event_size_max, 4/3 of it in base64,
+     * or twice where metadata is quoted): 64 MiB is enough. What does not fit is API_FAILED. */
     enum api_pull (*pull)(struct api_source *source, struct buf *out, size_t size_wanted);
     void (*close)(struct api_source *source); /* always called once; from a pool or loop thread */
     uint32_t wait_ms;                         /* with API_WAIT */
@@ -97,8 +99,8 @@ void api_run(struct api *api, struct api_exchange *x);
 /* The route's pattern, "/streams/{stream}", for metrics. */
 const char *api_route_name(const struct api_route *route);
 
-/* A problem+json response (RFC 9457) for trouble that the server itself finds: too large, malformed,
- * queue full. */
+/* A problem+json response (RFC 9457) for trouble that the server itself finds: too large,
+ * malformed, queue full. */
 void api_problem(struct api_exchange *x, int status, const struct deed_error *err);
 
 #endif

@@ -1,9 +1,8 @@
 /* append.c - submit and answer.
  *
- * (1) After store_submit has accepted, the job belongs to the committer: the call may have ended, and
- *     its memory be another request's, before the submit returns.
- * (2) The answer's room is reserved before the submit: a stored append is never answered with "out of
- *     memory". */
+ * (1) After store_submit has accepted, the job belongs to the committer: the call may have ended,
+ * and its memory be another request's, before the submit returns. (2) The answer's room is reserved
+ * before the submit: a stored append is never answered with "out of memory". */
 #include "api/append.h"
 
 #include <inttypes.h>
@@ -122,8 +121,7 @@ void append_job_run(struct append_job *job, deed_str route, deed_str stream, dee
     if (job->append.idempotency_key.len > 0) request_hash(job, route, stream, expected);
 
     struct deed_error err;
-    deed_status status =
-        store_submit(c->api->parts.store, &job->append, append_done, job, &err);
+    deed_status status = store_submit(c->api->parts.store, &job->append, append_done, job, &err);
     if (status == DEED_OK) return; /* (1) */
     err.status = status;
     append_failed(job, &err);

@@ -22,7 +22,8 @@
 static deed_str quoted(deed_str text)
 {
     if (text.len > QUOTED_SIZE_MAX) text.len = QUOTED_SIZE_MAX;
-    while (text.len > 0 && !utf8_valid(deed_bytes_of(text))) text.len--;
+    while (text.len > 0 && !utf8_valid(deed_bytes_of(text)))
+        text.len--;
     return text;
 }
 
@@ -44,8 +45,10 @@ bool str_equal_fold(deed_str a, const char *b)
 
 deed_str str_trim(deed_str s)
 {
-    while (s.len > 0 && (s.ptr[0] == ' ' || s.ptr[0] == '\t')) s = (deed_str){s.ptr + 1, s.len - 1};
-    while (s.len > 0 && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t')) s.len--;
+    while (s.len > 0 && (s.ptr[0] == ' ' || s.ptr[0] == '\t'))
+        s = (deed_str){s.ptr + 1, s.len - 1};
+    while (s.len > 0 && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
+        s.len--;
     return s;
 }
 
@@ -152,8 +155,8 @@ static deed_str parameters_known(struct call *c)
     for (const struct route_parameter *p = c->route->parameters; p != NULL && p->name != NULL;
          p++) {
         if (p->in != IN_QUERY) continue;
-        list = arena_printf(c->arena, "%.*s%s%s", DEED_FMT(list), list.len == 0 ? "" : ", ",
-                            p->name);
+        list =
+            arena_printf(c->arena, "%.*s%s%s", DEED_FMT(list), list.len == 0 ? "" : ", ", p->name);
     }
     return list.len == 0 ? DEED_STR("none") : list;
 }
@@ -203,7 +206,8 @@ static void decode_query(struct call *c)
     if (query.len == 0 || c->route->pattern == NULL) return;
 
     size_t count = 1;
-    for (size_t i = 0; i < query.len; i++) count += query.ptr[i] == '&';
+    for (size_t i = 0; i < query.len; i++)
+        count += query.ptr[i] == '&';
     c->values = arena_alloc_array(c->arena, count, sizeof *c->values);
     if (c->values == NULL) {
         call_wrong(c, DEED_NO_MEMORY, "query: no memory left for it");
@@ -475,7 +479,8 @@ bool call_if_match(struct call *c, enum deed_expect *out_expect, uint64_t *out_r
         call_wrong(c, DEED_INVALID, "header If-Match: %.*s is weak, and a weak tag matches nothing",
                    DEED_FMT(quoted(match)));
     } else {
-        call_wrong(c, DEED_INVALID, "header If-Match: %.*s is not one revision in quotes, like \"5\"",
+        call_wrong(c, DEED_INVALID,
+                   "header If-Match: %.*s is not one revision in quotes, like \"5\"",
                    DEED_FMT(quoted(match)));
     }
     return false;
@@ -569,9 +574,9 @@ static deed_str accept_list(struct call *c)
     for (size_t i = 0; i < request->header_count; i++) {
         if (!str_equal_fold(request->headers[i].name, "Accept")) continue;
         deed_str value = request->headers[i].value;
-        list = list.ptr == NULL ? value
-                                : arena_printf(c->arena, "%.*s,%.*s", DEED_FMT(list),
-                                               DEED_FMT(value));
+        list = list.ptr == NULL
+                   ? value
+                   : arena_printf(c->arena, "%.*s,%.*s", DEED_FMT(list), DEED_FMT(value));
     }
     return str_trim(list);
 }

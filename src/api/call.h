@@ -38,8 +38,8 @@ struct call {
     deed_str segments[ROUTE_SEGMENTS_MAX]; /* decoded */
     struct call_value *values;             /* of the query string */
     size_t value_count;
-    deed_status status;     /* the first failure */
-    int http;               /* to answer it with, where the status's own does not say it; else 0 */
+    deed_status status; /* the first failure */
+    int http;           /* to answer it with, where the status's own does not say it; else 0 */
     struct deed_error err;
 };
 
@@ -69,7 +69,8 @@ void call_expected(struct call *c, const char *name, enum deed_expect *out_expec
 
 /* ---- headers ------------------------------------------------------------------------------ */
 
-/* A header that may be there once. ptr NULL: it is not. Longer than size_max, or not UTF-8: wrong. */
+/* A header that may be there once. ptr NULL: it is not. Longer than size_max, or not UTF-8: wrong.
+ */
 deed_str call_header(struct call *c, const char *name, size_t size_max);
 /* If-Match: "5" or If-None-Match: *, as an expectation. false: neither is there. */
 bool call_if_match(struct call *c, enum deed_expect *out_expect, uint64_t *out_revision);

@@ -15,7 +15,7 @@
 /* A page past this ends at the event that passed it: what a browser and a proxy still like. */
 #define PAGE_SIZE ((size_t)8 << 20)
 /* A page that takes longer ends where it is: a filter may match nothing in a large log. */
-#define PAGE_TIME_NS (UINT64_C(5) * 1000000000)
+#define PAGE_TIME_NS       (UINT64_C(5) * 1000000000)
 #define PAGE_LIMIT_DEFAULT 1000
 
 /* The first slice is made by the handler, so that most replies are whole at once. */
@@ -46,7 +46,8 @@ void feed_choose(struct call *c, bool with_log, struct feed_plan *plan)
     bool follow = call_flag(c, "follow", false);
     size_t first = follow ? OFFER_FIRST_FOLLOW : 0;
     size_t count = OFFER_COUNT - first - (with_log ? 0 : 1);
-    for (size_t i = 0; i < count; i++) types[i] = offers[first + i].type;
+    for (size_t i = 0; i < count; i++)
+        types[i] = offers[first + i].type;
 
     size_t chosen = first + call_accept(c, types, count);
     plan->format = offers[chosen].format;
@@ -58,8 +59,8 @@ void feed_choose(struct call *c, bool with_log, struct feed_plan *plan)
     uint64_t max = c->api->parts.read_limit_max;
     bool is_page = plan->format == FEED_PAGE;
     uint64_t fallback = max < PAGE_LIMIT_DEFAULT ? max : PAGE_LIMIT_DEFAULT;
-    plan->limit = call_number(c, "limit", 1, is_page ? max : INT64_MAX,
-                              is_page ? fallback : DEED_NONE);
+    plan->limit =
+        call_number(c, "limit", 1, is_page ? max : INT64_MAX, is_page ? fallback : DEED_NONE);
     if (plan->read.follow && plan->read.backwards) {
         call_wrong(c, DEED_INVALID, "parameters follow and direction=backwards exclude each other");
     }
@@ -167,7 +168,8 @@ static void page_serve(struct call *c, const struct feed_plan *plan)
     call_done(c, 200, plan->content_type);
 }
 
-/* ---- feeds: made while they are sent ---------------------------------------------------------- */
+/* ---- feeds: made while they are sent ----------------------------------------------------------
+ */
 
 struct feed {
     struct api_source source;
@@ -176,11 +178,11 @@ struct feed {
     unsigned flags;
     bool follow, is_stream;
     struct deed_cursor *cursor;
-    uint64_t after;   /* of FEED_LOG */
-    uint64_t left;    /* events that may still go out */
-    uint64_t count;   /* that went out */
-    uint64_t sent_ns; /* when anything went out last */
-    struct buf head;  /* what the handler made */
+    uint64_t after;            /* of FEED_LOG */
+    uint64_t left;             /* events that may still go out */
+    uint64_t count;            /* that went out */
+    uint64_t sent_ns;          /* when anything went out last */
+    struct buf head;           /* what the handler made */
     struct deed_event pending; /* did not fit behind what is in the slice */
     bool has_pending;
     deed_status status; /* (3) */
@@ -280,8 +282,8 @@ static deed_status feed_step(struct feed *f, struct buf *out, size_t slice_start
 {
     if (f->format == FEED_LOG) {
         size_t start = out->len;
-        deed_status status = store_read_commits(f->api->parts.store, f->after, wanted, out,
-                                                &f->after, &f->err);
+        deed_status status =
+            store_read_commits(f->api->parts.store, f->after, wanted, out, &f->after, &f->err);
         if (status == DEED_OK && !buf_ok(out)) {
             out->len = start;
             return deed_fail(&f->err, DEED_TOO_LARGE,

@@ -18,7 +18,7 @@ static bool file_text(struct os_dir *dir, const char *name, char *out, size_t ro
     return status == DEED_OK;
 }
 
-/* "VmRSS:   1234 kB": the number behind the name, or 0. */
+/* "VmRSS:    1234 kB": the number behind the name, or 0. */
 static uint64_t field_of(deed_str text, const char *name)
 {
     const char *at = text.ptr, *end = text.ptr + text.len;

@@ -52,7 +52,6 @@ void call_done(struct call *c, int http, const char *content_type)
     struct api_exchange *x = c->x;
     if (!buf_ok(&x->response.body)) { /* (2) */
         c->http = 0;
-        x->response.header_count = 0;
         (void)deed_fail(&c->err, DEED_NO_MEMORY, "the answer is too large for memory");
         call_fail_with(c, DEED_NO_MEMORY);
         return;
@@ -150,6 +149,7 @@ void call_fail_with(struct call *c, deed_status status)
     c->status = status;
     c->err.status = status;
     int http = c->http != 0 ? c->http : deed_status_http(status);
+    c->x->response.header_count = 0; /* what was put for a success is not true of this */
     problem_fill(c->x, http, &c->err);
     c->x->finish(c->x);
 }

@@ -1,9 +1,9 @@
 /* routes.c - the table, and matching paths against it.
  *
- * (1) Whatever a handler takes or answers stands here, and only what stands here is taken. The
- *     statuses that any route may answer (500, 503, 504, 507) are openapi.json's "default".
- * (2) A path is split at its slashes as it was sent and decoded afterwards: a stream's name may hold
- *     an encoded slash. */
+ * (1) Whatever a handler takes or answers stands here, and only what stands here is taken. What
+ *     any route may answer (500, 503, 504, 507) is openapi.json's "default".
+ * (2) A path is split at its slashes as it was sent and decoded afterwards: a stream's name may
+ *     hold an encoded slash. */
 #include "api/routes.h"
 
 #include <assert.h>

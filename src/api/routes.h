@@ -89,7 +89,7 @@ void projection_resume(struct call *c);
 void index_get(struct call *c);
 void healthz_get(struct call *c);
 void readyz_get(struct call *c);
-void metrics_get(struct call *c); /* metrics.c */
-void openapi_get(struct call *c); /* openapi.c */
+void metrics_get(struct call *c);
+void openapi_get(struct call *c);
 
 #endif

@@ -4,7 +4,8 @@
 #include "api/reply.h"
 #include "domain/executor.h"
 
-/* ---- GET /commands ---------------------------------------------------------------------------- */
+/* ---- GET /commands ----------------------------------------------------------------------------
+ */
 
 /* One member of the model's command, copied as it is. */
 static void put_command(struct json_writer *w, deed_str aggregate, json_value command)
@@ -52,7 +53,8 @@ void commands_list(struct call *c)
     call_done(c, 200, "application/json");
 }
 
-/* ---- POST /commands/{name} -------------------------------------------------------------------- */
+/* ---- POST /commands/{name} --------------------------------------------------------------------
+ */
 
 static void put_revision(struct json_writer *w, const char *key, uint64_t revision)
 {

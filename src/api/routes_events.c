@@ -27,9 +27,9 @@ static void filter_get(struct call *c, struct deed_filter *filter)
 /* Whole commits cannot be filtered: a part of one has no checksum. */
 static void log_format_check(struct call *c)
 {
-    static const char *const refused[] = {"type",      "tag",     "category", "stream", "correlation",
-                                          "from_time", "to_time", "system",   "limit",  "until",
-                                          "exact",     "direction"};
+    static const char *const refused[] = {"type",        "tag",       "category", "stream",
+                                          "correlation", "from_time", "to_time",  "system",
+                                          "limit",       "until",     "exact",    "direction"};
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         if (call_given(c, refused[i])) {
             call_wrong(c, DEED_INVALID,

@@ -60,7 +60,8 @@ static void put_page(struct buf *out, const struct deed_info *info)
     buf_printf(out,
                "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
                "<title>Deedbook</title></head>\n<body>\n<h1>Deedbook %s</h1>\n"
-               "<p>%" PRIu64 " events in %" PRIu64 " streams, %" PRIu64 " bytes on disk.</p>\n<ul>\n",
+               "<p>%" PRIu64 " events in %" PRIu64 " streams, %" PRIu64
+               " bytes on disk.</p>\n<ul>\n",
                deed_version(), info->position, info->stream_count, info->log_size);
     for (size_t i = 0; i < api_route_count; i++) {
         const struct api_route *route = &api_routes[i];
@@ -98,7 +99,8 @@ void index_get(struct call *c)
     call_done(c, 200, "application/json");
 }
 
-/* ---- health and readiness --------------------------------------------------------------------- */
+/* ---- health and readiness ---------------------------------------------------------------------
+ */
 
 void healthz_get(struct call *c)
 {

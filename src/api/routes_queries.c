@@ -11,7 +11,8 @@ static void put_texts(struct json_writer *w, const char *key, const deed_str *te
 {
     json_key(w, deed_str_of(key));
     json_array_begin(w);
-    for (size_t i = 0; i < count; i++) json_put_text(w, texts[i]);
+    for (size_t i = 0; i < count; i++)
+        json_put_text(w, texts[i]);
     json_array_end(w);
 }
 
@@ -33,7 +34,8 @@ void queries_list_get(struct call *c)
     for (size_t i = 0; i < count; i++) {
         json_object_begin(&w);
         json_member_text(&w, "name", list[i].name);
-        json_member_text(&w, "comment", list[i].comment.ptr == NULL ? DEED_STR("") : list[i].comment);
+        json_member_text(&w, "comment",
+                         list[i].comment.ptr == NULL ? DEED_STR("") : list[i].comment);
         put_texts(&w, "parameters", list[i].parameters, list[i].parameter_count);
         put_texts(&w, "projections", list[i].projections, list[i].projection_count);
         json_object_end(&w);
@@ -43,7 +45,8 @@ void queries_list_get(struct call *c)
     call_done(c, 200, "application/json");
 }
 
-/* ---- GET /queries/{name} ---------------------------------------------------------------------- */
+/* ---- GET /queries/{name} ----------------------------------------------------------------------
+ */
 
 /* The parameters that are the route's own do not reach the query. */
 static bool is_own(const struct call *c, deed_str name)
@@ -115,8 +118,8 @@ void query_get(struct call *c)
     }
     uint64_t answered = 0;
     struct buf *out = call_body(c);
-    deed_status status = queries_run(c->api->parts.queries, c->segments[0], &options, out, &answered,
-                                     &c->err);
+    deed_status status =
+        queries_run(c->api->parts.queries, c->segments[0], &options, out, &answered, &c->err);
     if (status != DEED_OK) {
         call_fail_with(c, status);
         return;

@@ -9,7 +9,8 @@
 #include "base/text.h"
 #include "domain/explain.h"
 
-/* ---- POST /streams/{stream} ------------------------------------------------------------------- */
+/* ---- POST /streams/{stream} -------------------------------------------------------------------
+ */
 
 /* {"stream":"order-1","first_revision":0,"revision":2,"position":17} */
 static void stream_answer(struct append_job *job, const struct deed_appended *appended,
@@ -41,9 +42,8 @@ static deed_str expectation(struct call *c, enum deed_expect *out_expect, uint64
         *out_expect = expect;
         *out_revision = revision;
     }
-    static const char *const names[] = {[DEED_EXPECT_ANY] = "any",
-                                        [DEED_EXPECT_NONE] = "none",
-                                        [DEED_EXPECT_EXISTS] = "exists"};
+    static const char *const names[] = {
+        [DEED_EXPECT_ANY] = "any", [DEED_EXPECT_NONE] = "none", [DEED_EXPECT_EXISTS] = "exists"};
     if (*out_expect != DEED_EXPECT_REVISION) return deed_str_of(names[*out_expect]);
     return arena_printf(c->arena, "%" PRIu64, *out_revision);
 }
@@ -62,8 +62,7 @@ void stream_post(struct call *c)
     deed_str stream = c->segments[0];
     job->one_stream = true;
     *condition = (struct deed_condition){.kind = DEED_CONDITION_STREAM, .stream = stream};
-    deed_str expected =
-        expectation(c, &condition->expect, &condition->revision, &job->if_match);
+    deed_str expected = expectation(c, &condition->expect, &condition->revision, &job->if_match);
     defaults.stream = stream;
     defaults.is_cloudevent = type > 0;
     if (c->status == DEED_OK) {
@@ -77,7 +76,8 @@ void stream_post(struct call *c)
     append_job_run(job, DEED_STR("POST /streams"), stream, expected);
 }
 
-/* ---- GET /streams/{stream} -------------------------------------------------------------------- */
+/* ---- GET /streams/{stream} --------------------------------------------------------------------
+ */
 
 /* "start", "end", or a revision. */
 static uint64_t from_revision(struct call *c, bool backwards)
@@ -134,7 +134,8 @@ void stream_get(struct call *c)
     feed_serve(c, &plan);
 }
 
-/* ---- DELETE /streams/{stream} ------------------------------------------------------------------ */
+/* ---- DELETE /streams/{stream} ------------------------------------------------------------------
+ */
 
 void stream_delete(struct call *c)
 {
@@ -149,9 +150,8 @@ void stream_delete(struct call *c)
         return;
     }
     struct deed_appended appended;
-    deed_status status =
-        store_delete_stream(c->api->parts.store, c->segments[0], expect, revision, tombstone,
-                            origin.actor, &appended, &c->err);
+    deed_status status = store_delete_stream(c->api->parts.store, c->segments[0], expect, revision,
+                                             tombstone, origin.actor, &appended, &c->err);
     if (status == DEED_CONFLICT && if_match) status = DEED_STALE;
     if (status != DEED_OK) {
         call_fail_with(c, status);
@@ -170,7 +170,8 @@ void stream_delete(struct call *c)
     call_done(c, 200, "application/json");
 }
 
-/* ---- GET /streams/{stream}/state --------------------------------------------------------------- */
+/* ---- GET /streams/{stream}/state ---------------------------------------------------------------
+ */
 
 /* The stream's last revision at or before a position. */
 static deed_status revision_at(struct call *c, uint64_t position, uint64_t *out_revision)
@@ -194,9 +195,10 @@ static deed_status revision_at(struct call *c, uint64_t position, uint64_t *out_
     if (status == DEED_OK) status = cursor_next(cursor, &event, &c->err);
     if (status == DEED_OK) *out_revision = event.revision;
     cursor_close(cursor);
-    if (status != DEED_END) return status;
-    return deed_fail(&c->err, DEED_NOT_FOUND, "stream %.*s has no event at or before position %" PRIu64,
-                     DEED_FMT(stream), position);
+    if (status != DEED_END && status != DEED_NOT_FOUND) return status;
+    return deed_fail(&c->err, DEED_NOT_FOUND,
+                     "stream %.*s has no event at or before position %" PRIu64, DEED_FMT(stream),
+                     position);
 }
 
 /* Which revision is meant: named, or the last at a position or a time. DEED_NONE: now. */
@@ -212,8 +214,7 @@ static deed_status state_revision(struct call *c, uint64_t *out_revision)
     if (c->status != DEED_OK) return c->status;
     *out_revision = revision;
     if (has_time) {
-        deed_status status =
-            store_position_at(c->api->parts.store, time_ns, &position, &c->err);
+        deed_status status = store_position_at(c->api->parts.store, time_ns, &position, &c->err);
         if (status != DEED_OK) return status;
     }
     if (position == DEED_NONE) return DEED_OK;
@@ -265,7 +266,8 @@ void stream_state(struct call *c)
     buf_done(&state);
 }
 
-/* ---- GET /streams/{stream}/explain -------------------------------------------------------------- */
+/* ---- GET /streams/{stream}/explain --------------------------------------------------------------
+ */
 
 #define EXPLAIN_COUNT_MAX 10000
 
@@ -281,8 +283,8 @@ void stream_explain(struct call *c)
         return;
     }
     struct buf *out = call_body(c);
-    deed_status status = executor_explain(c->api->parts.executor, c->segments[0], revision, count,
-                                          out, &c->err);
+    deed_status status =
+        executor_explain(c->api->parts.executor, c->segments[0], revision, count, out, &c->err);
     if (status != DEED_OK) {
         call_fail_with(c, status);
         return;

@@ -1,4 +1,4 @@
-/* openapi.c - the table of routes as OpenAPI 3.1, with the schemas of what goes in and out.
+/* routes_openapi.c - the table of routes as OpenAPI 3.1, with the schemas of what goes in and out.
  *
  * (1) Paths, methods, parameters, bodies and statuses come from the table and from nowhere else. */
 #include <stdio.h>
@@ -339,7 +339,7 @@ static void put_parameters(struct json_writer *w, const struct api_route *route)
     json_array_end(w);
 }
 
-/* ---- bodies and replies ----------------------------------------------------------------------- */
+/* ---- bodies and replies --------------------------------------------------------------------- */
 
 static void put_body(struct json_writer *w, const struct api_route *route)
 {

@@ -1,4 +1,4 @@
-/* metrics.c - Prometheus's text format 0.0.4: one table row a metric, one line a value. */
+/* routes_metrics.c - Prometheus's text format 0.0.4: one table row a metric, one line a value. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -126,10 +126,12 @@ static void put_queries(struct buf *out, struct queries *queries)
     metric(out, COUNTER, "queries_total", m.queries, "Queries asked.");
     metric(out, COUNTER, "queries_failed_total", m.failed, "Queries not answered.");
     metric(out, COUNTER, "query_rows_total", m.rows, "Rows answered.");
-    histogram(out, "query_seconds", &m.run, "From a query's arrival to its answer, waiting included.");
+    histogram(out, "query_seconds", &m.run,
+              "From a query's arrival to its answer, waiting included.");
 }
 
-/* ---- projections: one value a projection ------------------------------------------------------ */
+/* ---- projections: one value a projection ------------------------------------------------------
+ */
 
 static void projection_value(struct buf *out, const char *name, deed_str projection, uint64_t value)
 {
