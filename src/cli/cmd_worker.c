@@ -12,5 +12,8 @@ int cmd_worker(int argc, char **argv)
                "Run a domain's code for a server, which starts this by itself.\n");
         return argc < 2 ? CLI_USAGE : CLI_OK;
     }
-    return worker_main(argc, argv);
+    /* It wants to see the command line as the server wrote it, the program's name first. */
+    static char program[] = "deedbook";
+    char *arguments[] = {program, argv[0], argv[1], argc > 2 ? argv[2] : NULL, NULL};
+    return worker_main(argc > 2 ? 4 : 3, arguments);
 }
