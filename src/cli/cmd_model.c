@@ -165,19 +165,29 @@ static deed_status read_side_get(const char *app, const char *scratch, struct ar
     return status;
 }
 
+/* An app may have read models only: then there is no host, and that is fine. */
+static deed_status domain_start(const char *app, struct arena *arena, struct domain_host **out_host,
+                                struct deed_error *err)
+{
+    const char *path = NULL;
+    struct stat stat_of_app;
+    deed_status status = host_find_domain(app, arena, &path, err);
+    bool is_folder = stat(app, &stat_of_app) == 0 && S_ISDIR(stat_of_app.st_mode);
+    if (status == DEED_NOT_FOUND && is_folder) return DEED_OK;
+    return status == DEED_OK ? host_worker(path, NULL, out_host, err) : status;
+}
+
 static deed_status run(const struct options *o, struct deed_error *err)
 {
     struct arena arena;
     struct buf page;
     struct model_parts parts = {0};
     struct domain_host *host = NULL;
-    const char *path = NULL;
     char scratch[4096] = "";
     arena_init(&arena, REPLY_SIZE_MAX);
     buf_init(&page, REPLY_SIZE_MAX);
-    deed_status status = host_find_domain(o->app, &arena, &path, err);
-    if (status == DEED_OK) status = host_worker(path, NULL, &host, err);
-    if (status == DEED_OK) parts.domain = host_model(host);
+    deed_status status = domain_start(o->app, &arena, &host, err);
+    if (status == DEED_OK && host != NULL) parts.domain = host_model(host);
     if (status == DEED_OK) status = scratch_make(scratch, sizeof scratch, err);
     if (status != DEED_OK) goto done;
     status = read_side_get(o->app, scratch, &arena, &parts, err);
