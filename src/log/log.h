@@ -15,6 +15,7 @@ struct log_options {
     uint64_t segment_size; /* bytes; a larger commit gets a larger segment */
     bool read_only;        /* write nothing, repair nothing */
     bool no_sync;          /* unsafe: leave out the syncs of groups */
+    bool accept_losses;    /* write down the damage that is found as accepted: appends go on */
 };
 
 /* Where a commit lies. */
@@ -33,6 +34,7 @@ struct log_damage {
     uint32_t segment;
     uint64_t offset, size;
     uint64_t first_position, last_position;
+    bool accepted;    /* somebody said that the log may go on without it */
     const char *what; /* static text */
 };
 

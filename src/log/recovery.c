@@ -20,6 +20,7 @@
 #include "log/log_state.h"
 
 #include "base/uuid.h"
+#include "log/losses.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -52,6 +53,8 @@ struct scan {
     uint64_t hash_from; /* recompute own hashes from this position on */
     uint64_t until;     /* stop behind this position; DEED_NONE: at the end */
     bool keep_refs;     /* opening; a verification keeps nothing */
+    struct losses losses; /* accepted */
+    struct losses found;  /* to be accepted now */
     bool damaged;
     uint64_t done, all; /* bytes, for progress */
 };
@@ -59,14 +62,19 @@ struct scan {
 static deed_status report(struct scan *s, uint64_t offset, uint64_t size, uint64_t first,
                           uint64_t last, const char *what)
 {
-    s->damaged = true;
     struct log_damage damage = {.segment = s->number,
                                 .offset = offset,
                                 .size = size,
                                 .first_position = first,
                                 .last_position = last,
                                 .what = what};
-    return s->visitor->damage(s->visitor->context, &damage, s->err);
+    deed_status status = DEED_OK;
+    damage.accepted = losses_cover(&s->losses, &damage);
+    if (!damage.accepted) {
+        s->damaged = true;
+        status = losses_add(&s->found, &damage, s->err);
+    }
+    return status == DEED_OK ? s->visitor->damage(s->visitor->context, &damage, s->err) : status;
 }
 
 /* ---- bytes ---------------------------------------------------------------------------------- */
@@ -277,6 +285,8 @@ static void scan_init(struct scan *s, struct log *log, const struct log_visitor 
 static void scan_done(struct scan *s)
 {
     arena_done(&s->arena);
+    losses_done(&s->losses);
+    losses_done(&s->found);
     free(s->window);
 }
 
@@ -529,6 +539,20 @@ static deed_status clean_tail(struct log *log, struct scan *s, struct os_file *d
     return status;
 }
 
+/* What the one who repairs accepts: written down before anything rests on it. */
+static deed_status accept_found(struct scan *s)
+{
+    struct log *log = s->log;
+    if (!s->damaged || !log->options.accept_losses || log->options.read_only) return DEED_OK;
+    deed_status status = DEED_OK;
+    for (size_t i = 0; status == DEED_OK && i < s->found.count; i++) {
+        status = losses_add(&s->losses, &s->found.ptr[i], s->err);
+    }
+    if (status == DEED_OK) status = losses_save(log->dir, log->id, &s->losses, s->err);
+    if (status == DEED_OK) s->damaged = false;
+    return status;
+}
+
 static void writer_setup(struct log *log, const struct scan *s, const struct log_segment *last)
 {
     log->active = last->file;
@@ -564,6 +588,7 @@ static deed_status scan_all(struct scan *s, const struct mark *mark)
                                 "acknowledged events are missing at the end of the log");
             }
             writer_setup(log, s, segment);
+            if (status == DEED_OK) status = accept_found(s);
             if (status == DEED_OK && !s->damaged && !log->options.read_only) {
                 status = clean_tail(log, s, direct);
             }
@@ -576,9 +601,10 @@ static deed_status scan_all(struct scan *s, const struct mark *mark)
 
 static void head_setup(struct log *log, const struct scan *s, const struct mark *mark)
 {
+    /* Positions that were given once are never given again, also when their events are lost. */
     log->next_position = s->expected;
-    if (s->damaged && mark->position >= log->next_position) log->next_position = mark->position + 1;
-    log->head_position = s->expected - 1;
+    if (mark->position >= log->next_position) log->next_position = mark->position + 1;
+    log->head_position = log->next_position - 1;
     log->recorded_at_ns = log->head_recorded_at_ns = s->recorded_at_ns;
     memcpy(log->hash, s->previous, SHA256_SIZE);
     memcpy(log->head_hash, s->previous, SHA256_SIZE);
@@ -593,7 +619,8 @@ static void head_setup(struct log *log, const struct scan *s, const struct mark 
                                  .position = log->head_position};
     memcpy(log->durable.hash, log->hash, SHA256_SIZE);
     if (s->damaged) {
-        log_stop(log, "acknowledged events are damaged: run deedbook verify, then restore a backup");
+        log_stop(log, "acknowledged events are damaged: see deedbook verify, then restore a backup, "
+                      "or go on without them by deedbook repair");
     }
 }
 
@@ -613,9 +640,11 @@ deed_status log_recover(struct log *log, const struct log_visitor *visitor, stru
     scan_init(&scan, log, visitor, err);
     scan.keep_refs = true;
     scan.hash_from = mark.position + 1;
-    status = scan_all(&scan, &mark);
+    status = losses_load(log->dir, log->id, &scan.losses, err);
+    if (status == DEED_OK) status = scan_all(&scan, &mark);
     if (status == DEED_OK && numbers.count == 0 && mark.position > 0) {
         status = report(&scan, 0, 0, 1, mark.position, "every segment of the log is missing");
+        if (status == DEED_OK) status = accept_found(&scan);
     }
     if (status == DEED_OK) head_setup(log, &scan, &mark);
     /* The names of segments made just before a crash may not be durable yet. */
@@ -632,7 +661,7 @@ deed_status log_verify(struct log *log, const struct log_visitor *visitor, struc
     struct scan scan;
     scan_init(&scan, log, visitor, err);
     scan.until = log_end(log);
-    deed_status status = DEED_OK;
+    deed_status status = losses_load(log->dir, log->id, &scan.losses, err);
     uint64_t count = chunks_count(&log->segments);
     for (uint64_t i = 0; i < count && status == DEED_OK; i++) {
         const struct log_segment *segment = chunks_at(&log->segments, i);

@@ -486,9 +486,11 @@ static deed_status log_next(struct deed_cursor *c, struct deed_event *out, struc
         if (status == DEED_CORRUPT && !c->options.backwards) {
             /* One error for a whole lost range: go on at the next commit that is there. */
             uint64_t index;
-            if (log_find(c->store->log, next, &index) != DEED_OK &&
-                index < log_commit_count(c->store->log)) {
-                c->position = log_commit_at(c->store->log, index).first_position - 1;
+            if (log_find(c->store->log, next, &index) != DEED_OK) {
+                uint64_t there = index < log_commit_count(c->store->log)
+                                     ? log_commit_at(c->store->log, index).first_position - 1
+                                     : c->end;
+                c->position = there < c->end ? there : c->end;
             }
         }
         if (status != DEED_OK) return status;

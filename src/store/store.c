@@ -144,7 +144,8 @@ static deed_status open_parts(struct store *store, const char *directory, struct
     if (status != DEED_OK) return status;
     struct log_options log_options = {.segment_size = o->segment_size,
                                       .read_only = o->read_only,
-                                      .no_sync = o->unsafe_no_sync};
+                                      .no_sync = o->unsafe_no_sync,
+                                      .accept_losses = o->accept_losses};
     struct log_visitor visitor = {.context = store, .commit = index_commit, .damage = note_damage};
     status = log_open(store->os, store->dir, &log_options, &visitor, &store->log, err);
     if (status != DEED_OK) return status;
@@ -473,10 +474,15 @@ static deed_status verify_damage(void *context, const struct log_damage *damage,
                                 .offset = damage->offset,
                                 .size = damage->size,
                                 .first_position = damage->first_position,
-                                .last_position = damage->last_position};
+                                .last_position = damage->last_position,
+                                .accepted = damage->accepted};
     (void)err;
     (void)snprintf(told.what, sizeof told.what, "%s", damage->what);
-    v->report.damage_count++;
+    if (damage->accepted) {
+        v->report.accepted_count++;
+    } else {
+        v->report.damage_count++;
+    }
     if (v->damage != NULL) v->damage(v->context, &told);
     return DEED_OK;
 }

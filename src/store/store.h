@@ -18,6 +18,7 @@ struct store_options {
     bool read_only;
     bool must_exist;
     bool unsafe_no_sync;
+    bool accept_losses; /* go on without damaged events: writes down which, see deedbook repair */
     bool no_threads; /* the caller repeats store_step: the simulator */
 };
 
@@ -106,12 +107,13 @@ struct store_damage {
     uint32_t segment;
     uint64_t offset, size;                    /* bytes in the segment's file */
     uint64_t first_position, last_position;   /* lost or unreadable; DEED_NONE: none */
+    bool accepted;                            /* by a repair: not counted as damage any more */
     char what[160];
 };
 
 struct store_verify_report {
     uint64_t commits, events, bytes; /* checked and good */
-    uint64_t damage_count;
+    uint64_t damage_count, accepted_count;
     uint8_t chain_hash[32];
 };
 

@@ -445,6 +445,29 @@ static void rot_something(struct world *w)
     if (os_sim_rot(w->sim, path, offset, rot) != DEED_OK) fail(w, "cannot rot", offset, 0);
 }
 
+/* (6) also after damage, once somebody accepts it; and what is given out is given out once. */
+static void expect_repair(struct world *w, uint64_t position)
+{
+    struct deed_error err = {0};
+    struct deed_info info;
+    for (unsigned again = 0; again < 2; again++) {
+        struct store_options options = options_of(w);
+        options.accept_losses = again == 0;
+        if (store_open(os_sim_os(w->sim), DIRECTORY, &options, &w->store, &err) != DEED_OK) {
+            fprintf(stderr, "%s\n", err.message);
+            fail(w, "a repaired store does not open", err.status, again);
+        }
+        store_info(w->store, &info);
+        if (!info.writable) fail(w, "a repaired store takes no appends", again, 0);
+        if (info.position < position) fail(w, "positions went back", info.position, position);
+        w->end = info.position;
+        expect_append_succeeds(w);
+        store_close(w->store);
+        w->store = NULL;
+        position = w->end;
+    }
+}
+
 /* (5) */
 static void check_rotten(struct world *w)
 {
@@ -479,6 +502,7 @@ static void check_rotten(struct world *w)
     }
     store_close(w->store);
     w->store = NULL;
+    expect_repair(w, info.position);
 }
 
 static void run_seed(uint64_t seed, bool verbose)
