@@ -20,8 +20,6 @@ struct given_result {
 
 struct given_summary {
     uint64_t files, passed, failed;
-    /* Event types and rejection codes seen in any outcome: what no test reaches is missing here. */
-    uint64_t events_seen, rejections_seen;
 };
 
 /* Called after each test; the slices are valid during the call. */
