@@ -31,6 +31,7 @@
     X(import, "import", "Care", "take in events from NDJSON of CloudEvents")                       \
     X(export, "export", "Care", "write events as NDJSON of CloudEvents")                           \
     X(verify, "verify", "Care", "check every checksum and the chain")                              \
+    X(repair, "repair", "Care", "let a damaged log take appends again")                            \
     X(info, "info", "Care", "show the log's identity, position and size")                          \
     X(bench, "bench", "Care", "measure a server, or a disk")                                       \
     X(worker, "worker", NULL, "run a domain for a server (started by it, not by hand)")            \

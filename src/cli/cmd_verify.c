@@ -1,4 +1,5 @@
 /* cmd_verify.c - deedbook verify: every checksum, every leaf, every link of the chain. */
+#include "cli/damage.h"
 #include "cli/local.h"
 #include "cli/out.h"
 #include "cli/target.h"
@@ -47,8 +48,6 @@ static const struct argp verify_argp = {
 struct verifying {
     const struct options *options;
     struct out_progress progress;
-    bool counted;
-    uint64_t damages;
 };
 
 static bool on_progress(void *context, uint64_t done, uint64_t all)
@@ -59,48 +58,12 @@ static bool on_progress(void *context, uint64_t done, uint64_t all)
     return true;
 }
 
-static void damage_json(const struct store_damage *damage)
-{
-    struct buf line;
-    struct json_writer w;
-    buf_init(&line, 4096);
-    json_writer_init(&w, &line);
-    json_object_begin(&w);
-    json_member_uint(&w, "segment", damage->segment);
-    json_member_uint(&w, "offset", damage->offset);
-    json_member_uint(&w, "size", damage->size);
-    if (damage->first_position != DEED_NONE) {
-        json_member_uint(&w, "first_position", damage->first_position);
-        json_member_uint(&w, "last_position", damage->last_position);
-    }
-    json_member_text(&w, "what", deed_str_of(damage->what));
-    json_object_end(&w);
-    printf("%.*s\n", DEED_FMT(buf_str(&line)));
-    buf_done(&line);
-}
-
 static void on_damage(void *context, const struct store_damage *damage)
 {
     struct verifying *verifying = context;
     out_progress_stop(&verifying->progress);
     verifying->progress.on = out_is_terminal(stderr);
-    verifying->damages++;
-    if (verifying->options->target.json) {
-        damage_json(damage);
-        return;
-    }
-    printf("%sdamage%s  segment %" PRIu32 "  offset %" PRIu64 "  %" PRIu64 " bytes",
-           out_start(stdout, OUT_RED), out_stop(stdout), damage->segment, damage->offset,
-           damage->size);
-    if (damage->first_position == DEED_NONE) {
-        printf("  no events lost");
-    } else if (damage->first_position == damage->last_position) {
-        printf("  position %" PRIu64, damage->first_position);
-    } else {
-        printf("  positions %" PRIu64 " to %" PRIu64, damage->first_position,
-               damage->last_position);
-    }
-    printf("  %s\n", damage->what);
+    damage_print(damage, verifying->options->target.json);
 }
 
 static void report_print(const struct verifying *verifying,
