@@ -353,10 +353,13 @@ static void exchange_start(struct exchange *x)
 
 static void connection_start(struct connection *c)
 {
-    while (c->to_start != NULL && c->to_start->whole && may_start(c, c->to_start)) {
+    while (c->to_start != NULL) {
         struct exchange *x = c->to_start;
+        if (!x->started) { /* one that was refused has begun and ended */
+            if (!x->whole || !may_start(c, x)) return;
+            exchange_start(x);
+        }
         c->to_start = x->next;
-        exchange_start(x);
     }
 }
 

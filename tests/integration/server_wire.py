@@ -323,6 +323,16 @@ def what_follows_a_change_sees_it_and_reads_run_side_by_side():
 
 
 @test
+def a_refusal_waits_for_the_requests_before_it():
+    with Server() as s, s.connect() as c:
+        c.send("POST /slow?ms=200 HTTP/1.1\r\n%sContent-Length: 0\r\n\r\nGET /hello HTTP/1.1\r\n%s\r\nGARBAGE\r\n\r\n" % (H, H))
+        assert c.answer().status == 200
+        assert c.answer().body == b"hello"
+        assert c.answer().status == 400
+        assert c.closed()
+
+
+@test
 def head_options_and_old_versions():
     with Server() as s:
         with s.connect() as c:
