@@ -20,6 +20,7 @@ DEED_EVOLVE(WildHappened, wild, event)
     wild->last = event->what;
     deed_map_put(ctx, &wild->items, event->what)->count++;
     *deed_list_add(ctx, &wild->log) = event->what;
+    if (wild->log.count > 8) deed_list_remove(&wild->log, 0); /* the last eight */
     if (deed_str_equal(event->what, DEED_STR("crash evolve"))) abort();
 }
 
