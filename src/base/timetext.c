@@ -2,8 +2,6 @@
  * "chrono-Compatible Low-Level Date Algorithms", 2013). */
 #include "base/timetext.h"
 
-#include <stdio.h>
-
 #define NS_PER_SECOND INT64_C(1000000000)
 
 static int64_t days_from_civil(int64_t year, int64_t month, int64_t day)
@@ -29,6 +27,17 @@ static void civil_from_days(int64_t days, int *year, int *month, int *day)
     *year = (int)(yoe + era * 400 + (*month <= 2));
 }
 
+/* `count` digits of a number that has no more, and what stands behind them; the place behind that. */
+static char *digits_put(char *at, int64_t value, size_t count, char mark)
+{
+    for (size_t i = count; i > 0; i--) {
+        at[i - 1] = (char)('0' + value % 10);
+        value /= 10;
+    }
+    at[count] = mark;
+    return at + count + 1;
+}
+
 void time_format(int64_t time_ns, char out[TIME_TEXT_SIZE + 1])
 {
     int64_t seconds = time_ns / NS_PER_SECOND;
@@ -46,12 +55,16 @@ void time_format(int64_t time_ns, char out[TIME_TEXT_SIZE + 1])
     int year, month, day;
     civil_from_days(days, &year, &month, &day);
 
-    /* The compiler cannot know that the parts are in range: room for what it imagines. */
-    char text[96];
-    (void)snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ", year, month, day,
-                   (int)(rest / 3600), (int)(rest / 60 % 60), (int)(rest % 60), (int)fraction);
-    memcpy(out, text, TIME_TEXT_SIZE);
-    out[TIME_TEXT_SIZE] = '\0';
+    /* By hand: printf was a third of the cost of reading events over HTTP. */
+    char *at = out;
+    at = digits_put(at, year, 4, '-');
+    at = digits_put(at, month, 2, '-');
+    at = digits_put(at, day, 2, 'T');
+    at = digits_put(at, rest / 3600, 2, ':');
+    at = digits_put(at, rest / 60 % 60, 2, ':');
+    at = digits_put(at, rest % 60, 2, '.');
+    at = digits_put(at, fraction, 9, 'Z');
+    *at = '\0';
 }
 
 struct scan {
