@@ -454,6 +454,9 @@ static int authorize_query(struct database *db, int action, const char *a, const
         return authorize_read(db, a, b);
     case SQLITE_FUNCTION:
         return authorize_function(db, b);
+    case SQLITE_UPDATE: /* SQLite's own, for a table it makes at its first use */
+        if (is_reserved(a)) return refuse(db, "the table %s is reserved", a);
+        /* fallthrough */
     default:
         return refuse(db, "%s is not allowed in a query", action_name(action));
     }
@@ -578,8 +581,8 @@ deed_status database_open(struct os *os, const struct database_options *options,
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
     flags |= options->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
     if (options->create) flags |= SQLITE_OPEN_CREATE;
+    /* Not SQLITE_OPEN_MEMORY: what is attached later inherits the flags, and would be empty. */
     const char *path = options->path == NULL ? ":memory:" : options->path;
-    if (options->path == NULL) flags |= SQLITE_OPEN_MEMORY;
 
     int rc = sqlite3_open_v2(path, &db->sqlite, flags, database_vfs(os));
     deed_status status = DEED_OK;
@@ -704,6 +707,15 @@ deed_status database_run(struct database *db, enum database_role role, const cha
     int rc = sqlite3_exec(db->sqlite, sql, NULL, NULL, NULL);
     db->role = DATABASE_STEP;
     return rc == SQLITE_OK ? DEED_OK : database_fail(db, err);
+}
+
+deed_status database_step_trusted(struct database *db, sqlite3_stmt *statement,
+                                  struct deed_error *err)
+{
+    db->role = DATABASE_TRUSTED;
+    int rc = sqlite3_step(statement);
+    db->role = DATABASE_STEP;
+    return rc == SQLITE_DONE ? DEED_OK : database_fail(db, err);
 }
 
 void database_set_tables(struct database *db, const deed_str *tables, size_t count)

@@ -58,6 +58,10 @@ DEED_MUST_CHECK deed_status database_prepare(struct database *db, enum database_
 DEED_MUST_CHECK deed_status database_run(struct database *db, enum database_role role,
                                          const char *sql, struct deed_error *err);
 
+/* Step a statement of our own that yields no rows and asks the authorizer again while it runs. */
+DEED_MUST_CHECK deed_status database_step_trusted(struct database *db, sqlite3_stmt *statement,
+                                                  struct deed_error *err);
+
 /* The status that belongs to the last failure on this connection, with SQLite's words:
  *
  *   DEED_FULL, DEED_NO_MEMORY, DEED_IO, DEED_CORRUPT   storage: the statement may be fine

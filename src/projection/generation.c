@@ -429,23 +429,3 @@ void generation_on_cancel(struct generation *g, const atomic_bool *cancelled)
 {
     g->cancelled = cancelled;
 }
-
-deed_status generation_read_position(struct database *db, const char *schema,
-                                     uint64_t *out_position, struct deed_error *err)
-{
-    char sql[120];
-    (void)snprintf(sql, sizeof sql, "SELECT position FROM %s._deedbook_checkpoint WHERE id = 1",
-                   schema);
-    sqlite3_stmt *statement = NULL;
-    deed_status status =
-        database_prepare(db, DATABASE_TRUSTED, deed_str_of(sql), false, &statement, NULL, err);
-    if (status != DEED_OK) return status;
-    int rc = sqlite3_step(statement);
-    int64_t position = rc == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
-    if (rc != SQLITE_ROW) {
-        status = rc == SQLITE_DONE ? not_a_generation(err) : database_fail(db, err);
-    }
-    sqlite3_finalize(statement);
-    if (status == DEED_OK) *out_position = (uint64_t)position;
-    return status;
-}

@@ -76,10 +76,7 @@ DEED_MUST_CHECK deed_status generation_settle(struct generation *generation,
 /* Running statements end with DEED_STOPPED once `*cancelled` is true (borrowed; NULL: never). */
 void generation_on_cancel(struct generation *generation, const atomic_bool *cancelled);
 
-/* The checkpoint's position inside a transaction of another connection, where the file is attached
- * as `schema`. */
-DEED_MUST_CHECK deed_status generation_read_position(struct database *db, const char *schema,
-                                                     uint64_t *out_position,
-                                                     struct deed_error *err);
+/* For printf: the checkpoint's position where the file is attached as this schema. */
+#define GENERATION_POSITION_SQL "SELECT %s position FROM %s._deedbook_checkpoint WHERE id = 1"
 
 #endif

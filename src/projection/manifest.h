@@ -11,7 +11,8 @@
 
 #include "os/os.h"
 
-#define MANIFEST_FILE_NAME_SIZE 128 /* a projection's name, a number, and what stands around them  \
+#define MANIFEST_FILE_NAME_SIZE                                                                    \
+    128 /* a projection's name, a number, and what stands around them  \
                                      */
 
 /* A file's place in the scheme above. */

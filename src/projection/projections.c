@@ -66,6 +66,7 @@ struct wants {
 struct projection {
     struct projections *set;
     char *name;
+    char *folder; /* that it was loaded from; NULL: it was added. Under admin */
     struct actor *actor;
     atomic_bool stopping;
 
@@ -186,17 +187,32 @@ static double rate_now(const struct rate *rate, uint64_t ticks, uint64_t count)
 
 /* ---- publishing ------------------------------------------------------------------------------ */
 
-/* Replace what is shown by a copy of the live generation's text. Loading it again cannot fail but
- * for memory; then the old one stays shown. */
-static void show_file(struct projection *p, const struct projection_file *file)
+/* A copy of the live generation's text, to be shown. Loading it again cannot fail but for memory; then
+ * NULL, and the old one stays. */
+static struct projection_file *copy_file(struct projection *p, const struct projection_file *file)
+{
+    struct projection_file *copy = NULL;
+    (void)!projection_file_load(p->set->os, file->file, file->text, &copy, NULL);
+    return copy;
+}
+
+/* Say which file and which tables are live, both at once: a query that saw the old tables must not get
+ * the new file without seeing that the tables have changed. */
+static void publish_switch(struct projection *p, const struct projection_file *text)
 {
     struct projections *set = p->set;
-    struct projection_file *copy = NULL;
-    if (projection_file_load(set->os, file->file, file->text, &copy, NULL) != DEED_OK) return;
+    struct projection_file *copy = copy_file(p, text);
     os_mutex_lock(&set->mutex);
-    struct projection_file *old = p->shown;
-    p->shown = copy;
+    struct projection_file *old = copy == NULL ? NULL : p->shown;
+    if (copy != NULL) p->shown = copy;
+    if (p->live.open) {
+        p->live_file = p->live.file;
+        p->position = p->live.fold.position;
+        p->generation = p->live.number;
+        rate_start(&p->rate, now(set), p->live.fold.events);
+    }
     set->schema_version++;
+    os_cond_broadcast(&set->changed);
     os_mutex_unlock(&set->mutex);
     projection_file_free(old);
 }
@@ -355,14 +371,6 @@ static deed_status side_open(struct projection *p, struct side *side, uint64_t n
     return DEED_OK;
 }
 
-static void publish_live_file(struct projection *p)
-{
-    os_mutex_lock(&p->set->mutex);
-    p->live_file = p->live.file;
-    rate_start(&p->rate, now(p->set), p->live.fold.events);
-    os_mutex_unlock(&p->set->mutex);
-}
-
 /* ---- rebuilding ------------------------------------------------------------------------------ */
 
 static void rebuild_drop(struct projection *p, const char *error)
@@ -418,9 +426,7 @@ static void rebuild_switch(struct projection *p)
         p->live.fold.events += old.fold.events;
         p->live.fold.transactions += old.fold.transactions;
     }
-    publish_live_file(p);
-    publish_live(p);
-    show_file(p, generation_file(p->live.fold.generation));
+    publish_switch(p, generation_file(p->live.fold.generation));
     publish_state(p, PROJECTION_RUNNING, NULL);
     publish_rebuild_end(p, "");
     side_close(p, &old, true);
@@ -484,7 +490,7 @@ static void live_reopen(struct projection *p)
     opened.fold.events = old.fold.events;
     opened.fold.transactions = old.fold.transactions;
     p->live = opened;
-    publish_live_file(p);
+    publish_switch(p, generation_file(p->live.fold.generation));
     publish_state(p, PROJECTION_RUNNING, NULL);
     publish_live(p);
     file_release(p->set, old.file);
@@ -531,7 +537,7 @@ static deed_status carry_on(struct projection *p, const struct projection_file *
     status = generation_change_file(p->live.fold.generation, file, err);
     if (status != DEED_OK) return status;
     rebuild_drop(p, "");
-    show_file(p, file);
+    publish_switch(p, file);
     if (p->state == PROJECTION_FAILED) publish_state(p, PROJECTION_RUNNING, NULL);
     publish_live(p);
     return DEED_OK;
@@ -743,6 +749,7 @@ static void projection_destroy(struct projection *p)
     projection_file_free(p->wants.file);
     projection_file_free(p->shown);
     projection_file_free(p->newest);
+    free(p->folder);
     free(p->name);
     free(p);
 }
@@ -762,12 +769,11 @@ static deed_status projection_create(struct projections *set, struct projection_
     rate_start(&p->rebuild_rate, now(set), 0);
     deed_status status = p->name == NULL ? no_memory(err) : open_live(p, file, err);
     if (status == DEED_OK && p->live.open) {
-        publish_live_file(p);
+        publish_switch(p, generation_file(p->live.fold.generation));
         publish_live(p);
-        show_file(p, generation_file(p->live.fold.generation));
         take_file(p, file);
     } else if (status == DEED_OK) {
-        show_file(p, file);
+        publish_switch(p, file);
     }
     if (status == DEED_OK && p->shown == NULL) status = no_memory(err);
     if (status != DEED_OK) {
@@ -966,13 +972,14 @@ static deed_status change(struct projections *set, struct projection *p,
 
 /* Takes over `file`, whose tables were checked. Admin is held. */
 static deed_status take_up(struct projections *set, struct projection_file *file,
-                           struct deed_error *err)
+                           const char *folder, struct deed_error *err)
 {
     struct projection *p = find(set, file->name);
     if (p != NULL) return change(set, p, file, err);
     deed_status status = projection_create(set, file, &p, err);
     if (status != DEED_OK) return status;
-    status = list_insert(set, p, err);
+    p->folder = folder == NULL ? NULL : strdup(folder);
+    status = folder != NULL && p->folder == NULL ? no_memory(err) : list_insert(set, p, err);
     if (status != DEED_OK) {
         projection_destroy(p);
         return status;
@@ -1001,7 +1008,7 @@ deed_status projections_add(struct projections *set, deed_str name, deed_str tex
     os_mutex_lock(&set->admin);
     status = check_against_all(set, file, err);
     if (status == DEED_OK) {
-        status = take_up(set, file, err);
+        status = take_up(set, file, NULL, err);
     } else {
         projection_file_free(file);
     }
@@ -1057,6 +1064,20 @@ static void folder_parse(struct projections *set, struct folder *folder)
     }
 }
 
+/* Projections that did not come from this folder keep their tables; those that did are compared with
+ * each other's new texts only, so that a table may move between them. */
+static deed_status check_others(struct projections *set, const struct projection_file *file,
+                                const char *path, struct deed_error *why)
+{
+    deed_status status = DEED_OK;
+    for (size_t i = 0; status == DEED_OK && i < set->count; i++) {
+        const struct projection *other = set->list[i];
+        bool ours = other->folder != NULL && strcmp(other->folder, path) == 0;
+        if (!ours) status = check_tables(file, other->newest, why);
+    }
+    return status;
+}
+
 /* Does the folder still have the file that this projection came from? */
 static bool folder_keeps(const struct folder *folder, const struct projection *p)
 {
@@ -1069,18 +1090,26 @@ static bool folder_keeps(const struct folder *folder, const struct projection *p
     return false;
 }
 
-static void folder_apply(struct projections *set, struct folder *folder)
+static void folder_apply(struct projections *set, struct folder *folder, const char *path)
 {
     for (size_t i = set->count; i > 0; i--) {
-        if (!folder_keeps(folder, set->list[i - 1])) list_remove(set, set->list[i - 1]);
+        struct projection *p = set->list[i - 1];
+        bool ours = p->folder != NULL && strcmp(p->folder, path) == 0;
+        if (ours && !folder_keeps(folder, p)) list_remove(set, p);
     }
     for (size_t i = 0; i < folder->count; i++) {
         if (folder->files[i] == NULL) continue;
         struct deed_error why = {0};
-        deed_status status = take_up(set, folder->files[i], &why);
-        folder->files[i] = NULL;
+        struct projection_file *file = folder->files[i];
+        deed_status status = check_others(set, file, path, &why);
+        if (status == DEED_OK) {
+            folder->files[i] = NULL;
+            status = take_up(set, file, path, &why);
+        }
         if (status != DEED_OK) refused(folder, status, &why);
     }
+    for (size_t i = 0; i < folder->count; i++)
+        projection_file_free(folder->files[i]);
 }
 
 deed_status projections_load(struct projections *set, const char *path, struct deed_error *err)
@@ -1096,7 +1125,7 @@ deed_status projections_load(struct projections *set, const char *path, struct d
     if (status == DEED_OK) {
         os_mutex_lock(&set->admin);
         folder_parse(set, &folder);
-        folder_apply(set, &folder);
+        folder_apply(set, &folder, path);
         os_mutex_unlock(&set->admin);
         status = folder.status;
     }

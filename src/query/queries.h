@@ -25,13 +25,15 @@ void queries_close(struct queries *queries); /* accepts NULL */
  * query of tables that no projection has is accepted, and DEED_STOPPED when asked. */
 DEED_MUST_CHECK deed_status queries_add(struct queries *queries, deed_str name, deed_str sql,
                                         struct deed_error *err);
-/* All *.sql files of a folder; the name is the file's without ".sql". */
+/* All *.sql files of a folder; the name is the file's without ".sql". Also called again: takes up what
+ * changed, drops what went away. A file that is refused leaves the query as it was; the others are taken
+ * up; the status and the message are the first refusal's. */
 DEED_MUST_CHECK deed_status queries_load(struct queries *queries, const char *folder,
                                          struct deed_error *err);
 
 struct query_description {
-    deed_str name, comment; /* the comment lines at the file's top */
-    const deed_str *parameters;
+    deed_str name, comment;     /* the comment lines at the file's top */
+    const deed_str *parameters; /* "from?": may be left out */
     size_t parameter_count;
     const deed_str *projections;
     size_t projection_count;
@@ -42,7 +44,8 @@ DEED_MUST_CHECK deed_status queries_list(struct queries *queries, struct arena *
 
 /* As deed_query: appends a JSON array of objects, one a row, to `out`. `*out_position`: the lowest
  * position that the answer is as of. DEED_INVALID names every missing and every unknown
- * parameter. A parameter ending in "?" in the SQL (":region?") may be left out: NULL. */
+ * parameter, or what SQLite makes of their values. A parameter ending in "?" in the SQL (":region?") may
+ * be left out: NULL. DEED_STOPPED: a table is not there, or its projection has failed. */
 DEED_MUST_CHECK deed_status queries_run(struct queries *queries, deed_str name,
                                         const struct deed_query_options *options, struct buf *out,
                                         uint64_t *out_position, struct deed_error *err);

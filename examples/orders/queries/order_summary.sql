@@ -1,0 +1,2 @@
+-- One order as it stands.
+SELECT * FROM order_summary WHERE order_id = :order_id;
