@@ -1,6 +1,8 @@
 /* cli.c - what every subcommand shares. */
 #include "cli/cli.h"
 
+#include "base/arena.h"
+#include "base/buf.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -108,12 +110,21 @@ uint32_t cli_duration_ms(struct argp_state *state, const char *option, const cha
     return ms;
 }
 
+/* What the command line says lives as long as the process: static, so that it stays in reach. */
+static struct arena list_arena;
+
 void cli_list_add(struct cli_list *list, const char *item)
 {
-    const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
-    if (items == NULL) exit(cli_fail(CLI_FAILED, "out of memory"));
-    items[list->count++] = item;
-    list->items = items;
+    if (list->count == list->room) {
+        if (list_arena.total_max == 0) arena_init(&list_arena, (size_t)64 << 20);
+        size_t room = list->room == 0 ? 8 : 2 * list->room;
+        const char **items = arena_alloc_array(&list_arena, room, sizeof *items);
+        if (items == NULL) exit(cli_fail(CLI_FAILED, "out of memory"));
+        if (list->count > 0) memcpy(items, list->items, list->count * sizeof *items);
+        list->items = items;
+        list->room = room;
+    }
+    list->items[list->count++] = item;
 }
 
 /* ---- bodies

@@ -110,10 +110,10 @@ uint64_t cli_number(struct argp_state *state, const char *option, const char *te
 uint32_t cli_duration_ms(struct argp_state *state, const char *option, const char *text);
 bool cli_duration_parse(const char *text, uint32_t *out_ms);
 
-/* A list that grows as options repeat; freed when the process ends. */
+/* A list that grows as options repeat. Its memory is the process's: nobody frees it. */
 struct cli_list {
     const char **items;
-    size_t count;
+    size_t count, room;
 };
 void cli_list_add(struct cli_list *list, const char *item);
 

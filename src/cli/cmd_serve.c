@@ -62,8 +62,7 @@ static char *help_make(const struct config_option *option)
 /* Lives as long as the process: argp keeps pointers into it. */
 static const struct argp_option *options_make(void)
 {
-    struct argp_option *list = calloc(CONFIG_OPTION_COUNT + 2, sizeof *list);
-    if (list == NULL) exit(cli_fail(CLI_FAILED, "out of memory"));
+    static struct argp_option list[CONFIG_OPTION_COUNT + 2];
     list[0] = (struct argp_option){.name = "config",
                                    .key = KEY_CONFIG,
                                    .arg = "FILE",
