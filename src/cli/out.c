@@ -253,6 +253,7 @@ void out_progress_start(struct out_progress *progress, const char *what, const c
                                       .unit = unit,
                                       .all = all,
                                       .started_ns = os_ticks_ns(os_real()),
+                                      .shown_ns = os_ticks_ns(os_real()),
                                       .on = out_is_terminal(stderr)};
 }
 
