@@ -548,7 +548,13 @@ static deed_status parse_data(struct parse *p)
         return base64_to_arena(p->arena, json_text(p->values[ATTRIBUTE_DATA_BASE64]),
                                "data_base64", &event->data, p->err);
     }
-    if (json_kind_of(data) == JSON_NONE) return DEED_OK;
+    if (json_kind_of(data) == JSON_NONE) {
+        /* The store keeps no JSON that is empty; null is what comes nearest to nothing. */
+        if (content_type_is_json(event->content_type)) {
+            event->data = deed_bytes_of(DEED_STR("null"));
+        }
+        return DEED_OK;
+    }
     /* The JSON format's rule: a text under a content type that is not JSON is the data itself. */
     if (json_kind_of(data) == JSON_STRING && !content_type_is_json(event->content_type)) {
         event->data = deed_bytes_of(json_text(data));

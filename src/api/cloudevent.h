@@ -55,7 +55,8 @@ struct cloudevent {
  *
  * Events from elsewhere keep everything: an id that is no UUID yields one that is made from source
  * and id (the same again on a retry); that id, a foreign source, a subject other than `stream` and
- * attributes unknown here go into the metadata's member "cloudevents".
+ * attributes unknown here go into the metadata's member "cloudevents". Without data it is JSON's null,
+ * unless the content type is another.
  *
  *   DEED_INVALID    not a CloudEvent; the message names the attribute.
  *   DEED_NO_MEMORY  the arena is at its limit. */

@@ -208,7 +208,10 @@ static deed_status take_data(struct body *b, struct event_parts *parts)
         return base64_to_arena(b->arena, json_text(parts->data_base64), "data_base64", &event->data,
                                b->err);
     }
-    if (json_kind_of(parts->data) == JSON_NONE) return DEED_OK;
+    if (json_kind_of(parts->data) == JSON_NONE) {
+        if (!content_type_is_json(event->content_type)) return DEED_OK; /* no bytes at all */
+        return deed_fail(b->err, DEED_INVALID, "member \"data\" is missing; null is data, too");
+    }
     /* As in CloudEvents: a text under a content type that is not JSON is the data itself. */
     if (json_kind_of(parts->data) == JSON_STRING && !content_type_is_json(event->content_type)) {
         event->data = deed_bytes_of(json_text(parts->data));
@@ -241,14 +244,14 @@ static deed_status event_parse(struct body *b, json_value value, struct deed_new
             deed_status status = take_event_member(b, &i, &parts);
             if (status != DEED_OK) return status;
         }
-        deed_status status = take_data(b, &parts);
-        if (status != DEED_OK) return status;
         if (parts.event.stream.len == 0) {
             return deed_fail(b->err, DEED_INVALID, "member \"stream\" is missing");
         }
         if (parts.event.type.len == 0) {
             return deed_fail(b->err, DEED_INVALID, "member \"type\" is missing");
         }
+        deed_status status = take_data(b, &parts);
+        if (status != DEED_OK) return status;
     }
     put_default(&parts.event.actor, b->defaults->actor);
     put_default(&parts.event.correlation_id, b->defaults->correlation_id);

@@ -100,9 +100,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     deed_status status =
         cloudevent_parse_text(&arena, (deed_bytes){data, size}, 0, (deed_str){0}, &parsed, &err);
     if (status != DEED_OK) must(err.status == status && err.message[0] != '\0', "a reason is given");
-    bool storable = status == DEED_OK;
+    bool storable = status == DEED_OK; /* the store refuses empty tags and empty JSON */
     for (size_t i = 0; storable && i < parsed.event.tag_count; i++) {
-        if (parsed.event.tags[i].len == 0) storable = false; /* the store refuses these */
+        if (parsed.event.tags[i].len == 0) storable = false;
+    }
+    if (storable && parsed.event.data.len == 0) {
+        storable = !content_type_is_json(parsed.event.content_type);
     }
     if (storable) {
         struct deed_event event = stored(&parsed);

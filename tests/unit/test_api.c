@@ -232,6 +232,7 @@ TEST(api, malformed_bodies_are_refused_by_name)
         {"7", "a number, where an object"},
         {"[7]", "event 0: a number"},
         {"{\"data\":1}", "member \\\"type\\\" is missing"},
+        {"{\"type\":\"T\"}", "member \\\"data\\\" is missing; null is data, too"},
         {"{\"type\":7,\"data\":1}", "type: 7 is not a text"},
         {"{\"type\":\"\",\"data\":1}", "type"},
         {"{\"typ\":\"T\"}", "member \\\"typ\\\" is unknown; known: stream, type"},

@@ -142,7 +142,6 @@ TEST(cloudevent, data_comes_back_to_the_byte)
         const char *type, *data;
     } cases[] = {
         {"application/json", "null"},
-        {"application/json", ""},
         {"application/json", "\"text\""},
         {"application/json", " {\n  \"a\": 1,\r\n \"b\": [ ] }\n"},
         {"application/json", "{\n\"a\":1}"},
@@ -271,6 +270,15 @@ TEST(cloudevent, tags_may_be_a_list)
     assert_int_equal(parsed.event.tag_count, 2);
     expect_str(parsed.event.tags[0], "a,b");
     expect_str(parsed.event.tags[1], "c");
+}
+
+TEST(cloudevent, no_data_is_null_in_json_and_nothing_elsewhere)
+{
+    fresh();
+    expect_ok(parse(FOREIGN "\"id\":\"1\"}"));
+    expect_bytes(parsed.event.data, deed_bytes_of(DEED_STR("null")));
+    expect_ok(parse(FOREIGN "\"id\":\"1\",\"datacontenttype\":\"text/plain\"}"));
+    assert_int_equal(parsed.event.data.len, 0);
 }
 
 TEST(cloudevent, text_under_another_content_type_is_the_data)
