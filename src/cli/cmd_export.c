@@ -77,7 +77,7 @@ struct exporting {
     FILE *file;
     struct arena arena;
     struct out_progress progress;
-    uint64_t count;
+    uint64_t count, position; /* of the last event that came whole */
 };
 
 /* The log's own events (its identity) belong to this log; the importing one has its own. */
@@ -92,7 +92,9 @@ static deed_status on_line(void *context, deed_str line, struct deed_error *err)
     struct events_view view;
     arena_reset(&exporting->arena);
     deed_status status = events_parse(&exporting->arena, line, false, &view, err);
-    if (status != DEED_OK || is_own(&view)) return status;
+    if (status != DEED_OK) return status;
+    exporting->position = view.position;
+    if (is_own(&view)) return DEED_OK;
     if (fwrite(line.ptr, 1, line.len, exporting->file) != line.len ||
         fputc('\n', exporting->file) == EOF) {
         return deed_fail_errno(err, errno, "writing the export");
@@ -124,6 +126,9 @@ static deed_status events_fetch(const struct options *o, struct exporting *expor
         out_progress_start(&exporting->progress, "exporting", "events", 0);
         status = target_lines(target, &request, on_line, exporting, err);
         out_progress_stop(&exporting->progress);
+        if (status != DEED_OK && exporting->position > 0) {
+            deed_wrap(err, "behind position %" PRIu64, exporting->position);
+        }
     }
     target_close(target);
     url_done(&url);

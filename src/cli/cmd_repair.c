@@ -67,9 +67,8 @@ static deed_status run(struct options *o, bool *out_damaged, struct deed_error *
 {
     struct store *store = NULL;
     struct store_verify_report report = {0};
-    struct store_options options = {.must_exist = true,
-                                    .read_only = !o->accept_loss,
-                                    .accept_losses = o->accept_loss};
+    struct store_options options = {
+        .must_exist = true, .read_only = !o->accept_loss, .accept_losses = o->accept_loss};
     deed_status status = store_open(os_real(), o->target.data, &options, &store, err);
     if (status != DEED_OK) return status;
     status = store_verify(store, on_damage, NULL, o, &report, err);
@@ -80,7 +79,8 @@ static deed_status run(struct options *o, bool *out_damaged, struct deed_error *
         printf("{\"damage_count\":%" PRIu64 ",\"accepted_count\":%" PRIu64 "}\n",
                report.damage_count, report.accepted_count);
     } else if (report.damage_count > 0) {
-        printf("%" PRIu64 " places are damaged: give them up by --accept-loss, or restore a backup\n",
+        printf("%" PRIu64
+               " places are damaged: give them up by --accept-loss, or restore a backup\n",
                report.damage_count);
     } else if (report.accepted_count > 0) {
         printf("the log takes appends; %" PRIu64 " places are given up\n", report.accepted_count);

@@ -16,6 +16,7 @@
 #include "query/queries.h"
 #include "store/store.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -188,6 +189,17 @@ static void request_fill(const struct request *request, struct api_header *heade
     };
 }
 
+/* A feed that was begun can only be cut, so it does not say why: the store does. */
+static deed_status broken_off(struct local *local, struct deed_error *err)
+{
+    struct deed_info info;
+    store_info(local->store, &info);
+    if (info.corrupt_first == DEED_NONE) return deed_fail(err, DEED_IO, "the answer broke off");
+    return deed_fail(err, DEED_CORRUPT,
+                     "the answer broke off: positions %" PRIu64 " to %" PRIu64 " are damaged",
+                     info.corrupt_first, info.corrupt_last);
+}
+
 /* Call the source until it ends; what it makes goes to the splitter or the reply. */
 static deed_status source_drain(struct local *local, struct api_source *source,
                                 struct splitter *splitter, struct reply *reply,
@@ -210,11 +222,7 @@ static deed_status source_drain(struct local *local, struct api_source *source,
         } else {
             buf_add(&reply->body, piece.ptr, piece.len);
         }
-        if (pull == API_FAILED && status == DEED_OK) {
-            status = deed_fail(err, DEED_IO,
-                               "the answer broke off: `deedbook verify` tells "
-                               "whether stored bytes are damaged");
-        }
+        if (pull == API_FAILED && status == DEED_OK) status = broken_off(local, err);
         if (pull == API_WAIT && status == DEED_OK) {
             os_mutex_lock(&local->mutex);
             if (grown == local->grown) {
