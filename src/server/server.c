@@ -172,6 +172,7 @@ static void on_signal(uv_signal_t *handle, int number)
 {
     struct server *server = handle->data;
     const char *name = number == SIGINT ? "SIGINT" : "SIGTERM";
+    if (server->ended) return;
     if (!server->stopping) {
         stop_begin(server, name);
     } else {
@@ -239,6 +240,19 @@ static void service_setup(struct server *server)
                                 .body_rate_min = o->body_rate_min};
 }
 
+/* From here on, not from server_run: who reads "serving on" may send SIGTERM at once, and that is to
+ * be a clean end. A signal that comes early waits for the loop. */
+static deed_status signals_start(struct server *server, struct deed_error *err)
+{
+    static const int numbers[2] = {SIGTERM, SIGINT};
+    if (server->options.no_signals) return DEED_OK;
+    for (size_t i = 0; i < 2; i++) {
+        int result = uv_signal_start(&server->signals[i], on_signal, numbers[i]);
+        if (result != 0) return uv_fail(err, result, "signals");
+    }
+    return DEED_OK;
+}
+
 deed_status server_create(const struct server_options *options, struct server **out_server,
                           struct deed_error *err)
 {
@@ -256,6 +270,7 @@ deed_status server_create(const struct server_options *options, struct server **
         count = 1;
     }
     deed_status status = handles_init(server, err);
+    if (status == DEED_OK) status = signals_start(server, err);
     if (status == DEED_OK && count > ADDRESS_MAX) {
         status = deed_fail(err, DEED_INVALID, "listen: %zu addresses, limit %d", count,
                            ADDRESS_MAX);
@@ -310,10 +325,6 @@ deed_status server_run(struct server *server, struct api *api, struct deed_error
     server->service.api = api;
     (void)signal(SIGPIPE, SIG_IGN); /* a client that goes is an error of its write, not our end */
     int result = uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
-    static const int numbers[2] = {SIGTERM, SIGINT};
-    for (size_t i = 0; i < 2 && result == 0 && !server->options.no_signals; i++) {
-        result = uv_signal_start(&server->signals[i], on_signal, numbers[i]);
-    }
     if (result != 0) return uv_fail(err, result, "event loop");
     atomic_store(&server->running, true);
     atomic_store(&server->ready, true);
