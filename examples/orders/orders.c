@@ -3,6 +3,8 @@
  * docs/orders.md lists the bodies, the events and the rules. Each amount is whole cents. */
 #include <deedbook_domain.h>
 
+/* clang-format off: one member a line */
+
 /* Past this, JSON readers that keep numbers as doubles would round. */
 #define CENTS_MAX INT64_C(9007199254740991)
 

@@ -51,18 +51,29 @@ static size_t kind_size(enum deed_kind kind, const struct deed_type *of)
     case DEED_KIND_DATE:
     case DEED_KIND_TIME:
     case DEED_KIND_UUID:
-    case DEED_KIND_JSON: return sizeof(deed_str);
-    case DEED_KIND_INT: return sizeof(int64_t);
-    case DEED_KIND_DOUBLE: return sizeof(double);
-    case DEED_KIND_BOOL: return sizeof(bool);
-    case DEED_KIND_OPTIONAL_INT: return sizeof(struct deed_optional_int);
-    case DEED_KIND_OPTIONAL_DOUBLE: return sizeof(struct deed_optional_double);
-    case DEED_KIND_OPTIONAL_BOOL: return sizeof(struct deed_optional_bool);
-    case DEED_KIND_OBJECT: return of->size;
-    case DEED_KIND_OPTIONAL_OBJECT: return sizeof(void *);
+    case DEED_KIND_JSON:
+        return sizeof(deed_str);
+    case DEED_KIND_INT:
+        return sizeof(int64_t);
+    case DEED_KIND_DOUBLE:
+        return sizeof(double);
+    case DEED_KIND_BOOL:
+        return sizeof(bool);
+    case DEED_KIND_OPTIONAL_INT:
+        return sizeof(struct deed_optional_int);
+    case DEED_KIND_OPTIONAL_DOUBLE:
+        return sizeof(struct deed_optional_double);
+    case DEED_KIND_OPTIONAL_BOOL:
+        return sizeof(struct deed_optional_bool);
+    case DEED_KIND_OBJECT:
+        return of->size;
+    case DEED_KIND_OPTIONAL_OBJECT:
+        return sizeof(void *);
     case DEED_KIND_LIST:
-    case DEED_KIND_TEXTS: return sizeof(struct bind_list);
-    case DEED_KIND_MAP: return sizeof(struct bind_map);
+    case DEED_KIND_TEXTS:
+        return sizeof(struct bind_list);
+    case DEED_KIND_MAP:
+        return sizeof(struct bind_map);
     }
     return 0;
 }
@@ -70,22 +81,34 @@ static size_t kind_size(enum deed_kind kind, const struct deed_type *of)
 static const char *kind_name(enum deed_kind kind)
 {
     switch (kind) {
-    case DEED_KIND_TEXT: return "text";
-    case DEED_KIND_DATE: return "date";
-    case DEED_KIND_TIME: return "time";
-    case DEED_KIND_UUID: return "uuid";
-    case DEED_KIND_JSON: return "json";
+    case DEED_KIND_TEXT:
+        return "text";
+    case DEED_KIND_DATE:
+        return "date";
+    case DEED_KIND_TIME:
+        return "time";
+    case DEED_KIND_UUID:
+        return "uuid";
+    case DEED_KIND_JSON:
+        return "json";
     case DEED_KIND_INT:
-    case DEED_KIND_OPTIONAL_INT: return "integer";
+    case DEED_KIND_OPTIONAL_INT:
+        return "integer";
     case DEED_KIND_DOUBLE:
-    case DEED_KIND_OPTIONAL_DOUBLE: return "number";
+    case DEED_KIND_OPTIONAL_DOUBLE:
+        return "number";
     case DEED_KIND_BOOL:
-    case DEED_KIND_OPTIONAL_BOOL: return "boolean";
+    case DEED_KIND_OPTIONAL_BOOL:
+        return "boolean";
     case DEED_KIND_OBJECT:
-    case DEED_KIND_OPTIONAL_OBJECT: return "object";
-    case DEED_KIND_LIST: return "list";
-    case DEED_KIND_TEXTS: return "texts";
-    case DEED_KIND_MAP: return "map";
+    case DEED_KIND_OPTIONAL_OBJECT:
+        return "object";
+    case DEED_KIND_LIST:
+        return "list";
+    case DEED_KIND_TEXTS:
+        return "texts";
+    case DEED_KIND_MAP:
+        return "map";
     }
     return "?";
 }
@@ -106,7 +129,8 @@ static bool field_may_be_missing(const struct deed_field *field)
 static size_t field_count(const struct deed_type *type)
 {
     size_t count = 0;
-    while (type->fields[count].name != NULL) count++;
+    while (type->fields[count].name != NULL)
+        count++;
     return count;
 }
 
@@ -202,7 +226,8 @@ static void value_show(json_value value, struct buf *out)
     size_t len = raw.len;
     if (len > 40) {
         len = 40;
-        while (len > 0 && ((uint8_t)raw.ptr[len] & 0xc0) == 0x80) len--; /* whole characters */
+        while (len > 0 && ((uint8_t)raw.ptr[len] & 0xc0) == 0x80)
+            len--; /* whole characters */
     }
     buf_add(out, raw.ptr, len);
     if (len < raw.len) buf_add_str(out, DEED_STR("…"));
@@ -327,11 +352,14 @@ static const char *text_wrong(enum deed_kind kind, deed_str text)
     int64_t time_ns;
     deed_uuid id;
     switch (kind) {
-    case DEED_KIND_DATE: return date_valid(text) ? NULL : "a date, YYYY-MM-DD";
+    case DEED_KIND_DATE:
+        return date_valid(text) ? NULL : "a date, YYYY-MM-DD";
     case DEED_KIND_TIME:
         return time_parse(text, &time_ns) ? NULL : "a time, as 2026-11-23T04:07:09Z";
-    case DEED_KIND_UUID: return uuid_parse(text, &id) ? NULL : "a UUID";
-    default: return NULL;
+    case DEED_KIND_UUID:
+        return uuid_parse(text, &id) ? NULL : "a UUID";
+    default:
+        return NULL;
     }
 }
 
@@ -481,14 +509,24 @@ static void field_read(struct binder *b, const struct path *path, const struct d
     case DEED_KIND_DATE:
     case DEED_KIND_TIME:
     case DEED_KIND_UUID:
-    case DEED_KIND_JSON: text_read(b, path, f, value, at); break;
+    case DEED_KIND_JSON:
+        text_read(b, path, f, value, at);
+        break;
     case DEED_KIND_INT:
-    case DEED_KIND_OPTIONAL_INT: int_read(b, path, f, value, at); break;
+    case DEED_KIND_OPTIONAL_INT:
+        int_read(b, path, f, value, at);
+        break;
     case DEED_KIND_DOUBLE:
-    case DEED_KIND_OPTIONAL_DOUBLE: double_read(b, path, f, value, at); break;
+    case DEED_KIND_OPTIONAL_DOUBLE:
+        double_read(b, path, f, value, at);
+        break;
     case DEED_KIND_BOOL:
-    case DEED_KIND_OPTIONAL_BOOL: bool_read(b, path, f, value, at); break;
-    case DEED_KIND_OBJECT: struct_read(b, path, f->of, value, at); break;
+    case DEED_KIND_OPTIONAL_BOOL:
+        bool_read(b, path, f, value, at);
+        break;
+    case DEED_KIND_OBJECT:
+        struct_read(b, path, f->of, value, at);
+        break;
     case DEED_KIND_OPTIONAL_OBJECT: {
         void *object = binder_alloc(b, 1, f->of->size);
         if (object == NULL) return;
@@ -497,8 +535,12 @@ static void field_read(struct binder *b, const struct path *path, const struct d
         break;
     }
     case DEED_KIND_LIST:
-    case DEED_KIND_TEXTS: list_read(b, path, f, value, at); break;
-    case DEED_KIND_MAP: map_read(b, path, f, value, at); break;
+    case DEED_KIND_TEXTS:
+        list_read(b, path, f, value, at);
+        break;
+    case DEED_KIND_MAP:
+        map_read(b, path, f, value, at);
+        break;
     }
 }
 
@@ -702,8 +744,12 @@ static void field_write(struct binder *b, const struct path *path, size_t depth,
     case DEED_KIND_DOUBLE:
     case DEED_KIND_OPTIONAL_DOUBLE:
     case DEED_KIND_BOOL:
-    case DEED_KIND_OPTIONAL_BOOL: scalar_write(b, path, f, at, w); break;
-    case DEED_KIND_OBJECT: struct_write(b, path, depth, f->of, at, w); break;
+    case DEED_KIND_OPTIONAL_BOOL:
+        scalar_write(b, path, f, at, w);
+        break;
+    case DEED_KIND_OBJECT:
+        struct_write(b, path, depth, f->of, at, w);
+        break;
     case DEED_KIND_OPTIONAL_OBJECT: {
         const void *object;
         memcpy(&object, at, sizeof object);
@@ -715,8 +761,12 @@ static void field_write(struct binder *b, const struct path *path, size_t depth,
         break;
     }
     case DEED_KIND_LIST:
-    case DEED_KIND_TEXTS: list_write(b, path, depth, f, at, w); break;
-    case DEED_KIND_MAP: map_write(b, path, depth, f, at, w); break;
+    case DEED_KIND_TEXTS:
+        list_write(b, path, depth, f, at, w);
+        break;
+    case DEED_KIND_MAP:
+        map_write(b, path, depth, f, at, w);
+        break;
     }
 }
 
@@ -815,8 +865,10 @@ static bool field_copy(const struct deed_field *f, struct arena *arena, size_t d
     case DEED_KIND_DATE:
     case DEED_KIND_TIME:
     case DEED_KIND_UUID:
-    case DEED_KIND_JSON: return text_copy(arena, at);
-    case DEED_KIND_OBJECT: return struct_copy(f->of, at, arena, depth + 1, at);
+    case DEED_KIND_JSON:
+        return text_copy(arena, at);
+    case DEED_KIND_OBJECT:
+        return struct_copy(f->of, at, arena, depth + 1, at);
     case DEED_KIND_OPTIONAL_OBJECT: {
         const void *object;
         memcpy(&object, at, sizeof object);
@@ -826,9 +878,12 @@ static bool field_copy(const struct deed_field *f, struct arena *arena, size_t d
         return copy != NULL && struct_copy(f->of, object, arena, depth + 1, copy);
     }
     case DEED_KIND_LIST:
-    case DEED_KIND_TEXTS: return list_copy(f, arena, depth, at);
-    case DEED_KIND_MAP: return map_copy(f, arena, depth, at);
-    default: return true;
+    case DEED_KIND_TEXTS:
+        return list_copy(f, arena, depth, at);
+    case DEED_KIND_MAP:
+        return map_copy(f, arena, depth, at);
+    default:
+        return true;
     }
 }
 
@@ -924,7 +979,8 @@ size_t bind_map_find(const struct bind_map *map, deed_str key)
 static void slot_set(struct bind_map *map, size_t index)
 {
     size_t at = slot_of(map, map->keys[index]);
-    while (map->slots[at] != 0) at = (at + 1) % map->slot_count;
+    while (map->slots[at] != 0)
+        at = (at + 1) % map->slot_count;
     map->slots[at] = (uint32_t)index + 1;
 }
 
@@ -946,10 +1002,12 @@ static bool map_grow(struct bind_map *map, size_t value_size, struct arena *aren
     if (room <= MAP_SMALL) return true;
 
     map->slot_count = 4 * MAP_SMALL;
-    while (map->slot_count < 2 * room) map->slot_count *= 2;
+    while (map->slot_count < 2 * room)
+        map->slot_count *= 2;
     map->slots = arena_alloc_array(arena, map->slot_count, sizeof *map->slots);
     if (map->slots == NULL) return false;
-    for (size_t i = 0; i < map->count; i++) slot_set(map, i);
+    for (size_t i = 0; i < map->count; i++)
+        slot_set(map, i);
     return true;
 }
 
@@ -972,5 +1030,6 @@ void bind_map_cut(struct bind_map *map, size_t value_size, size_t index)
     map->count--;
     if (map->slots == NULL) return;
     memset(map->slots, 0, map->slot_count * sizeof *map->slots);
-    for (size_t i = 0; i < map->count; i++) slot_set(map, i);
+    for (size_t i = 0; i < map->count; i++)
+        slot_set(map, i);
 }

@@ -50,7 +50,8 @@ struct bind_map {
     deed_str *keys;
     void *values;
     size_t count, room;
-    uint32_t *slots; /* open addressing, index + 1; NULL while the map is small or was made by hand */
+    uint32_t
+        *slots; /* open addressing, index + 1; NULL while the map is small or was made by hand */
     size_t slot_count;
 };
 /* SIZE_MAX: not there. */

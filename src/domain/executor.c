@@ -35,12 +35,12 @@
 /* Commands decided in one exchange with the host. */
 #define BATCH_COUNT_MAX 64
 /* Events that go with one request; more are sent ahead, in pieces of this size. */
-#define CHUNK_SIZE      (UINT64_C(1) << 20)
+#define CHUNK_SIZE (UINT64_C(1) << 20)
 /* How often a host may have forgotten a slot in the middle of one job. */
-#define FORGOTTEN_MAX   4
-#define JOB_SIZE_MAX    (UINT64_C(1) << 30)
+#define FORGOTTEN_MAX 4
+#define JOB_SIZE_MAX  (UINT64_C(1) << 30)
 /* States per exchange when many are asked for. */
-#define STATES_COUNT    32
+#define STATES_COUNT 32
 
 struct command_entry {
     deed_str name, category, id_member;
@@ -52,7 +52,7 @@ enum job_phase {
 };
 
 struct job {
-    struct job *next;      /* in the ready list or among the followers */
+    struct job *next; /* in the ready list or among the followers */
     struct job *table_next;
     struct job *followers, *followers_last; /* on the active job: same stream, later */
     struct executor *executor;
@@ -198,7 +198,8 @@ static void measure(struct executor *ex, const struct job *job)
 {
     uint64_t ns = os_ticks_ns(store_os(ex->store)) - job->submitted_ticks;
     unsigned bucket = 0;
-    while (bucket < STORE_HISTOGRAM_BUCKETS && ns > UINT64_C(1000) << bucket) bucket++;
+    while (bucket < STORE_HISTOGRAM_BUCKETS && ns > UINT64_C(1000) << bucket)
+        bucket++;
     count(&ex->decide_buckets[bucket]);
     atomic_fetch_add_explicit(&ex->decide_sum_ns, ns, memory_order_relaxed);
 }
@@ -206,10 +207,16 @@ static void measure(struct executor *ex, const struct job *job)
 static void count_failure(struct executor *ex, deed_status status)
 {
     switch (status) {
-    case DEED_REJECTED: count(&ex->rejected); break;
+    case DEED_REJECTED:
+        count(&ex->rejected);
+        break;
     case DEED_INVALID:
-    case DEED_TOO_LARGE: count(&ex->invalid); break;
-    default: count(&ex->failed); break;
+    case DEED_TOO_LARGE:
+        count(&ex->invalid);
+        break;
+    default:
+        count(&ex->failed);
+        break;
     }
 }
 
@@ -288,8 +295,8 @@ static void job_stored(struct job *job, const struct deed_appended *appended)
         return;
     }
     int64_t recorded_at_ns = 0;
-    deed_status known = store_recorded_at(job->executor->store, appended->position,
-                                          &recorded_at_ns, NULL);
+    deed_status known =
+        store_recorded_at(job->executor->store, appended->position, &recorded_at_ns, NULL);
     assert(known == DEED_OK); /* it is published before it is answered */
     (void)known;
     for (size_t i = 0; i < event_count; i++) {
@@ -351,11 +358,12 @@ static deed_uuid uuid_make(struct executor *ex, int64_t now_ns)
 static void conditions_make(struct job *job)
 {
     const struct load *load = &job->load;
-    job->conditions[0] = (struct deed_condition){
-        .kind = DEED_CONDITION_STREAM,
-        .stream = job->stream,
-        .expect = load->head == DEED_NONE ? DEED_EXPECT_NONE : DEED_EXPECT_REVISION,
-        .revision = load->head};
+    job->conditions[0] =
+        (struct deed_condition){.kind = DEED_CONDITION_STREAM,
+                                .stream = job->stream,
+                                .expect = load->head == DEED_NONE ? DEED_EXPECT_NONE
+                                                                  : DEED_EXPECT_REVISION,
+                                .revision = load->head};
     job->append.conditions = job->conditions;
     job->append.condition_count = 1;
 
@@ -404,9 +412,8 @@ static void job_accepted(struct job *job, const struct host_answer *answer)
 {
     if (answer->event_count == 0) {
         /* The position of the state: nothing changed after it as far as this command knows. */
-        struct deed_decided decided = {.position = job->load.position,
-                                       .first_revision = DEED_NONE,
-                                       .revision = DEED_NONE};
+        struct deed_decided decided = {
+            .position = job->load.position, .first_revision = DEED_NONE, .revision = DEED_NONE};
         job_finish(job, &decided, NULL, NULL);
         return;
     }
@@ -426,9 +433,8 @@ static deed_status events_read(struct job *job, struct deed_event **out_events, 
     size_t room = (size_t)(job->last - job->first + 1);
     struct deed_event *events = arena_alloc_array(&job->arena, room, sizeof *events);
     if (events == NULL) return deed_fail(err, DEED_NO_MEMORY, "no memory for the events");
-    struct deed_read_options options = {.after_position = job->first - 1,
-                                        .until_position = job->last,
-                                        .filter = {.system = true}};
+    struct deed_read_options options = {
+        .after_position = job->first - 1, .until_position = job->last, .filter = {.system = true}};
     struct deed_cursor *cursor = NULL;
     deed_status status = store_read(job->executor->store, &options, &cursor, err);
     if (status != DEED_OK) return status;
@@ -507,8 +513,9 @@ static deed_status if_match_check(const struct job *job, struct deed_error *err)
     if (!job->command.has_if_match || job->command.if_match == job->load.target) return DEED_OK;
     deed_status status;
     if (job->load.target == DEED_NONE) {
-        status = deed_fail(err, DEED_STALE, "stream %.*s does not exist, revision %llu was asked for",
-                           DEED_FMT(job->stream), (unsigned long long)job->command.if_match);
+        status =
+            deed_fail(err, DEED_STALE, "stream %.*s does not exist, revision %llu was asked for",
+                      DEED_FMT(job->stream), (unsigned long long)job->command.if_match);
     } else if (job->command.if_match == DEED_NONE) {
         status = deed_fail(err, DEED_STALE, "stream %.*s exists, at revision %llu",
                            DEED_FMT(job->stream), (unsigned long long)job->load.target);
@@ -529,8 +536,7 @@ static deed_status load_ahead(struct executor *ex, struct load *load, struct are
                               struct deed_error *err)
 {
     for (;;) {
-        deed_status status =
-            load_events(load, CHUNK_SIZE, arena, out_events, out_count, NULL, err);
+        deed_status status = load_events(load, CHUNK_SIZE, arena, out_events, out_count, NULL, err);
         if (status != DEED_OK || *out_count == 0) return status;
         uint64_t last = (*out_events)[*out_count - 1].revision;
         if (last >= load->target) return DEED_OK;
@@ -660,8 +666,8 @@ static void jobs_decide(struct executor *ex, struct job *const *jobs, size_t n,
     for (size_t r = 0; r < ready; r++) {
         size_t i = place[r];
         answers[i] = batch[r];
-        for (unsigned again = 0;
-             answers[i].outcome == HOST_NEED_EVENTS && again < FORGOTTEN_MAX; again++) {
+        for (unsigned again = 0; answers[i].outcome == HOST_NEED_EVENTS && again < FORGOTTEN_MAX;
+             again++) {
             arena_reset(&jobs[i]->arena);
             deed_status status = job_request(jobs[i], true, &requests[r], &err);
             if (status != DEED_OK) {
@@ -693,7 +699,8 @@ static void batch_run(struct executor *ex, struct job *const *jobs, size_t job_c
     if (n == 0) return;
     arena_reset(&ex->host_arena);
     jobs_decide(ex, deciding, n, answers);
-    for (size_t i = 0; i < n; i++) job_answer(deciding[i], &answers[i]);
+    for (size_t i = 0; i < n; i++)
+        job_answer(deciding[i], &answers[i]);
 }
 
 static uint64_t step(void *context)
@@ -702,7 +709,8 @@ static uint64_t step(void *context)
     struct job *jobs[BATCH_COUNT_MAX];
     size_t n = 0;
     os_mutex_lock(&ex->lock);
-    while (n < BATCH_COUNT_MAX && ex->ready.first != NULL) jobs[n++] = list_pop(&ex->ready);
+    while (n < BATCH_COUNT_MAX && ex->ready.first != NULL)
+        jobs[n++] = list_pop(&ex->ready);
     os_mutex_unlock(&ex->lock);
     if (n == 0) return ACTOR_WAIT;
     batch_run(ex, jobs, n);
@@ -748,8 +756,8 @@ static deed_status stream_make(struct job *job, struct deed_error *err)
         job->has_id = id.len > 0;
         job->stream = arena_printf(&job->kept, "%.*s-", DEED_FMT(job->entry->category));
         if (job->has_id && job->stream.ptr != NULL) {
-            job->stream = arena_printf(&job->kept, "%.*s-%.*s", DEED_FMT(job->entry->category),
-                                       DEED_FMT(id));
+            job->stream =
+                arena_printf(&job->kept, "%.*s-%.*s", DEED_FMT(job->entry->category), DEED_FMT(id));
         }
         if (job->stream.ptr == NULL) status = deed_fail(err, DEED_NO_MEMORY, "no memory");
         /* printf ends at a NUL; a stream's name cannot have one anyway. */
@@ -897,7 +905,8 @@ static void wait_for(struct executor *ex, struct waiter *w)
         return;
     }
     os_mutex_lock(&w->lock);
-    while (!w->answered) (void)os_cond_wait(&w->cond, &w->lock, UINT64_MAX);
+    while (!w->answered)
+        (void)os_cond_wait(&w->cond, &w->lock, UINT64_MAX);
     os_mutex_unlock(&w->lock);
 }
 
@@ -998,9 +1007,8 @@ static deed_status state_run(struct executor *ex, struct load *load, struct aren
     return out_answer->error.status;
 }
 
-deed_status executor_state(struct executor *ex, deed_str stream, uint64_t revision,
-                           struct buf *out, uint64_t *out_revision, uint64_t *out_position,
-                           struct deed_error *err)
+deed_status executor_state(struct executor *ex, deed_str stream, uint64_t revision, struct buf *out,
+                           uint64_t *out_revision, uint64_t *out_position, struct deed_error *err)
 {
     struct arena arena;
     arena_init(&arena, JOB_SIZE_MAX);
@@ -1139,7 +1147,8 @@ deed_status executor_states(struct executor *ex, deed_str stream, uint64_t from_
         if (from > w.load.target) status = load_aim(&w.load, from, &error);
         if (status == DEED_OK) status = walk_begin(&w, from, &error);
     }
-    while (status == DEED_OK && !w.stopped) status = walk_batch(&w, &error);
+    while (status == DEED_OK && !w.stopped)
+        status = walk_batch(&w, &error);
     cursor_close(w.cursor);
     arena_done(&w.arena);
     arena_done(&w.batch);
@@ -1165,7 +1174,8 @@ static deed_status model_commands(struct executor *ex, json_value aggregate, dee
         entry->id_member = json_text(json_get(i.value, DEED_STR("id")));
         entry->category = category;
         if (entry->name.len == 0 || entry->id_member.len == 0) {
-            return deed_fail(err, DEED_DOMAIN, "the domain's model has a command without name or id");
+            return deed_fail(err, DEED_DOMAIN,
+                             "the domain's model has a command without name or id");
         }
     }
     return DEED_OK;
@@ -1187,15 +1197,15 @@ static deed_status model_read(struct executor *ex, struct deed_error *err)
         command_count += json_count(json_get(i.value, DEED_STR("commands")));
     }
     ex->commands = arena_alloc_array(&ex->names, command_count, sizeof *ex->commands);
-    ex->categories =
-        arena_alloc_array(&ex->names, json_count(aggregates), sizeof *ex->categories);
+    ex->categories = arena_alloc_array(&ex->names, json_count(aggregates), sizeof *ex->categories);
     if (ex->commands == NULL || ex->categories == NULL) {
         return deed_fail(err, DEED_NO_MEMORY, "no memory for the domain's model");
     }
     for (struct json_iterator i = json_iterate(aggregates); json_next(&i);) {
         deed_str category = json_text(json_get(i.value, DEED_STR("category")));
         if (category.len == 0) {
-            return deed_fail(err, DEED_DOMAIN, "the domain's model has an aggregate without category");
+            return deed_fail(err, DEED_DOMAIN,
+                             "the domain's model has an aggregate without category");
         }
         ex->categories[ex->category_count++] = category;
         status = model_commands(ex, i.value, category, err);
@@ -1209,7 +1219,8 @@ static deed_status executor_init(struct executor *ex, struct deed_error *err)
     if (ex->options.attempts_max == 0) ex->options.attempts_max = ATTEMPTS_MAX;
     if (ex->options.queue_count_max == 0) ex->options.queue_count_max = QUEUE_COUNT_MAX;
     ex->table_size = 64;
-    while (ex->table_size < ex->options.queue_count_max) ex->table_size *= 2;
+    while (ex->table_size < ex->options.queue_count_max)
+        ex->table_size *= 2;
     ex->table = calloc(ex->table_size, sizeof *ex->table);
     if (ex->table == NULL) return deed_fail(err, DEED_NO_MEMORY, "no memory for the executor");
     deed_status status = model_read(ex, err);
@@ -1290,11 +1301,8 @@ void executor_get_metrics(struct executor *ex, struct executor_metrics *out)
     os_mutex_lock(&ex->lock);
     out->queue_count = ex->job_count;
     os_mutex_unlock(&ex->lock);
-    /* While the host works its counters wait; so do the metrics, a few seconds at the worst. */
     struct host_metrics host;
-    os_mutex_lock(&ex->host_lock);
     host_get_metrics(ex->host, &host);
-    os_mutex_unlock(&ex->host_lock);
     out->worker_restarts = host.restarts;
     out->worker_timeouts = host.timeouts;
     for (size_t i = 0; i <= STORE_HISTOGRAM_BUCKETS; i++) {

@@ -14,9 +14,10 @@ struct executor;
 struct domain_host; /* host.h */
 
 struct executor_options {
-    uint32_t attempts_max;   /* decisions on one command while others win; 0: 8 */
+    uint32_t attempts_max;    /* decisions on one command while others win; 0: 8 */
     uint32_t queue_count_max; /* commands waiting; 0: 4,096. Past it: DEED_BUSY */
-    bool no_threads; /* the caller repeats executor_step, and store_step of a store without threads */
+    bool
+        no_threads; /* the caller repeats executor_step, and store_step of a store without threads */
 };
 
 /* Takes over `host`: closed with the executor, also when this fails. */
@@ -37,9 +38,8 @@ typedef void executor_done(void *context, const struct deed_decided *decided, de
 /* The command is copied. On DEED_OK `done` is called exactly once, else never.
  * DEED_BUSY: the queue is full. DEED_NOT_FOUND: no such command. */
 DEED_MUST_CHECK deed_status executor_submit(struct executor *executor,
-                                            const struct deed_command *command,
-                                            executor_done *done, void *context,
-                                            struct deed_error *err);
+                                            const struct deed_command *command, executor_done *done,
+                                            void *context, struct deed_error *err);
 /* The same, waiting. `out_stream` may be NULL; otherwise it is copied into `arena`. */
 DEED_MUST_CHECK deed_status executor_decide(struct executor *executor,
                                             const struct deed_command *command,

@@ -191,7 +191,8 @@ static deed_status changes_write(deed_bytes from, deed_bytes to, struct json_wri
         } else {
             differ(&c, before, after);
         }
-        if (!buf_ok(&c.path)) status = deed_fail(err, DEED_TOO_LARGE, "a path in the state is too long");
+        if (!buf_ok(&c.path))
+            status = deed_fail(err, DEED_TOO_LARGE, "a path in the state is too long");
         buf_done(&c.path);
     }
     json_array_end(w);
@@ -199,8 +200,7 @@ static deed_status changes_write(deed_bytes from, deed_bytes to, struct json_wri
     return status;
 }
 
-deed_status explain_changes(deed_bytes from, deed_bytes to, struct buf *out,
-                            struct deed_error *err)
+deed_status explain_changes(deed_bytes from, deed_bytes to, struct buf *out, struct deed_error *err)
 {
     struct json_writer w;
     json_writer_init(&w, out);

@@ -17,8 +17,8 @@
 /* Of `stream`, up to `revision` (DEED_NONE: its end), the last `count_max` events (0: 1,000).
  * Statuses as executor_state's. */
 DEED_MUST_CHECK deed_status executor_explain(struct executor *executor, deed_str stream,
-                                             uint64_t revision, uint64_t count_max,
-                                             struct buf *out, struct deed_error *err);
+                                             uint64_t revision, uint64_t count_max, struct buf *out,
+                                             struct deed_error *err);
 
 /* Append the changes between two JSON texts, as the array above, to `out`. An empty `from` is the
  * state before the first event. DEED_INVALID: not JSON. */

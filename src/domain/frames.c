@@ -104,7 +104,8 @@ static void text_put(char *out, size_t size, deed_str text)
 {
     size_t len = text.len < size - 1 ? text.len : size - 1;
     if (len > 0) memcpy(out, text.ptr, len);
-    while (len > 0 && !utf8_valid((deed_bytes){(const uint8_t *)out, len})) len--;
+    while (len > 0 && !utf8_valid((deed_bytes){(const uint8_t *)out, len}))
+        len--;
     out[len] = '\0';
 }
 
@@ -180,7 +181,8 @@ void frame_request(struct buf *out, uint32_t sequence, const struct host_request
     write_text(out, request->stream);
     write_u64(out, request->base_revision);
     write_u32(out, (uint32_t)request->event_count);
-    for (size_t i = 0; i < request->event_count; i++) event_write(out, &request->events[i]);
+    for (size_t i = 0; i < request->event_count; i++)
+        event_write(out, &request->events[i]);
     write_text(out, request->command);
     write_block(out, request->data);
     write_i64(out, request->now_ns);
@@ -219,7 +221,8 @@ void frame_answer(struct buf *out, uint32_t sequence, const struct host_answer *
         error_write(out, &answer->error);
     } else if (answer->outcome == HOST_DONE) {
         write_u32(out, (uint32_t)answer->event_count);
-        for (size_t i = 0; i < answer->event_count; i++) event_write(out, &answer->events[i]);
+        for (size_t i = 0; i < answer->event_count; i++)
+            event_write(out, &answer->events[i]);
         write_block(out, answer->state);
     }
     frame_end(out, start);

@@ -19,11 +19,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ARENA_SIZE_MAX  (UINT64_C(256) << 20)
-#define FILE_SIZE_MAX   ((size_t)16 << 20)
-#define DIFFERENCE_MAX  ((size_t)64 << 10)
-#define FIXTURE_DEPTH   8
-#define SLOT            DEED_STR("given")
+#define ARENA_SIZE_MAX (UINT64_C(256) << 20)
+#define FILE_SIZE_MAX  ((size_t)16 << 20)
+#define DIFFERENCE_MAX ((size_t)64 << 10)
+#define FIXTURE_DEPTH  8
+#define SLOT           DEED_STR("given")
 
 struct given {
     struct domain_host *host;
@@ -47,7 +47,8 @@ static deed_status malformed(struct deed_error *err, json_value at, const char *
 {
     deed_str raw = json_raw(at);
     size_t len = raw.len > 60 ? 60 : raw.len;
-    while (len > 0 && len < raw.len && ((uint8_t)raw.ptr[len] & 0xc0) == 0x80) len--;
+    while (len > 0 && len < raw.len && ((uint8_t)raw.ptr[len] & 0xc0) == 0x80)
+        len--;
     return deed_fail(err, DEED_INVALID, "%s: %.*s%s", what, (int)len, len == 0 ? "" : raw.ptr,
                      len < raw.len ? "…" : "");
 }
@@ -59,7 +60,8 @@ static deed_status members_check(json_value object, const char *const *allowed,
     if (json_kind_of(object) != JSON_OBJECT) return malformed(err, object, "expected an object");
     for (struct json_iterator i = json_iterate(object); json_next(&i);) {
         const char *const *name = allowed;
-        while (*name != NULL && !deed_str_equal(deed_str_of(*name), i.key)) name++;
+        while (*name != NULL && !deed_str_equal(deed_str_of(*name), i.key))
+            name++;
         if (*name == NULL) {
             return deed_fail(err, DEED_INVALID, "\"%.*s\" is no member that is known here",
                              DEED_FMT(i.key));
@@ -72,8 +74,8 @@ static const char *const file_members[] = {"about", "fixtures", "tests", NULL};
 static const char *const test_members[] = {"name", "given", "when", "then", NULL};
 static const char *const event_members[] = {"type", "data", "time", "actor", NULL};
 static const char *const command_members[] = {"command", "data", "now", "actor", NULL};
-static const char *const then_members[] = {"events", "state", "rejected", "invalid", "message",
-                                           NULL};
+static const char *const then_members[] = {"events",  "state",   "rejected",
+                                           "invalid", "message", NULL};
 
 static deed_bytes data_of(json_value object)
 {
@@ -272,8 +274,8 @@ static void values_differ(struct given *g, const char *what, size_t index, deed_
     buf_done(&changes);
 }
 
-static deed_status then_events(struct given *g, json_value wanted,
-                               const struct host_answer *answer, struct deed_error *err)
+static deed_status then_events(struct given *g, json_value wanted, const struct host_answer *answer,
+                               struct deed_error *err)
 {
     bool same = answer->outcome == HOST_DONE && json_count(wanted) == answer->event_count;
     for (struct json_iterator i = json_iterate(wanted); json_next(&i);) {
@@ -326,9 +328,8 @@ static deed_status then_state(struct given *g, json_value wanted, const struct h
             buf_printf(&g->difference, "- state %.*s: %.*s\n+ state has no such member\n",
                        DEED_FMT(i.key), DEED_FMT(json_raw(i.value)));
         } else if (!json_equal(got, i.value)) {
-            buf_printf(&g->difference, "- state %.*s: %.*s\n+ state %.*s: %.*s\n",
-                       DEED_FMT(i.key), DEED_FMT(json_raw(i.value)), DEED_FMT(i.key),
-                       DEED_FMT(json_raw(got)));
+            buf_printf(&g->difference, "- state %.*s: %.*s\n+ state %.*s: %.*s\n", DEED_FMT(i.key),
+                       DEED_FMT(json_raw(i.value)), DEED_FMT(i.key), DEED_FMT(json_raw(got)));
         }
     }
     return status;
@@ -357,8 +358,7 @@ static void then_invalid(struct given *g, deed_str part, const struct host_answe
         contains(answer->error.message, part)) {
         return;
     }
-    buf_printf(&g->difference, "- %s: … %.*s …\n", deed_status_text(DEED_INVALID),
-               DEED_FMT(part));
+    buf_printf(&g->difference, "- %s: … %.*s …\n", deed_status_text(DEED_INVALID), DEED_FMT(part));
     came(g, answer);
 }
 
@@ -565,8 +565,8 @@ static void file_run(struct domain_host *host, struct os_dir *dir, const char *n
     buf_init(&text, FILE_SIZE_MAX);
     deed_status status = file_read(dir, name, &text, &err);
     if (status == DEED_OK) {
-        status = given_run_text(host, deed_str_of(name), buf_bytes(&text), each, context, summary,
-                                &err);
+        status =
+            given_run_text(host, deed_str_of(name), buf_bytes(&text), each, context, summary, &err);
     }
     buf_done(&text);
     if (status == DEED_OK) return;

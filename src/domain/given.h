@@ -27,15 +27,14 @@ typedef void given_each(void *context, const struct given_result *result);
 
 /* Run the tests of one file's text, adding to `summary`. A failed test is not a failure of the
  * call. DEED_INVALID: the file is not as docs/domain.md says; the message has its name. */
-DEED_MUST_CHECK deed_status given_run_text(struct domain_host *host, deed_str file,
-                                           deed_bytes text, given_each *each, void *context,
+DEED_MUST_CHECK deed_status given_run_text(struct domain_host *host, deed_str file, deed_bytes text,
+                                           given_each *each, void *context,
                                            struct given_summary *summary, struct deed_error *err);
 
 /* All *.json files of a folder, in order of name; usually APP/tests. DEED_NOT_FOUND: no such
  * folder. A file that is malformed counts as one failed test. */
 DEED_MUST_CHECK deed_status given_run_folder(struct domain_host *host, const char *folder,
                                              given_each *each, void *context,
-                                             struct given_summary *summary,
-                                             struct deed_error *err);
+                                             struct given_summary *summary, struct deed_error *err);
 
 #endif

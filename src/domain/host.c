@@ -73,8 +73,8 @@ deed_status host_find_domain(const char *app, struct arena *arena, const char **
         os_dir_close(dir);
         if (status != DEED_OK) return status;
         if (finding.name.ptr == NULL) {
-            return deed_fail(err, DEED_NOT_FOUND,
-                             "app %s: no domain (a shared object, *.so) in it", app);
+            return deed_fail(err, DEED_NOT_FOUND, "app %s: no domain (a shared object, *.so) in it",
+                             app);
         }
         if (finding.other.ptr != NULL) {
             return deed_fail(err, DEED_INVALID, "app %s: two domains, %s and %s", app,

@@ -27,7 +27,8 @@ struct host_event {
     uint64_t revision; /* ascending; gaps are allowed (retention) */
     int64_t time_ns;
     deed_str type;
-    deed_bytes data; /* JSON; empty: an event whose data is not JSON, which only unknown types may */
+    deed_bytes
+        data; /* JSON; empty: an event whose data is not JSON, which only unknown types may */
     deed_str actor;
 };
 
@@ -54,7 +55,7 @@ enum host_outcome {
 
 struct host_answer {
     enum host_outcome outcome;
-    struct deed_error error;        /* DEED_REJECTED, DEED_INVALID, DEED_NOT_FOUND, DEED_DOMAIN */
+    struct deed_error error;         /* DEED_REJECTED, DEED_INVALID, DEED_NOT_FOUND, DEED_DOMAIN */
     const struct host_event *events; /* HOST_DECIDE: type and data of what it yields */
     size_t event_count;
     deed_bytes state; /* HOST_STATE */
@@ -74,6 +75,7 @@ deed_str host_model(const struct domain_host *host);
 struct host_metrics {
     uint64_t restarts, timeouts; /* of the worker process */
 };
+/* From any thread, also while the host works. */
 void host_get_metrics(struct domain_host *host, struct host_metrics *out_metrics);
 
 void host_close(struct domain_host *host); /* accepts NULL */

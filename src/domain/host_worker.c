@@ -22,15 +22,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DEADLINE_MS      5000
-#define START_MS         10000
-#define MEMORY_SIZE_MAX  (UINT64_C(512) << 20)
+#define DEADLINE_MS     5000
+#define START_MS        10000
+#define MEMORY_SIZE_MAX (UINT64_C(512) << 20)
 /* Requests of one batch and the events they bring. */
-#define OUT_SIZE_MAX     ((size_t)1 << 30)
+#define OUT_SIZE_MAX ((size_t)1 << 30)
 /* How often the worker's memory is looked at while we wait. */
-#define WATCH_MS         20
-#define RETRY_FIRST_NS   UINT64_C(100000000)
-#define RETRY_LAST_NS    UINT64_C(5000000000)
+#define WATCH_MS       20
+#define RETRY_FIRST_NS UINT64_C(100000000)
+#define RETRY_LAST_NS  UINT64_C(5000000000)
 
 /* A cache of guesses needs no keys: a wrong one costs one question. Four places a set. */
 #define SEEN_SET_COUNT 8192
@@ -46,7 +46,7 @@ struct host_process {
     struct buf out, in;
     char *model; /* of the first process; later ones must have the same */
     struct seen (*seen)[4];
-    struct host_metrics metrics;
+    _Atomic uint64_t restarts, timeouts;
     uint64_t retry_at, retry_ns; /* (4); ticks */
     uint64_t memory_at_start;
     struct deed_error start_error;
@@ -64,7 +64,8 @@ static void seen_put(struct host_process *h, deed_str slot, uint64_t revision)
     uint64_t hash = xxh64(1, deed_bytes_of(slot));
     struct seen *set = seen_set(h, hash);
     size_t at = 0;
-    while (at < 3 && set[at].hash != hash) at++;
+    while (at < 3 && set[at].hash != hash)
+        at++;
     /* To the front; the last place is the oldest. */
     memmove(set + 1, set, at * sizeof *set);
     set[0] = (struct seen){hash, revision};
@@ -84,7 +85,8 @@ static uint64_t process_slot_revision(struct domain_host *host, deed_str slot)
 static void seen_clear(struct host_process *h)
 {
     for (size_t s = 0; s < SEEN_SET_COUNT; s++) {
-        for (size_t i = 0; i < 4; i++) h->seen[s][i] = (struct seen){0, DEED_NONE};
+        for (size_t i = 0; i < 4; i++)
+            h->seen[s][i] = (struct seen){0, DEED_NONE};
     }
 }
 
@@ -160,8 +162,8 @@ static deed_status hello_await(struct host_process *h, struct deed_error *err)
             return deed_fail(err, DEED_DOMAIN, "worker for %s: not ready within %d ms", h->path,
                              START_MS);
         }
-        status = os_process_transfer(h->process, &h->out, &h->in,
-                                     (uint32_t)(START_MS - waited_ms), err);
+        status =
+            os_process_transfer(h->process, &h->out, &h->in, (uint32_t)(START_MS - waited_ms), err);
         if (status == DEED_END) {
             char how[OS_PROCESS_HOW_SIZE];
             process_drop(h, how);
@@ -195,7 +197,7 @@ static deed_status process_ensure(struct host_process *h, struct deed_error *err
         if (err != NULL) *err = h->start_error;
         return DEED_DOMAIN;
     }
-    h->metrics.restarts++;
+    h->restarts++;
     deed_status status = process_start(h, &h->start_error);
     if (status == DEED_OK) {
         h->retry_ns = 0;
@@ -236,8 +238,7 @@ static deed_status answers_take(struct batch *b, struct deed_error *err)
         uint32_t sequence = 0;
         struct host_answer *answer = &b->answers[b->answered];
         if (frame_kind_of(payload) != FRAME_ANSWER ||
-            !frame_answer_read(payload, b->arena, &sequence, answer) ||
-            sequence != b->answered) {
+            !frame_answer_read(payload, b->arena, &sequence, answer) || sequence != b->answered) {
             status = deed_fail(err, DEED_CORRUPT, "it sent a malformed answer");
             break;
         }
@@ -271,7 +272,8 @@ static deed_status deadline_check(struct batch *b, struct deed_error *err)
 static deed_status batch_exchange(struct batch *b, struct deed_error *err)
 {
     struct host_process *h = b->h;
-    for (size_t i = 0; i < b->count; i++) frame_request(&h->out, (uint32_t)i, &b->requests[i]);
+    for (size_t i = 0; i < b->count; i++)
+        frame_request(&h->out, (uint32_t)i, &b->requests[i]);
     if (!buf_ok(&h->out)) return deed_fail(err, DEED_NO_MEMORY, "no memory for its input");
     b->progress_at = os_ticks_ns(os_real());
     uint64_t watched_at = b->progress_at;
@@ -303,7 +305,7 @@ static void worker_died(struct host_process *h, deed_status status, struct deed_
 {
     char how[OS_PROCESS_HOW_SIZE];
     process_drop(h, how);
-    if (status == DEED_TIMEOUT) h->metrics.timeouts++;
+    if (status == DEED_TIMEOUT) h->timeouts++;
     if (status == DEED_END) (void)deed_fail(why, DEED_DOMAIN, "it ended with %s", how);
     deed_wrap(why, "the domain's code failed");
 }
@@ -313,7 +315,8 @@ static void batch_run(struct batch *b)
     struct deed_error why = {0};
     deed_status status = process_ensure(b->h, &why);
     if (status != DEED_OK) {
-        while (b->answered < b->count) answer_fail(&b->answers[b->answered++], &why);
+        while (b->answered < b->count)
+            answer_fail(&b->answers[b->answered++], &why);
         return;
     }
     status = batch_exchange(b, &why);
@@ -322,8 +325,8 @@ static void batch_run(struct batch *b)
     if (b->count - b->answered == 1) answer_fail(&b->answers[b->answered++], &why);
 }
 
-static void process_run(struct domain_host *host, const struct host_request *requests,
-                        size_t count, struct host_answer *answers, struct arena *arena)
+static void process_run(struct domain_host *host, const struct host_request *requests, size_t count,
+                        struct host_answer *answers, struct arena *arena)
 {
     struct host_process *h = (struct host_process *)host;
     struct batch all = {.h = h,
@@ -332,8 +335,8 @@ static void process_run(struct domain_host *host, const struct host_request *req
                         .count = count,
                         .arena = arena,
                         /* One of many may be slow alone; then it gets its time alone. */
-                        .deadline_ms = count > 1 ? h->options.deadline_ms / 5 + 1
-                                                 : h->options.deadline_ms};
+                        .deadline_ms =
+                            count > 1 ? h->options.deadline_ms / 5 + 1 : h->options.deadline_ms};
     if (count > 0) batch_run(&all);
     for (size_t i = all.answered; i < count; i++) {
         struct batch one = {.h = h,
@@ -349,7 +352,8 @@ static void process_run(struct domain_host *host, const struct host_request *req
 
 static void process_metrics(struct domain_host *host, struct host_metrics *out_metrics)
 {
-    *out_metrics = ((struct host_process *)host)->metrics;
+    struct host_process *h = (struct host_process *)host;
+    *out_metrics = (struct host_metrics){.restarts = h->restarts, .timeouts = h->timeouts};
 }
 
 static void process_close(struct domain_host *host)

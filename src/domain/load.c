@@ -3,8 +3,8 @@
 
 #include <assert.h>
 
-deed_status load_open(struct load *load, struct store *store, deed_str stream,
-                      struct arena *arena, struct deed_error *err)
+deed_status load_open(struct load *load, struct store *store, deed_str stream, struct arena *arena,
+                      struct deed_error *err)
 {
     *load = (struct load){.store = store,
                           .stream = stream,
@@ -43,10 +43,10 @@ deed_status load_aim(struct load *load, uint64_t revision, struct deed_error *er
     }
     if (revision == DEED_NONE) return DEED_OK;
     if (revision > load->head || revision < load->first) {
-        deed_status status = deed_fail(
-            err, DEED_NOT_FOUND, "stream %.*s has no revision %llu: it has %llu to %llu",
-            DEED_FMT(load->stream), (unsigned long long)revision,
-            (unsigned long long)load->first, (unsigned long long)load->head);
+        deed_status status =
+            deed_fail(err, DEED_NOT_FOUND, "stream %.*s has no revision %llu: it has %llu to %llu",
+                      DEED_FMT(load->stream), (unsigned long long)revision,
+                      (unsigned long long)load->first, (unsigned long long)load->head);
         if (err != NULL) err->revision = load->head;
         return status;
     }
@@ -72,8 +72,7 @@ struct host_event load_event(const struct deed_event *event)
 }
 
 /* Its own copy; false: the arena is at its limit. */
-static bool event_keep(struct arena *arena, const struct deed_event *event,
-                       struct host_event *out)
+static bool event_keep(struct arena *arena, const struct deed_event *event, struct host_event *out)
 {
     *out = load_event(event);
     out->type = arena_str(arena, out->type);

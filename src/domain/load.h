@@ -12,10 +12,10 @@
 struct load {
     struct store *store;
     deed_str stream, slot;
-    uint64_t head;              /* last revision ever written, or DEED_NONE: what an append expects */
-    uint64_t first;             /* first readable one, or DEED_NONE: the aggregate does not exist */
-    uint64_t target;            /* the state asked for; DEED_NONE: before the first event */
-    uint64_t position;          /* of the event at `head`; 0: none */
+    uint64_t head;     /* last revision ever written, or DEED_NONE: what an append expects */
+    uint64_t first;    /* first readable one, or DEED_NONE: the aggregate does not exist */
+    uint64_t target;   /* the state asked for; DEED_NONE: before the first event */
+    uint64_t position; /* of the event at `head`; 0: none */
     uint64_t metadata_revision; /* of the stream's metadata, or DEED_NONE */
     uint64_t base;              /* what the host has already, or DEED_NONE */
 };

@@ -155,7 +155,8 @@ static void aggregate_text(const struct page *page, json_value aggregate)
 static void list_text(struct buf *out, const char *head, const deed_str *list, size_t count)
 {
     size_t shown = 0;
-    for (size_t i = 0; i < count; i++) names_text(out, &shown, head, list[i]);
+    for (size_t i = 0; i < count; i++)
+        names_text(out, &shown, head, list[i]);
     if (shown > 0) buf_add_byte(out, '\n');
 }
 
@@ -191,7 +192,8 @@ static void list_json(struct json_writer *w, const char *key, const deed_str *li
 {
     json_key(w, deed_str_of(key));
     json_array_begin(w);
-    for (size_t i = 0; i < count; i++) json_put_text(w, list[i]);
+    for (size_t i = 0; i < count; i++)
+        json_put_text(w, list[i]);
     json_array_end(w);
 }
 
@@ -366,8 +368,8 @@ static void page_mermaid(const struct page *page)
 
 /* --------------------------------------------------------------------------------------------- */
 
-deed_status model_write(const struct model_parts *parts, enum model_format format,
-                        struct buf *out, struct deed_error *err)
+deed_status model_write(const struct model_parts *parts, enum model_format format, struct buf *out,
+                        struct deed_error *err)
 {
     struct arena arena;
     arena_init(&arena, ARENA_SIZE_MAX);
@@ -383,9 +385,15 @@ deed_status model_write(const struct model_parts *parts, enum model_format forma
     }
     if (status == DEED_OK) {
         switch (format) {
-        case MODEL_TEXT: page_text(&page); break;
-        case MODEL_JSON: page_json(&page); break;
-        case MODEL_MERMAID: page_mermaid(&page); break;
+        case MODEL_TEXT:
+            page_text(&page);
+            break;
+        case MODEL_JSON:
+            page_json(&page);
+            break;
+        case MODEL_MERMAID:
+            page_mermaid(&page);
+            break;
         }
         if (!buf_ok(out)) status = deed_fail(err, DEED_TOO_LARGE, "the model is over the limit");
     }

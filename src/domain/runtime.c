@@ -26,12 +26,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SLOT_COUNT_MAX    10000
-#define SLOT_SIZE_MAX     (UINT64_C(128) << 20)
-#define CALL_SIZE_MAX     (UINT64_C(128) << 20)
-#define JSON_STATE_MAX    (UINT64_C(32) << 20)
-#define JSON_DEPTH_MAX    64
-#define MODEL_SIZE_MAX    (UINT64_C(16) << 20)
+#define SLOT_COUNT_MAX 10000
+#define SLOT_SIZE_MAX  (UINT64_C(128) << 20)
+#define CALL_SIZE_MAX  (UINT64_C(128) << 20)
+#define JSON_STATE_MAX (UINT64_C(32) << 20)
+#define JSON_DEPTH_MAX 64
+#define MODEL_SIZE_MAX (UINT64_C(16) << 20)
 /* A slot's arena is copied when it is past four times what it was after the last copy, and past
  * this: below, copying gains nothing. */
 #define SLOT_COMPACT_SIZE (UINT64_C(64) << 10)
@@ -42,8 +42,8 @@ struct slot {
     const struct deed_aggregate *aggregate;
     void *state;
     struct arena arena;
-    size_t compact_size;       /* the arena's size after the last copy */
-    struct slot *chain;        /* in its bucket */
+    size_t compact_size;        /* the arena's size after the last copy */
+    struct slot *chain;         /* in its bucket */
     struct slot *newer, *older; /* in order of use */
 };
 
@@ -154,7 +154,8 @@ static deed_decision ctx_reject(struct deed_context *ctx, const char *code, cons
     vsnprintf(message, sizeof message, format, arguments);
     /* A message cut inside a character would not be JSON on its way out. */
     size_t len = strlen(message);
-    while (len > 0 && !utf8_valid((deed_bytes){(const uint8_t *)message, len})) len--;
+    while (len > 0 && !utf8_valid((deed_bytes){(const uint8_t *)message, len}))
+        len--;
     (void)deed_fail(&call->error, DEED_REJECTED, "%.*s", (int)len, message);
     snprintf(call->error.code, sizeof call->error.code, "%s", code);
     call->rejected = true;
@@ -299,9 +300,8 @@ static deed_str stream_id(deed_str stream, const struct deed_aggregate *aggregat
     return (deed_str){stream.ptr + skip, stream.len - skip};
 }
 
-static void call_init(struct call *call, struct runtime *rt,
-                      const struct deed_aggregate *aggregate, deed_str stream,
-                      struct arena *memory)
+static void call_init(struct call *call, struct runtime *rt, const struct deed_aggregate *aggregate,
+                      deed_str stream, struct arena *memory)
 {
     memset(call, 0, sizeof *call);
     call->ctx = (struct deed_context){.ops = &context_ops,
@@ -329,7 +329,8 @@ static struct slot *slot_find(const struct runtime *rt, deed_str key)
 static void slot_unlink(struct runtime *rt, struct slot *slot)
 {
     struct slot **at = &rt->buckets[slot->hash & (rt->bucket_count - 1)];
-    while (*at != slot) at = &(*at)->chain;
+    while (*at != slot)
+        at = &(*at)->chain;
     *at = slot->chain;
     *(slot->newer != NULL ? &slot->newer->older : &rt->newest) = slot->older;
     *(slot->older != NULL ? &slot->older->newer : &rt->oldest) = slot->newer;
@@ -514,12 +515,12 @@ static deed_status command_read(struct runtime *rt, const struct deed_command_ty
     deed_str id;
     memcpy(&id, (const char *)*out_value + type->id_offset, sizeof id);
     if (id.len == 0) {
-        return deed_fail(err, DEED_INVALID, "%s: %s: expected a text that is not empty",
-                         type->name, type->id_member);
+        return deed_fail(err, DEED_INVALID, "%s: %s: expected a text that is not empty", type->name,
+                         type->id_member);
     }
     if (!deed_str_equal(id, stream_id(request->stream, aggregate))) {
-        return deed_fail(err, DEED_INVALID, "%s: %s: %.*s is not the id of stream %.*s",
-                         type->name, type->id_member, DEED_FMT(id), DEED_FMT(request->stream));
+        return deed_fail(err, DEED_INVALID, "%s: %s: %.*s is not the id of stream %.*s", type->name,
+                         type->id_member, DEED_FMT(id), DEED_FMT(request->stream));
     }
     return DEED_OK;
 }
@@ -655,9 +656,12 @@ static deed_status run_work(struct runtime *rt, struct slot *slot,
                             struct arena *arena, struct deed_error *err)
 {
     switch (request->work) {
-    case HOST_FOLD: return DEED_OK;
-    case HOST_DECIDE: return run_decide(rt, slot, request, answer, arena, err);
-    case HOST_STATE: return run_state(slot, answer, arena, err);
+    case HOST_FOLD:
+        return DEED_OK;
+    case HOST_DECIDE:
+        return run_decide(rt, slot, request, answer, arena, err);
+    case HOST_STATE:
+        return run_state(slot, answer, arena, err);
     }
     return deed_fail(err, DEED_MISUSE, "unknown work %d", (int)request->work);
 }
@@ -695,8 +699,8 @@ static struct slot *slot_take(struct runtime *rt, const struct host_request *req
     return slot;
 }
 
-void runtime_run(struct runtime *rt, const struct host_request *request,
-                 struct host_answer *answer, struct arena *arena)
+void runtime_run(struct runtime *rt, const struct host_request *request, struct host_answer *answer,
+                 struct arena *arena)
 {
     *answer = (struct host_answer){.outcome = HOST_DONE};
     struct slot *slot = slot_take(rt, request, answer);
@@ -859,9 +863,12 @@ static deed_status domain_check(const struct deed_domain *domain, struct deed_er
 static const char *existence_name(enum deed_existence existence)
 {
     switch (existence) {
-    case DEED_EXISTENCE_REQUIRED: return "required";
-    case DEED_EXISTENCE_REFUSED: return "refused";
-    case DEED_EXISTENCE_ANY: break;
+    case DEED_EXISTENCE_REQUIRED:
+        return "required";
+    case DEED_EXISTENCE_REFUSED:
+        return "refused";
+    case DEED_EXISTENCE_ANY:
+        break;
     }
     return "any";
 }
@@ -954,7 +961,8 @@ deed_status runtime_create(const struct deed_domain *domain, const struct runtim
     rt->domain = domain;
     rt->options = options_default(options);
     rt->bucket_count = 64;
-    while (rt->bucket_count < rt->options.slot_count_max) rt->bucket_count *= 2;
+    while (rt->bucket_count < rt->options.slot_count_max)
+        rt->bucket_count *= 2;
     rt->buckets = calloc(rt->bucket_count, sizeof *rt->buckets);
     arena_init(&rt->call, clamp_size(rt->options.call_size_max));
     arena_init(&rt->scratch, clamp_size(rt->options.call_size_max));

@@ -14,9 +14,9 @@
 
 #include <stdio.h>
 
-#define GATHER_NS       UINT64_C(200000)
-#define GATHER_SIZE     ((size_t)64 << 10)
-#define IN_SIZE_MAX     ((size_t)2 << 30)
+#define GATHER_NS   UINT64_C(200000)
+#define GATHER_SIZE ((size_t)64 << 10)
+#define IN_SIZE_MAX ((size_t)2 << 30)
 /* Address space past the limit that the server enforces by looking at the memory in use: its
  * answer says what happened, while running out of address space is mostly a crash. */
 #define ADDRESS_SPACE_PARTS 2
@@ -46,8 +46,8 @@ static void answer_put(struct worker *w, uint32_t sequence, struct host_answer *
     }
     if (size > FRAME_SIZE_MAX / 2) {
         *answer = (struct host_answer){.outcome = HOST_FAILED};
-        (void)deed_fail(&answer->error, DEED_TOO_LARGE, "the answer has %zu bytes, limit %zu",
-                        size, FRAME_SIZE_MAX / 2);
+        (void)deed_fail(&answer->error, DEED_TOO_LARGE, "the answer has %zu bytes, limit %zu", size,
+                        FRAME_SIZE_MAX / 2);
     }
     frame_answer(&w->out, sequence, answer);
 }
@@ -77,8 +77,8 @@ static deed_status serve(struct worker *w, struct deed_error *err)
         for (;;) {
             deed_bytes payload;
             size_t size;
-            status = frame_next((deed_bytes){w->in.ptr + used, w->in.len - used}, &payload, &size,
-                                err);
+            status =
+                frame_next((deed_bytes){w->in.ptr + used, w->in.len - used}, &payload, &size, err);
             if (status != DEED_OK) break;
             status = request_run(w, payload, err);
             if (status != DEED_OK) return status;

@@ -47,9 +47,9 @@ extern char **environ;
 
 static bool env_needed(const char *entry)
 {
-    static const char *const names[] = {"LD_LIBRARY_PATH=", "PATH=", "LANG=", "LC_", "TZ=",
-                                        "ASAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS=",
-                                        "UBSAN_OPTIONS="};
+    static const char *const names[] = {
+        "LD_LIBRARY_PATH=", "PATH=",         "LANG=",         "LC_",           "TZ=",
+        "ASAN_OPTIONS=",    "LSAN_OPTIONS=", "TSAN_OPTIONS=", "UBSAN_OPTIONS="};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strncmp(entry, names[i], strlen(names[i])) == 0) return true;
     }
@@ -59,7 +59,8 @@ static bool env_needed(const char *entry)
 static char **env_make(void)
 {
     size_t count = 0;
-    while (environ[count] != NULL) count++;
+    while (environ[count] != NULL)
+        count++;
     char **env = calloc(count + 1, sizeof *env);
     if (env == NULL) return NULL;
     size_t kept = 0;

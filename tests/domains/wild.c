@@ -6,11 +6,7 @@
 
 DEED_STRUCT(item, DEED_TEXT(name), DEED_INT(count));
 
-DEED_STRUCT(wild,
-            DEED_INT(deeds),
-            DEED_TEXT(last),
-            DEED_MAP(items, item),
-            DEED_TEXTS(log));
+DEED_STRUCT(wild, DEED_INT(deeds), DEED_TEXT(last), DEED_MAP(items, item), DEED_TEXTS(log));
 
 DEED_STRUCT(WildHappened, DEED_TEXT(id), DEED_TEXT(what));
 
@@ -39,9 +35,11 @@ static void eat(size_t size)
     for (size_t eaten = 0; eaten < size; eaten += 1 << 20) {
         char *memory = malloc(1 << 20);
         if (memory == NULL) abort();
-        for (size_t i = 0; i < 1 << 20; i += 4096) ((volatile char *)memory)[i] = 1;
+        for (size_t i = 0; i < 1 << 20; i += 4096)
+            ((volatile char *)memory)[i] = 1;
     }
-    for (;;) pause();
+    for (;;)
+        pause();
 }
 
 DEED_DECIDE(Do, wild, command)
@@ -51,14 +49,17 @@ DEED_DECIDE(Do, wild, command)
     if (deed_str_equal(what, DEED_STR("null"))) *(volatile int *)0 = 1;
     if (deed_str_equal(what, DEED_STR("exit"))) _exit(7);
     if (deed_str_equal(what, DEED_STR("loop"))) {
-        for (volatile int i = 0;; i = 1 - i) continue;
+        for (volatile int i = 0;; i = 1 - i)
+            continue;
     }
     if (deed_str_equal(what, DEED_STR("eat"))) eat((size_t)8 << 30);
     if (deed_str_equal(what, DEED_STR("alloc"))) {
-        for (;;) deed_alloc(ctx, 1 << 20);
+        for (;;)
+            deed_alloc(ctx, 1 << 20);
     }
     if (deed_str_equal(what, DEED_STR("emit for ever"))) {
-        for (;;) DEED_EMIT(WildHappened, .id = command->id, .what = what);
+        for (;;)
+            DEED_EMIT(WildHappened, .id = command->id, .what = what);
     }
     if (deed_str_equal(what, DEED_STR("panic"))) deed_panic(ctx, "this must not be: %d", 42);
     if (deed_str_equal(what, DEED_STR("stranger"))) return DEED_EMIT(Stranger, .id = command->id);
@@ -81,7 +82,6 @@ DEED_DECIDE(Do, wild, command)
 
 static const struct deed_event_type events[] = {DEED_EVENT(WildHappened), DEED_EVENT(Misread)};
 static const struct deed_command_type commands[] = {DEED_COMMAND(Do, id)};
-static const struct deed_aggregate aggregates[] = {
-    DEED_AGGREGATE("wild", wild, events, commands)};
+static const struct deed_aggregate aggregates[] = {DEED_AGGREGATE("wild", wild, events, commands)};
 
 DEED_EXPORT_DOMAIN("wild", aggregates);

@@ -7,30 +7,19 @@
 
 DEED_STRUCT(point, DEED_INT(x, DEED_MIN(-10), DEED_MAX(10)), DEED_INT(y));
 
-DEED_STRUCT(everything,
-            DEED_TEXT(text, DEED_NOT_EMPTY, DEED_SIZE_MAX(8)),
-            DEED_TEXT(maybe, DEED_OPTIONAL),
-            DEED_TEXT(colour, DEED_ONE_OF("red", "green")),
-            DEED_DATE(date),
-            DEED_TIME(time),
-            DEED_UUID(uuid),
-            DEED_JSON(json),
-            DEED_INT(integer),
-            DEED_DOUBLE(number, DEED_MIN(0)),
-            DEED_BOOL(flag),
-            DEED_OPTIONAL_INT(maybe_integer),
-            DEED_OPTIONAL_DOUBLE(maybe_number),
-            DEED_OPTIONAL_BOOL(maybe_flag),
-            DEED_OBJECT(point, point),
-            DEED_OPTIONAL_OBJECT(maybe_point, point),
-            DEED_LIST(points, point, DEED_SIZE_MAX(3)),
-            DEED_TEXTS(texts, DEED_NOT_EMPTY),
+DEED_STRUCT(everything, DEED_TEXT(text, DEED_NOT_EMPTY, DEED_SIZE_MAX(8)),
+            DEED_TEXT(maybe, DEED_OPTIONAL), DEED_TEXT(colour, DEED_ONE_OF("red", "green")),
+            DEED_DATE(date), DEED_TIME(time), DEED_UUID(uuid), DEED_JSON(json), DEED_INT(integer),
+            DEED_DOUBLE(number, DEED_MIN(0)), DEED_BOOL(flag), DEED_OPTIONAL_INT(maybe_integer),
+            DEED_OPTIONAL_DOUBLE(maybe_number), DEED_OPTIONAL_BOOL(maybe_flag),
+            DEED_OBJECT(point, point), DEED_OPTIONAL_OBJECT(maybe_point, point),
+            DEED_LIST(points, point, DEED_SIZE_MAX(3)), DEED_TEXTS(texts, DEED_NOT_EMPTY),
             DEED_MAP(named, point, DEED_OPTIONAL));
 
 DEED_STRUCT(tree, DEED_TEXT(name), DEED_LIST(children, tree, DEED_OPTIONAL));
 
-#define WHOLE                                                                                \
-    "{\"text\":\"ä\",\"maybe\":null,\"colour\":\"red\",\"date\":\"2024-02-29\","                   \
+#define WHOLE                                                                                      \
+    "{\"text\":\"ä\",\"maybe\":null,\"colour\":\"red\",\"date\":\"2024-02-29\","                  \
     "\"time\":\"2026-11-23T04:07:09Z\",\"uuid\":\"01234567-89ab-cdef-0123-456789abcdef\","         \
     "\"json\":{\"any\":[1,2]},\"integer\":-9223372036854775808,\"number\":1.5,\"flag\":true,"      \
     "\"maybe_integer\":null,\"maybe_number\":null,\"maybe_flag\":null,"                            \
@@ -108,8 +97,9 @@ TEST(binding, optional_members_may_be_absent_or_have_values)
     start();
     struct everything e;
     expect_ok(read_as(&deed_type_everything, with("\"maybe\":null,", ""), BIND_EXACT, &e));
-    expect_ok(read_as(&deed_type_everything, with("\"maybe_point\":null", "\"maybe_point\":{\"x\":0,\"y\":9}"),
-                      BIND_EXACT, &e));
+    expect_ok(read_as(&deed_type_everything,
+                      with("\"maybe_point\":null", "\"maybe_point\":{\"x\":0,\"y\":9}"), BIND_EXACT,
+                      &e));
     assert_int_equal(e.maybe_point->y, 9);
     expect_ok(read_as(&deed_type_everything, with("\"maybe_integer\":null", "\"maybe_integer\":0"),
                       BIND_EXACT, &e));
@@ -120,7 +110,8 @@ TEST(binding, optional_members_may_be_absent_or_have_values)
     expect_ok(read_as(&deed_type_everything, with("\"maybe_flag\":null", "\"maybe_flag\":false"),
                       BIND_EXACT, &e));
     assert_true(e.maybe_flag.has && !e.maybe_flag.value);
-    expect_ok(read_as(&deed_type_everything, with("{\"k\":{\"x\":5,\"y\":6}}", "null"), BIND_EXACT, &e));
+    expect_ok(
+        read_as(&deed_type_everything, with("{\"k\":{\"x\":5,\"y\":6}}", "null"), BIND_EXACT, &e));
     assert_int_equal(e.named.count, 0);
     stop();
 }
@@ -146,7 +137,8 @@ TEST(binding, what_does_not_fit_is_told_by_path)
     expect_wrong("\"number\":1.5", "\"number\":\"1\"", "number: expected a number, came \"1\"");
     expect_wrong("\"flag\":true", "\"flag\":1", "flag: expected true or false, came 1");
     expect_wrong("{\"x\":1,\"y\":2}", "[1,2]", "point: expected an object, came an array");
-    expect_wrong("{\"x\":1,\"y\":2}", "{\"x\":11,\"y\":2}", "point.x: expected at most 10, came 11");
+    expect_wrong("{\"x\":1,\"y\":2}", "{\"x\":11,\"y\":2}",
+                 "point.x: expected at most 10, came 11");
     expect_wrong("{\"x\":1,\"y\":2}", "{\"x\":-11,\"y\":2}",
                  "point.x: expected at least -10, came -11");
     expect_wrong("{\"x\":1,\"y\":2}", "{\"x\":1}", "point.y is missing");
@@ -158,7 +150,8 @@ TEST(binding, what_does_not_fit_is_told_by_path)
                  "points: expected at most 3 items, came 4");
     expect_wrong("[\"a\",\"\"]", "[]", "texts: expected at least 1 item, came 0");
     expect_wrong("[\"a\",\"\"]", "[\"a\",null]", "texts.1: expected a text, came null");
-    expect_wrong("{\"k\":{\"x\":5", "{\"k\":{\"x\":null", "named.k.x: expected an integer, came null");
+    expect_wrong("{\"k\":{\"x\":5", "{\"k\":{\"x\":null",
+                 "named.k.x: expected an integer, came null");
     expect_wrong("\"json\":{\"any\":[1,2]},", "", "json is missing");
     struct everything e;
     expect_status(DEED_INVALID, read_as(&deed_type_everything, "[]", BIND_EXACT, &e));
@@ -220,7 +213,8 @@ TEST(binding, only_what_fits_is_written_exactly)
     broken.text = (deed_str){"\xff", 1};
     expect_status(DEED_INVALID, bind_write(&deed_type_everything, &broken, BIND_EXACT, &out, &err));
     assert_string_equal(err.message, "text is not UTF-8");
-    expect_status(DEED_INVALID, bind_write(&deed_type_everything, &broken, BIND_STORED, &out, &err));
+    expect_status(DEED_INVALID,
+                  bind_write(&deed_type_everything, &broken, BIND_STORED, &out, &err));
     broken = e;
     broken.number = NAN;
     expect_status(DEED_INVALID, bind_write(&deed_type_everything, &broken, BIND_EXACT, &out, &err));
@@ -260,7 +254,8 @@ TEST(binding, memory_ends_at_the_arenas_limit)
     start();
     static char text[40000] = "{\"name\":\"root\",\"children\":[";
     char *at = text + strlen(text);
-    for (int i = 0; i < 1000; i++) at += sprintf(at, "%s{\"name\":\"n%d\"}", i == 0 ? "" : ",", i);
+    for (int i = 0; i < 1000; i++)
+        at += sprintf(at, "%s{\"name\":\"n%d\"}", i == 0 ? "" : ",", i);
     strcpy(at, "]}");
     struct arena small;
     json_value root;
@@ -307,7 +302,8 @@ TEST(binding, a_map_finds_adds_and_cuts_at_any_size)
     }
     for (int i = 0; i < 3000; i += 7) {
         snprintf(key, sizeof key, "key-%d", i);
-        if (i % 700 == 0) bind_map_cut(&map, sizeof(int64_t), bind_map_find(&map, deed_str_of(key)));
+        if (i % 700 == 0)
+            bind_map_cut(&map, sizeof(int64_t), bind_map_find(&map, deed_str_of(key)));
     }
     assert_int_equal(map.count, 2995);
     int64_t last = -1;

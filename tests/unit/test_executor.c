@@ -74,13 +74,13 @@ static deed_status run_if(const char *name, const char *data, uint64_t revision)
                            &decided, NULL, NULL, &err);
 }
 
-#define ADDRESS                                                                              \
+#define ADDRESS                                                                                    \
     "\"shipping_address\":{\"street\":\"Unter den Linden 1\",\"city\":\"Berlin\",\"region\":null," \
     "\"postal_code\":null,\"country\":\"Germany\"}"
-#define CREATE(id, more)                                                                     \
-    "{\"order_id\":\"" id "\",\"customer\":{\"id\":\"C1\",\"name\":\"Anna\"}," ADDRESS           \
+#define CREATE(id, more)                                                                           \
+    "{\"order_id\":\"" id "\",\"customer\":{\"id\":\"C1\",\"name\":\"Anna\"}," ADDRESS             \
     ",\"currency\":\"EUR\",\"order_date\":\"2026-11-23\"" more "}"
-#define ADD(id, line)                                                                        \
+#define ADD(id, line)                                                                              \
     "{\"order_id\":\"" id "\",\"line_id\":\"" line "\",\"product_id\":\"P1\","                     \
     "\"product_name\":\"Tea\",\"quantity\":3,\"unit_price_cents\":333,\"discount_percent\":5}"
 
@@ -266,7 +266,8 @@ static void seen_done(void *context, const struct deed_decided *answer, deed_str
 static void seen_wait(struct seen *seen, size_t answers)
 {
     os_mutex_lock(&seen->lock);
-    while (seen->answers < answers) (void)os_cond_wait(&seen->cond, &seen->lock, UINT64_MAX);
+    while (seen->answers < answers)
+        (void)os_cond_wait(&seen->cond, &seen->lock, UINT64_MAX);
     os_mutex_unlock(&seen->lock);
 }
 
@@ -318,10 +319,11 @@ TEST(executor, commands_on_one_stream_are_decided_one_after_the_other)
     /* 100 lines, each sent twice: one of each two must be rejected. */
     for (int i = 0; i < 200; i++) {
         char data[256];
-        snprintf(data, sizeof data,
-                 "{\"order_id\":\"1\",\"line_id\":\"L%d\",\"product_id\":\"P\",\"product_name\":\"T\","
-                 "\"quantity\":1,\"unit_price_cents\":1,\"discount_percent\":0}",
-                 i / 2);
+        snprintf(
+            data, sizeof data,
+            "{\"order_id\":\"1\",\"line_id\":\"L%d\",\"product_id\":\"P\",\"product_name\":\"T\","
+            "\"quantity\":1,\"unit_price_cents\":1,\"discount_percent\":0}",
+            i / 2);
         struct deed_command command = {.name = DEED_STR("AddLineItem"),
                                        .data = deed_bytes_of(deed_str_of(data))};
         expect_ok(executor_submit(executor, &command, seen_done, &seen, &err));
@@ -357,7 +359,8 @@ static void write_past(const char *stream, const char *type, const char *data)
 static void *writer(void *context)
 {
     (void)context;
-    for (int i = 0; i < 300; i++) write_past("order-1", "Noted", "{\"note\":\"…\"}");
+    for (int i = 0; i < 300; i++)
+        write_past("order-1", "Noted", "{\"note\":\"…\"}");
     return NULL;
 }
 
@@ -370,10 +373,11 @@ TEST(executor, another_writer_makes_it_decide_again)
     int added = 0;
     for (int i = 0; i < 60; i++) {
         char data[256];
-        snprintf(data, sizeof data,
-                 "{\"order_id\":\"1\",\"line_id\":\"L%d\",\"product_id\":\"P\",\"product_name\":\"T\","
-                 "\"quantity\":1,\"unit_price_cents\":1,\"discount_percent\":0}",
-                 i);
+        snprintf(
+            data, sizeof data,
+            "{\"order_id\":\"1\",\"line_id\":\"L%d\",\"product_id\":\"P\",\"product_name\":\"T\","
+            "\"quantity\":1,\"unit_price_cents\":1,\"discount_percent\":0}",
+            i);
         deed_status status = run("AddLineItem", data);
         assert_true(status == DEED_OK || status == DEED_CONFLICT);
         added += status == DEED_OK;
@@ -401,8 +405,8 @@ TEST(executor, a_soft_deleted_aggregate_begins_anew_and_a_closed_one_stays_close
     expect_status(DEED_STALE, run_if("AddLineItem", ADD("1", "b"), 1));
     struct buf out;
     buf_init(&out, 1 << 20);
-    expect_status(DEED_NOT_FOUND, executor_state(executor, DEED_STR("order-1"), DEED_NONE, &out,
-                                                 NULL, NULL, &err));
+    expect_status(DEED_NOT_FOUND,
+                  executor_state(executor, DEED_STR("order-1"), DEED_NONE, &out, NULL, NULL, &err));
     expect_ok(run("CreateOrder", CREATE("1", "")));
     assert_int_equal(decided.revision, 2);
     expect_ok(run("AddLineItem", ADD("1", "b")));
@@ -423,10 +427,10 @@ TEST(executor, what_is_not_there_is_not_found)
     fresh();
     struct buf out;
     buf_init(&out, 1 << 20);
-    expect_status(DEED_NOT_FOUND, executor_state(executor, DEED_STR("order-9"), DEED_NONE, &out,
-                                                 NULL, NULL, &err));
-    expect_status(DEED_NOT_FOUND, executor_state(executor, DEED_STR("cart-9"), DEED_NONE, &out,
-                                                 NULL, NULL, &err));
+    expect_status(DEED_NOT_FOUND,
+                  executor_state(executor, DEED_STR("order-9"), DEED_NONE, &out, NULL, NULL, &err));
+    expect_status(DEED_NOT_FOUND,
+                  executor_state(executor, DEED_STR("cart-9"), DEED_NONE, &out, NULL, NULL, &err));
     expect_message(err, "is of no aggregate");
     expect_ok(run("CreateOrder", CREATE("9", "")));
     expect_status(DEED_NOT_FOUND,
@@ -465,7 +469,8 @@ TEST(executor, a_long_stream_is_folded_in_pieces)
     }
     struct deed_append append = {.events = events, .event_count = 100};
     struct deed_appended appended;
-    for (int i = 0; i < 60; i++) expect_ok(store_append(store, &append, &appended, &err));
+    for (int i = 0; i < 60; i++)
+        expect_ok(store_append(store, &append, &appended, &err));
     expect_ok(run("AddLineItem", ADD("1", "a")));
     assert_int_equal(decided.revision, 6001);
     struct buf out;

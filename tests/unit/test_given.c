@@ -46,10 +46,10 @@ TEST(given, the_orders_example_passes)
     host_close(host);
 }
 
-#define CREATED                                                                              \
+#define CREATED                                                                                    \
     "{\"type\":\"OrderCreated\",\"data\":{\"order_id\":\"1\",\"order_date\":\"2026-01-01\"}}"
 #define CANCEL "{\"command\":\"CancelOrder\",\"data\":{\"order_id\":\"1\",\"reason\":\"no\"}}"
-#define ONE(given, when, then)                                                               \
+#define ONE(given, when, then)                                                                     \
     "{\"tests\":[{\"name\":\"n\",\"given\":[" given "],\"when\":" when ",\"then\":" then "}]}"
 
 TEST(given, a_wrong_expectation_fails_and_shows_the_difference)

@@ -117,9 +117,8 @@ TEST(runtime, requests_that_do_not_fit_are_told)
                   "Do: id: 2 is not the id of stream wild-1");
     expect_failed(ask("{\"id\":\"\",\"what\":\"\"}"), DEED_INVALID,
                   "Do: id: expected a text that is not empty");
-    struct host_request request = {.work = HOST_DECIDE,
-                                   .stream = DEED_STR("tame-1"),
-                                   .base_revision = DEED_NONE};
+    struct host_request request = {
+        .work = HOST_DECIDE, .stream = DEED_STR("tame-1"), .base_revision = DEED_NONE};
     struct host_answer answer;
     runtime_run(runtime, &request, &answer, &arena);
     expect_failed(answer, DEED_NOT_FOUND, "no aggregate has streams like tame-1");
@@ -179,7 +178,8 @@ TEST(runtime, a_long_life_does_not_eat_memory)
     static struct host_event list[1000];
     uint64_t revision = 0;
     for (int i = 0; i < 100; i++) {
-        for (size_t e = 0; e < 1000; e++) list[e] = happened(revision++, data);
+        for (size_t e = 0; e < 1000; e++)
+            list[e] = happened(revision++, data);
         arena_reset(&arena);
         struct host_answer answer = fold(i == 0 ? DEED_NONE : revision - 1001, list, 1000);
         assert_int_equal(answer.outcome, HOST_DONE);
@@ -224,7 +224,7 @@ static void expect_table(struct deed_domain domain, const char *message)
     assert_null(none);
 }
 
-#define DOMAIN_WITH(aggregate_) \
+#define DOMAIN_WITH(aggregate_)                                                                    \
     ((struct deed_domain)DEED_DOMAIN_OF("d", ((const struct deed_aggregate[]){aggregate_})))
 
 TEST(runtime, wrong_tables_are_refused_by_name)
@@ -252,7 +252,8 @@ TEST(runtime, wrong_tables_are_refused_by_name)
     a.state = &deed_type_other;
     expect_table(DOMAIN_WITH(a), "event WildHappened evolves a wild, not a other");
     a.event_count = 0;
-    expect_table(DOMAIN_WITH(a), "command Do has no decide function for it and a state of type other");
+    expect_table(DOMAIN_WITH(a),
+                 "command Do has no decide function for it and a state of type other");
 
     struct deed_domain domain = deed_domain_v1;
     domain.aggregate_count = 0;
@@ -294,9 +295,8 @@ static void write_page(enum model_format format)
                                                     .event_type_count = 1,
                                                     .tables = tables,
                                                     .table_count = 1}};
-    const struct model_query queries[] = {{.name = DEED_STR("how-many"),
-                                           .projections = projection_names,
-                                           .projection_count = 1}};
+    const struct model_query queries[] = {
+        {.name = DEED_STR("how-many"), .projections = projection_names, .projection_count = 1}};
     buf_reset(&page);
     expect_ok(model_write(&(struct model_parts){.domain = runtime_model(runtime),
                                                 .projections = projections,
@@ -318,13 +318,15 @@ TEST(runtime, the_model_shows_what_each_event_reaches)
     start();
     buf_init(&page, 1 << 20);
     write_page(MODEL_TEXT);
-    expect_page("domain wild\n\naggregate wild (streams wild-…)\n  attributes\n    deeds: integer\n");
+    expect_page(
+        "domain wild\n\naggregate wild (streams wild-…)\n  attributes\n    deeds: integer\n");
     expect_page("    WildHappened\n      id: text\n      what: text\n      projections: counts\n"
                 "      queries: how-many\n    Misread\n      number: integer\n\nprojections");
     write_page(MODEL_JSON);
     json_value root;
     expect_ok(json_parse(&arena, buf_bytes(&page), 0, &root, &err));
-    expect_str(json_text(json_path(root, DEED_STR("aggregates.0.events.0.projections.0"))), "counts");
+    expect_str(json_text(json_path(root, DEED_STR("aggregates.0.events.0.projections.0"))),
+               "counts");
     expect_str(json_text(json_path(root, DEED_STR("aggregates.0.events.0.queries.0"))), "how-many");
     assert_int_equal(json_count(json_path(root, DEED_STR("aggregates.0.events.1.queries"))), 0);
     write_page(MODEL_MERMAID);

@@ -184,8 +184,9 @@ TEST(worker, states_are_kept_and_asked_for_again_after_a_crash)
     host_run(host, &request, 1, &answer, &arena);
     assert_int_equal(answer.outcome, HOST_DONE);
     deed_str state_text = {(const char *)answer.state.ptr, answer.state.len};
-    expect_str(state_text, "{\"deeds\":3,\"last\":\"x\",\"items\":{\"x\":{\"name\":null,\"count\":3}},"
-                           "\"log\":[\"x\",\"x\",\"x\"]}");
+    expect_str(state_text,
+               "{\"deeds\":3,\"last\":\"x\",\"items\":{\"x\":{\"name\":null,\"count\":3}},"
+               "\"log\":[\"x\",\"x\",\"x\"]}");
     assert_int_equal(host_slot_revision(host, DEED_STR("wild-1")), 2);
 
     request.event_count = 0;
@@ -339,7 +340,10 @@ TEST(worker, a_frame_cut_or_flipped_anywhere_is_malformed_or_another_frame)
 {
     arena_init(&arena, 1 << 20);
     struct host_event events[2] = {
-        {.revision = 1, .time_ns = -5, .type = DEED_STR("A"), .data = deed_bytes_of(DEED_STR("{}"))},
+        {.revision = 1,
+         .time_ns = -5,
+         .type = DEED_STR("A"),
+         .data = deed_bytes_of(DEED_STR("{}"))},
         {.revision = 2, .type = DEED_STR("Bc"), .actor = DEED_STR("anna")}};
     struct host_request request = request_do("wild-1", "{\"id\":\"1\"}");
     request.events = events;
