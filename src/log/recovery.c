@@ -629,8 +629,9 @@ deed_status log_recover(struct log *log, const struct log_visitor *visitor, stru
     struct numbers numbers = {0};
     struct mark mark;
     struct scan scan = {0};
-    deed_status status = segments_list(log, &numbers, err);
-    if (status == DEED_OK) status = mark_load(log->dir, &mark, err);
+    /* The mark first: beside a running writer it must not claim more than what is listed after it. */
+    deed_status status = mark_load(log->dir, &mark, err);
+    if (status == DEED_OK) status = segments_list(log, &numbers, err);
     if (status == DEED_OK) status = drop_unborn_segment(log, &numbers, &mark, err);
     if (status == DEED_OK) status = segments_open(log, &numbers, err);
     if (status == DEED_OK) status = find_identity(log, &mark, err);
