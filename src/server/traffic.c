@@ -84,9 +84,10 @@ static struct series *series_find(struct traffic *m, const char *route, const ch
         if (s->route == route && s->method == method && s->status == status) return s;
         at = (at + 1) % SERIES_MAX;
     }
-    if (m->series_count >= SERIES_MAX / 2) { /* (1) */
-        return route == other ? NULL : series_find(m, other, method, status);
+    if (m->series_count >= SERIES_MAX / 2 && route != other) { /* (1) */
+        return series_find(m, other, method, status);
     }
+    if (m->series_count == SERIES_MAX - 1) return NULL;
     m->series_count++;
     m->series[at] = (struct series){.route = route, .method = method, .status = status};
     return &m->series[at];
@@ -98,6 +99,7 @@ static struct histogram *histogram_find(struct traffic *m, const char *route)
         if (m->histograms[i].route == route) return &m->histograms[i];
     }
     if (m->histogram_count == ROUTE_MAX) return &m->histograms[ROUTE_MAX - 1];
+    if (m->histogram_count == ROUTE_MAX - 1) route = other;
     m->histograms[m->histogram_count].route = route;
     return &m->histograms[m->histogram_count++];
 }
