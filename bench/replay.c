@@ -77,7 +77,7 @@ int main(int argc, char **argv)
     begun = bench_now();
     options = (struct store_options){0};
     bench_ok(store_open(os_real(), directory, &options, &store, &err));
-    bench_report("library open", 1, 0, bench_now() - begun);
+    bench_report("library open, events indexed", count, count * size, bench_now() - begun);
     struct deed_read_options log = {0};
     replay(store, &log, "library replay, whole log");
     struct deed_read_options stream = {.stream = DEED_STR("bench-0")};
