@@ -1,7 +1,6 @@
 /* Requests and answers of the subcommands, without a server. */
 #include "test.h"
 
-#include "cli/client.h"
 #include "cli/request.h"
 
 TEST(request, what_a_url_cannot_hold_is_escaped)
@@ -99,31 +98,6 @@ TEST(request, a_line_can_stop_the_reading)
         assert_string_equal(seen, "<one>");
         expect_status(DEED_INVALID, split("one\nbad\ntwo\n", piece));
     }
-}
-
-/* ---- the client
- * ----------------------------------------------------------------------------------- */
-
-TEST(client, what_is_no_url_is_refused_before_anything_is_sent)
-{
-    struct client *client = NULL;
-    struct deed_error err = {0};
-    expect_status(DEED_INVALID, client_create("localhost:2113", 1000, &client, &err));
-    expect_message(err, "localhost:2113");
-}
-
-TEST(client, a_server_out_of_reach_is_named)
-{
-    struct client *client = NULL;
-    struct deed_error err = {0};
-    struct reply reply;
-    struct request request = {.method = "GET", .path = "/healthz"};
-    expect_ok(client_create("http://127.0.0.1:1/", 1000, &client, &err));
-    reply_init(&reply);
-    expect_status(DEED_STOPPED, client_call(client, &request, &reply, &err));
-    expect_message(err, "http://127.0.0.1:1");
-    reply_done(&reply);
-    client_destroy(client);
 }
 
 TEST_MAIN(request)
