@@ -365,6 +365,7 @@ static struct feed *feed_create(struct call *c, const struct feed_plan *plan)
         .is_stream = plan->read.stream.ptr != NULL,
         .after = plan->read.after_position,
         .left = plan->limit,
+        .sent_ns = now_ns(c->api),
     };
     return f;
 }

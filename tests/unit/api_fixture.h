@@ -17,6 +17,7 @@
 
 #include "api/api.h"
 #include "domain/explain.h"
+#include "os/os_sim.h"
 #include "os/thread.h"
 #include "query/queries.h"
 #include "store/store.h"
@@ -269,6 +270,7 @@ static struct store *store;
 static struct api *api;
 static struct store_options store_options;
 static struct api_parts api_parts;
+static struct os_sim *sim; /* the machine, or NULL: this one */
 static bool api_ready = true;
 
 static bool ready_now(void *context)
@@ -290,17 +292,16 @@ static void reopen_api(void)
     api_destroy(api);
     store_close(store);
     store = NULL;
-    deed_status status = store_open(os_real(), api_directory, &store_options, &store, &err);
+    struct os *os = sim == NULL ? os_real() : os_sim_os(sim);
+    deed_status status = store_open(os, api_directory, &store_options, &store, &err);
     if (status != DEED_OK) fail_msg("store_open: %s", err.message);
     api_parts.store = store;
     expect_ok(api_create(&api_parts, &api, &err));
 }
 
-static void open_api(void)
+static void open_fresh(struct store_options options)
 {
-    memcpy(api_directory + sizeof api_directory - 7, "XXXXXX", 6);
-    assert_non_null(mkdtemp(api_directory));
-    store_options = (struct store_options){.segment_size = 1 << 20};
+    store_options = options;
     the_executor = (struct executor){0};
     the_projections = (struct projections){0};
     the_queries = (struct queries){0};
@@ -314,6 +315,20 @@ static void open_api(void)
     reopen_api();
 }
 
+static void open_api(void)
+{
+    memcpy(api_directory + sizeof api_directory - 7, "XXXXXX", 6);
+    assert_non_null(mkdtemp(api_directory));
+    open_fresh((struct store_options){.segment_size = 1 << 20});
+}
+
+/* On a machine whose clock and disk the test holds in its hands. */
+static void open_api_sim(void)
+{
+    sim = os_sim_create(1, NULL);
+    open_fresh((struct store_options){.segment_size = 1 << 20, .no_threads = true});
+}
+
 static void close_api(void)
 {
     char command[256];
@@ -321,6 +336,11 @@ static void close_api(void)
     store_close(store);
     api = NULL;
     store = NULL;
+    if (sim != NULL) {
+        os_sim_destroy(sim);
+        sim = NULL;
+        return;
+    }
     snprintf(command, sizeof command, "rm -rf '%s'", api_directory);
     assert_int_equal(system(command), 0);
 }
@@ -442,6 +462,7 @@ static void begin_ask(const char *method, const char *target, deed_bytes body)
 
 static void await_answer(void)
 {
+    while (sim != NULL && !finish_line.done) (void)store_step(store);
     os_mutex_lock(&finish_line.mutex);
     while (!finish_line.done) {
         (void)os_cond_wait(&finish_line.cond, &finish_line.mutex, UINT64_MAX);
@@ -518,6 +539,22 @@ static void append_many(const char *stream, unsigned count)
         buf_printf(&body, "%s{\"type\":\"T\",\"data\":{\"n\":%u}}", i == 0 ? "[" : ",", i);
     }
     buf_add_byte(&body, ']');
+    snprintf(target, sizeof target, "/streams/%s", stream);
+    ask_bytes("POST", target, buf_bytes(&body));
+    expect_answer(200, "\"position\":");
+    buf_done(&body);
+}
+
+/* One event whose data is a text of `size` bytes. */
+static void append_large(const char *stream, size_t size)
+{
+    struct buf body;
+    char target[256];
+    buf_init(&body, size + 256);
+    buf_add_str(&body, DEED_STR("{\"type\":\"T\",\"data\":\""));
+    memset(buf_reserve(&body, size), 'x', size);
+    body.len += size;
+    buf_add_str(&body, DEED_STR("\"}"));
     snprintf(target, sizeof target, "/streams/%s", stream);
     ask_bytes("POST", target, buf_bytes(&body));
     expect_answer(200, "\"position\":");

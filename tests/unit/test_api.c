@@ -1,6 +1,8 @@
 /* test_api.c - every route, its parameters and its statuses, over a real store. */
 #include "api_fixture.h"
 
+#include <errno.h>
+
 #include "api/routes.h"
 #include "json/json.h"
 
@@ -441,17 +443,7 @@ TEST(api, a_page_is_an_array_of_whole_events)
 TEST(api, a_large_page_ends_early_and_leads_on)
 {
     open_api();
-    struct buf body;
-    buf_init(&body, 8 << 20);
-    buf_add_str(&body, DEED_STR("{\"type\":\"T\",\"data\":\""));
-    for (int i = 0; i < 3 << 20; i++)
-        buf_add_byte(&body, 'x');
-    buf_add_str(&body, DEED_STR("\"}"));
-    for (int i = 0; i < 5; i++) {
-        ask_bytes("POST", "/streams/a", buf_bytes(&body));
-        expect_answer(200, "position");
-    }
-    buf_done(&body);
+    for (int i = 0; i < 5; i++) append_large("a", 3 << 20);
     get("/streams/a");
     assert_int_equal(count_of("specversion"), 3);
     expect_header("Link", "</streams/a?from=3>; rel=\"next\"");
@@ -1258,6 +1250,115 @@ TEST(api, a_full_arena_is_an_answer)
         let_go();
     }
     assert_true(refused > 0 && refused < 32);
+    close_api();
+}
+
+/* ---- on a machine that fails, and whose clock we hold -------------------------------------------- */
+
+TEST(api, an_append_whose_sync_failed_has_an_unknown_outcome)
+{
+    open_api_sim();
+    ask("POST", "/streams/a", EVENT);
+    expect_answer(200, "\"position\":2");
+    os_sim_fail(sim, OS_SIM_SYNC, 1, 0, EIO);
+    ask("POST", "/streams/a", EVENT);
+    expect_answer(500, "\"code\":\"unknown\"");
+    ask("POST", "/streams/a", EVENT);
+    expect_answer(503, "\"code\":\"stopped\"");
+    get("/readyz");
+    expect_answer(503, "\"ready\":false");
+    get("/streams/a");
+    expect_answer(200, "\"position\":\"2\"");
+    close_api();
+}
+
+TEST(api, a_full_disk_is_507)
+{
+    open_api_sim();
+    ask("POST", "/streams/a", EVENT);
+    os_sim_set_capacity(sim, 1);
+    for (int i = 0; i < 100 && answer.status == 200; i++) ask("POST", "/streams/a", EVENT);
+    expect_answer(507, "\"code\":\"full\"");
+    get("/streams/a");
+    expect_answer(200, "\"position\":\"2\"");
+    os_sim_heal(sim);
+    close_api();
+}
+
+static unsigned others_done;
+static void other_done(void *context, const struct deed_appended *appended,
+                       const struct deed_error *err)
+{
+    (void)context;
+    assert_non_null(appended);
+    assert_null(err);
+    others_done++;
+}
+
+TEST(api, a_full_queue_is_busy)
+{
+    open_api_sim();
+    store_options.limits.queue_count_max = 1;
+    reopen_api();
+    const struct deed_new_event event = {.stream = DEED_STR("a"),
+                                         .type = DEED_STR("T"),
+                                         .data = deed_bytes_of(DEED_STR("1"))};
+    const struct deed_append append = {.events = &event, .event_count = 1};
+    others_done = 0;
+    expect_ok(store_submit(store, &append, other_done, NULL, NULL));
+    ask("POST", "/streams/a", EVENT);
+    expect_answer(503, "\"code\":\"busy\"");
+    expect_header("Retry-After", "1");
+    while (others_done == 0) (void)store_step(store);
+    ask("POST", "/streams/a", EVENT);
+    expect_answer(200, "\"revision\":1");
+    close_api();
+}
+
+TEST(api, a_silent_feed_is_kept_alive_and_its_place_up_to_date)
+{
+    open_api_sim();
+    append_many("a", 2);
+    with("Accept", "text/event-stream");
+    begin_ask("GET", "/events?type=Other", (deed_bytes){0});
+    await_answer();
+    assert_int_equal(answer.last_pull, API_WAIT);
+    assert_int_equal(count_of("keepalive"), 0);
+    uint32_t wait_ms = x.response.source->wait_ms;
+    assert_true(wait_ms > 10000 && wait_ms <= 15000);
+    os_sim_advance(sim, (uint64_t)wait_ms * 1000000);
+    drain();
+    assert_int_equal(answer.last_pull, API_WAIT);
+    assert_int_equal(count_of(": keepalive\n\n"), 1);
+    assert_non_null(strstr(last_id(), ".p3"));
+    drain();
+    assert_int_equal(count_of("keepalive"), 1);
+    let_go();
+    close_api();
+}
+
+/* Each operation of this machine takes up to a second, and each event has to be read by itself. */
+TEST(api, a_page_that_takes_long_ends_early_and_leads_on)
+{
+    struct os_sim_faults slow = {.ppm = {[OS_SIM_SLOW] = 1000000}};
+    char target[512], next[64];
+    sim = os_sim_create(1, &slow);
+    open_fresh((struct store_options){.segment_size = 1 << 20, .no_threads = true});
+    for (int i = 0; i < 30; i++) {
+        append_large("a", 10);
+        append_large("b", 400 << 10);
+    }
+    get("/events?stream=a");
+    size_t first = count_of("specversion");
+    if (first == 0 || first >= 30) fail_msg("%zu events in a page", first);
+    const char *link = header_of("Link");
+    assert_non_null(link);
+    snprintf(target, sizeof target, "%.*s", (int)strcspn(link + 1, ">"), link + 1);
+    get(target);
+    assert_int_equal(answer.status, 200);
+    snprintf(next, sizeof next, "\"revision\":\"%zu\"", first);
+    assert_true(strstr(body_text(), next) == strstr(body_text(), "\"revision\""));
+    assert_true(count_of("specversion") > 0);
     close_api();
 }
 
