@@ -271,7 +271,7 @@ TEST(client, a_problem_instead_of_lines_is_told)
 {
     struct deed_error err;
     SERVE("HTTP/1.1 404 Not Found\r\nContent-Type: application/problem+json\r\n"
-          "Content-Length: 64\r\n\r\n"
+          "Content-Length: 63\r\n\r\n"
           "{\"type\":\"urn:deedbook:problem:not_found\",\"title\":\"no stream x\"}");
     expect_status(DEED_NOT_FOUND, read_lines(&err));
     expect_message(err, "no stream x");
