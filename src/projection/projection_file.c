@@ -615,24 +615,46 @@ static deed_status collect_tables(struct parsing *p, struct database *db, uint32
     return status;
 }
 
+/* SQLite looks into a view only when it is used, which may be years later. */
+static deed_status check_views(struct parsing *p, struct database *db, const uint32_t *lines,
+                               struct deed_error *err)
+{
+    deed_status status = DEED_OK;
+    for (size_t i = 0; status == DEED_OK && i < p->file->table_count; i++) {
+        char *sql = sqlite3_mprintf("SELECT * FROM \"%w\"", p->file->tables[i].ptr);
+        if (sql == NULL) return no_memory(err);
+        sqlite3_stmt *statement = NULL;
+        status =
+            database_prepare(db, DATABASE_QUERY, deed_str_of(sql), false, &statement, NULL, err);
+        sqlite3_finalize(statement);
+        sqlite3_free(sql);
+        if (status != DEED_OK) deed_wrap(err, "line %u", lines[i]);
+    }
+    return status;
+}
+
 static deed_status check_tables(struct parsing *p, struct database *db, struct deed_error *err)
 {
     struct projection_file *file = p->file;
     deed_str *tables = arena_alloc_array(p->arena, file->table_statement_count, sizeof *tables);
-    if (tables == NULL) return no_memory(err);
+    uint32_t *lines = arena_alloc_array(p->arena, file->table_statement_count, sizeof *lines);
+    if (tables == NULL || lines == NULL) return no_memory(err);
     file->tables = tables;
     for (size_t i = 0; i < file->table_statement_count; i++) {
         const struct sql_statement *sql = &file->table_statements[i];
+        size_t before = file->table_count;
         deed_status status = check_table_statement(db, sql, err);
         if (status == DEED_OK) status = collect_tables(p, db, sql->line, tables, err);
         if (status != DEED_OK) return status;
+        for (size_t j = before; j < file->table_count; j++)
+            lines[j] = sql->line;
     }
     assert(file->table_count <= file->table_statement_count);
     if (file->table_count == 0) {
         return deed_fail(err, DEED_INVALID, "line %u: no table", p->tables_line);
     }
     database_set_tables(db, file->tables, file->table_count);
-    return DEED_OK;
+    return check_views(p, db, lines, err);
 }
 
 /* 'now' and time zones, written out in a statement that uses date functions. */

@@ -276,6 +276,14 @@ TEST(projection_file, a_statement_reaches_nothing_but_its_tables)
     accepts_statement("DELETE FROM t WHERE id = :data.id RETURNING n;");
 }
 
+TEST(projection_file, a_view_is_looked_into)
+{
+    refuses(AMONG_TABLES("CREATE VIEW v AS\n SELECT m FROM t;"), "line 4: no such column: m");
+    refuses(AMONG_TABLES("CREATE VIEW v AS SELECT name FROM sqlite_master;"),
+            "line 4: the table sqlite_master is reserved");
+    accepts(AMONG_TABLES("CREATE VIEW v AS SELECT n FROM u;\nCREATE TABLE u (n PRIMARY KEY);"));
+}
+
 TEST(projection_file, our_own_tables_are_reserved)
 {
     refuses_statement("UPDATE _deedbook_checkpoint SET position = 0;", "line 5: ");

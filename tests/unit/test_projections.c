@@ -5,7 +5,9 @@
 #include "test.h"
 
 #include <ftw.h>
+#include <signal.h>
 #include <sqlite3.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define ITEMS                                                                                      \
@@ -1129,6 +1131,53 @@ TEST(projections, a_stale_checkpoint_is_refused)
     expect_refused_after("DROP TABLE _deedbook_file", "not a read model of Deedbook's");
     expect_refused_after("UPDATE _deedbook_file SET format = 9",
                          "format 9, this version reads up to 1");
+}
+
+/* A write past the limit fails as on a full disk. */
+static void limit_files(rlim_t size)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = size;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+TEST(projections, storage_that_fails_is_shown_and_tried_again)
+{
+    begin();
+    add(ITEMS);
+    added("a", 1);
+    run();
+    uint64_t last = added("b", 2);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    limit_files(1024);
+    run();
+    limit_files(RLIM_INFINITY);
+    struct projection_status s = status_of("items");
+    assert_int_equal(s.state, PROJECTION_FAILED);
+    assert_int_equal(s.position, last - 1);
+    assert_true(s.error.len > 0);
+    assert_int_equal(s.error_statement.len, 0);
+    (void)projections_step(projections); /* not yet due */
+    assert_int_equal(status_of("items").state, PROJECTION_FAILED);
+
+    expect_ok(projections_resume(projections, DEED_STR("items"), &failure));
+    run();
+    expect_rows("a|1\nb|2\n");
+    assert_int_equal(status_of("items").state, PROJECTION_RUNNING);
+    end();
+}
+
+TEST(projections, a_statement_that_does_not_end_ends_with_the_set)
+{
+    begin_with((struct projections_options){0});
+    add("-- projection: items\n-- tables\nCREATE TABLE items (id TEXT PRIMARY KEY, n INTEGER);\n"
+        "-- on Added\nINSERT INTO items WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 "
+        "FROM "
+        "n) SELECT 'x', max(i) FROM n;\n");
+    added("a", 1);
+    expect_status(DEED_TIMEOUT, projections_wait(projections, NULL, 0, 2, 50, &failure));
+    end();
 }
 
 TEST(projections, a_stored_text_that_is_no_longer_accepted_is_replaced)
