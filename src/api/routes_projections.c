@@ -136,9 +136,9 @@ void projection_get(struct call *c)
     projection_answer(c, 200);
 }
 
+/* 202, not 200: the projection's own thread does it, behind the batch that it is in. */
 static void projection_act(struct call *c,
-                           deed_status (*act)(struct projections *, deed_str, struct deed_error *),
-                           int http)
+                           deed_status (*act)(struct projections *, deed_str, struct deed_error *))
 {
     deed_status status = DEED_OK;
     if (c->api->parts.projections != NULL) {
@@ -148,20 +148,20 @@ static void projection_act(struct call *c,
         call_fail_with(c, status);
         return;
     }
-    projection_answer(c, http);
+    projection_answer(c, 202);
 }
 
 void projection_rebuild(struct call *c)
 {
-    projection_act(c, projections_rebuild, 202);
+    projection_act(c, projections_rebuild);
 }
 
 void projection_pause(struct call *c)
 {
-    projection_act(c, projections_pause, 200);
+    projection_act(c, projections_pause);
 }
 
 void projection_resume(struct call *c)
 {
-    projection_act(c, projections_resume, 200);
+    projection_act(c, projections_resume);
 }

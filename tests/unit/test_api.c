@@ -946,9 +946,9 @@ TEST(api, projections_are_listed_and_handled)
     ask("POST", "/projections/orders/rebuild", NULL);
     expect_answer(409, "rebuilt already");
     ask("POST", "/projections/orders/pause", NULL);
-    expect_answer(200, "\"state\":\"paused\"");
+    expect_answer(202, "\"state\":\"paused\"");
     ask("POST", "/projections/orders/resume", NULL);
-    expect_answer(200, "\"state\":\"running\"");
+    expect_answer(202, "\"state\":\"running\"");
     the_projections.state = PROJECTION_FAILED;
     get("/projections/orders");
     expect_answer(
@@ -1552,10 +1552,10 @@ static const struct probe probes[] = {
     {"POST", "/projections/orders/rebuild?x=1", NULL, NULL, NULL, 400},
     {"POST", "/projections/nothing/rebuild", NULL, NULL, NULL, 404},
     {"POST", "/projections/orders/rebuild", NULL, NULL, NULL, 409},
-    {"POST", "/projections/orders/pause", NULL, NULL, NULL, 200},
+    {"POST", "/projections/orders/pause", NULL, NULL, NULL, 202},
     {"POST", "/projections/orders/pause?x=1", NULL, NULL, NULL, 400},
     {"POST", "/projections/nothing/pause", NULL, NULL, NULL, 404},
-    {"POST", "/projections/orders/resume", NULL, NULL, NULL, 200},
+    {"POST", "/projections/orders/resume", NULL, NULL, NULL, 202},
     {"POST", "/projections/orders/resume?x=1", NULL, NULL, NULL, 400},
     {"POST", "/projections/nothing/resume", NULL, NULL, NULL, 404},
     {"GET", "/healthz", NULL, NULL, NULL, 200},
