@@ -192,7 +192,7 @@ static deed_status probe_file(const struct options *o, struct os_file *file,
     if (status != DEED_OK) return status;
 
     struct out_progress progress;
-    out_progress_start(&progress, "syncing", "ms", o->seconds_ms);
+    out_progress_start(&progress, "syncing", NULL, o->seconds_ms);
     uint64_t begun_ns = os_ticks_ns(os_real()), now_ns = begun_ns;
     uint64_t duration_ns = (uint64_t)o->seconds_ms * 1000000;
     for (uint64_t i = 0; now_ns - begun_ns < duration_ns && status == DEED_OK; i++) {
@@ -401,7 +401,7 @@ static deed_status server_run(struct bench *bench, struct load_result *result,
     if (o->mode == MODE_APPEND) status = requests_make(bench, err);
     if (o->mode == MODE_READ) status = read_prepare(bench, err);
     if (status != DEED_OK) return status;
-    out_progress_start(&bench->progress, "measuring", "ms", (uint64_t)o->warmup_ms + o->seconds_ms);
+    out_progress_start(&bench->progress, "measuring", NULL, (uint64_t)o->warmup_ms + o->seconds_ms);
     status = load_run(&load, result, err);
     out_progress_stop(&bench->progress);
     return status;

@@ -274,11 +274,13 @@ void out_progress_line(struct buf *out, const struct out_progress *progress, uin
         }
         buf_printf(out, "] %3d%%  ", share);
     }
-    buf_printf(out, "%s %s  %s/s", out_count(done, count), progress->unit,
-               out_count((uint64_t)rate, rate_text));
+    if (progress->unit != NULL) {
+        buf_printf(out, "%s %s  %s/s  ", out_count(done, count), progress->unit,
+                   out_count((uint64_t)rate, rate_text));
+    }
     if (progress->all > done && rate > 0) {
         uint64_t wait = (uint64_t)((double)(progress->all - done) / rate) + 1;
-        buf_printf(out, "  %s left", out_seconds(wait, left));
+        buf_printf(out, "%s left", out_seconds(wait, left));
     }
 }
 

@@ -54,7 +54,7 @@ bool out_table_print(struct out_table *table, FILE *file);
 
 struct out_progress {
     const char *what; /* "verifying" */
-    const char *unit; /* "events" */
+    const char *unit; /* "events"; NULL: what is counted is time, and says nothing more */
     uint64_t all;     /* 0: not known */
     uint64_t started_ns, shown_ns;
     bool on, shown;
