@@ -97,7 +97,9 @@ void api_run(struct api *api, struct api_exchange *x)
         x->finish(x);
         return;
     }
-    if (c->status != DEED_OK) {
+    bool reads = x->request.head || deed_str_equal(x->request.method, DEED_STR("GET")) ||
+                 deed_str_equal(x->request.method, DEED_STR("OPTIONS"));
+    if (c->status != DEED_OK || (!reads && call_from_elsewhere(c))) {
         call_fail(c);
         return;
     }

@@ -619,6 +619,25 @@ static void wrong_content_type(struct call *c, deed_str type, const char *what)
                DEED_FMT(quoted(type)), DEED_FMT(list));
 }
 
+/* A page of another site, open in a browser on this machine, must not write here: browsers tell where
+ * a request that may change something comes from (RFC 6454; the Fetch standard). */
+bool call_from_elsewhere(struct call *c)
+{
+    deed_str origin = call_header(c, "Origin", 1024);
+    deed_str host = call_header(c, "Host", 1024);
+    if (origin.len == 0) return false;
+    const char *authority = memmem(origin.ptr, origin.len, "://", 3);
+    size_t before = authority == NULL ? 0 : (size_t)(authority - origin.ptr) + 3;
+    deed_str rest = {origin.ptr + before, origin.len - before};
+    bool same = authority != NULL && rest.len == host.len &&
+                (host.len == 0 || strncasecmp(rest.ptr, host.ptr, host.len) == 0);
+    if (same) return false;
+    c->http = 403;
+    call_wrong(c, DEED_INVALID, "header Origin: %.*s is another site than this server",
+               DEED_FMT(quoted(origin)));
+    return true;
+}
+
 size_t call_content_type(struct call *c)
 {
     deed_str encoding = call_header(c, "Content-Encoding", 1024);
@@ -638,6 +657,8 @@ size_t call_content_type(struct call *c)
             return 0;
         }
     }
+    /* What curl -d says of any body. A browser's form says it too, and is refused by its Origin. */
+    if (str_equal_fold(media, "application/x-www-form-urlencoded")) return 0;
     for (size_t i = 0; i < ROUTE_BODY_TYPES_MAX && c->route->body_types[i] != NULL; i++) {
         if (str_equal_fold(media, c->route->body_types[i])) return i;
     }

@@ -89,6 +89,9 @@ size_t call_accept(struct call *c, const char *const *offers, size_t count);
  * charset or encoding: wrong, with 415. */
 size_t call_content_type(struct call *c);
 
+/* Does a browser send this from another site's page? Then it is wrong, with 403. */
+bool call_from_elsewhere(struct call *c);
+
 /* ---- small texts ---------------------------------------------------------------------------- */
 
 bool str_equal_fold(deed_str a, const char *b); /* ASCII, without case */

@@ -66,6 +66,8 @@ void call_done(struct call *c, int http, const char *content_type)
 static const char *http_title(int http, deed_status status)
 {
     switch (http) {
+    case 403:
+        return "the request comes from another site";
     case 405:
         return "the path does not take this method";
     case 406:
@@ -86,6 +88,7 @@ static void status_code(int http, deed_status status, char out[DEED_CODE_SIZE])
 {
     const char *name = deed_status_name(status);
     if (strncmp(name, "DEED_", 5) == 0) name += 5;
+    if (http == 403) name = "cross_origin";
     if (http == 405) name = "method_not_allowed";
     if (http == 406) name = "not_acceptable";
     if (http == 408) name = "request_timeout";

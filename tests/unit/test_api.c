@@ -330,7 +330,7 @@ TEST(api, media_types_charsets_and_encodings_are_checked)
         {"Content-Type", "application/json; charset=utf-8", 200},
         {"Content-Type", "APPLICATION/JSON;charset=\"UTF-8\"", 200},
         {"Content-Type", "", 200},
-        {"Content-Type", "application/x-www-form-urlencoded", 415},
+        {"Content-Type", "application/x-www-form-urlencoded", 200},
         {"Content-Type", "application/json; charset=latin1", 415},
         {"Content-Type", "text/json", 415},
         {"Content-Encoding", "gzip", 415},
@@ -342,6 +342,30 @@ TEST(api, media_types_charsets_and_encodings_are_checked)
         ask("POST", "/streams/a", EVENT);
         if (answer.status != cases[i].status) fail_msg("%s: %d", cases[i].value, answer.status);
         if (answer.status == 415) expect_answer(415, "\"code\":\"unsupported_media_type\"");
+    }
+    close_api();
+}
+
+TEST(api, a_page_of_another_site_cannot_write_but_read)
+{
+    static const struct {
+        const char *method, *origin;
+        int status;
+    } cases[] = {
+        {"POST", "http://evil.example", 403},       {"POST", "null", 403},
+        {"POST", "http://deedbook.example", 200},   {"POST", "https://DEEDBOOK.example", 200},
+        {"DELETE", "http://evil.example", 403},     {"GET", "http://evil.example", 200},
+        {"POST", "http://deedbook.example:1", 403}, {"POST", "", 200},
+    };
+    open_api();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        with("Host", "deedbook.example");
+        with("Origin", cases[i].origin);
+        ask(cases[i].method, "/streams/a", cases[i].method[0] == 'P' ? EVENT : "");
+        if (answer.status != cases[i].status) {
+            fail_msg("%s from %s: %d", cases[i].method, cases[i].origin, answer.status);
+        }
+        if (answer.status == 403) expect_answer(403, "\"code\":\"cross_origin\"");
     }
     close_api();
 }
