@@ -78,16 +78,24 @@ void snapshots_destroy(struct snapshots *s)
     free(s);
 }
 
-/* Make room for one more, if there is any that nobody uses. */
-static void make_room(struct snapshots *s)
+static struct snapshot *oldest_idle(const struct snapshots *s)
 {
-    if (s->count < SNAPSHOT_COUNT_MAX) return;
     struct snapshot *oldest = NULL;
     for (struct snapshot *e = s->list; e != NULL; e = e->next) {
         bool idle = !e->building && e->readers == 0;
         if (idle && (oldest == NULL || e->used < oldest->used)) oldest = e;
     }
-    if (oldest != NULL) entry_remove(s, oldest);
+    return oldest;
+}
+
+/* Make room for one more. Those in use are not counted against anybody: there are as many as threads
+ * that ask at once. */
+static void make_room(struct snapshots *s)
+{
+    struct snapshot *oldest = NULL;
+    while (s->count >= SNAPSHOT_COUNT_MAX && (oldest = oldest_idle(s)) != NULL) {
+        entry_remove(s, oldest);
+    }
 }
 
 static struct snapshot *entry_add(struct snapshots *s, const struct snapshot_source *source)

@@ -457,7 +457,7 @@ TEST(queries, answers_as_of_a_position)
 }
 
 static atomic_bool stop_asking;
-static deed_status asking_failed;
+static _Atomic deed_status asking_failed;
 
 static void *ask_again_and_again(void *context)
 {
@@ -500,6 +500,49 @@ TEST(queries, readers_beside_a_writer_and_a_rebuild)
     expect_ok(ask("same", plain));
     atomic_store(&stop_asking, true);
     for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(asking_failed, DEED_OK);
+    end();
+}
+
+static void *ask_about_the_past(void *context)
+{
+    uint64_t seed = (uint64_t)(uintptr_t)context;
+    struct buf mine;
+    buf_init(&mine, 1u << 20);
+    for (int i = 0; i < 40 && asking_failed == DEED_OK; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        uint64_t at = 2 + (seed >> 33) % 50, answered = 0;
+        struct deed_query_options options = {.position = at};
+        struct deed_error err;
+        char wanted[40];
+        (void)snprintf(wanted, sizeof wanted, "[{\"n\":%d}]", (int)at - 1); /* 1 is the log's own */
+        buf_reset(&mine);
+        deed_status status =
+            queries_run(queries, DEED_STR("count"), &options, &mine, &answered, &err);
+        bool right = status == DEED_OK && answered == at &&
+                     deed_str_equal(buf_str(&mine), deed_str_of(wanted));
+        if (!right) asking_failed = DEED_UNKNOWN;
+    }
+    buf_done(&mine);
+    return NULL;
+}
+
+TEST(queries, many_threads_ask_about_the_past)
+{
+    begin();
+    project(OTHERS);
+    define("count", "SELECT count(*) AS n FROM others");
+    uint64_t last = 0;
+    for (int i = 0; i < 60; i++)
+        last = added("a", "1");
+    assert_int_equal(last, 61);
+    asking_failed = DEED_OK;
+    pthread_t threads[4];
+    for (uintptr_t i = 0; i < 4; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_about_the_past, (void *)(i + 1)), 0);
+    }
+    for (int i = 0; i < 4; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     assert_int_equal(asking_failed, DEED_OK);
     end();
