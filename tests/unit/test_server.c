@@ -139,7 +139,7 @@ TEST(server, traffic_counts_by_route_method_and_status)
 
 TEST(server, traffic_does_not_grow_without_end)
 {
-    static char routes[1500][8];
+    static char routes[1500][16];
     struct traffic *traffic;
     expect_ok(traffic_create(&traffic, &error));
     for (int i = 0; i < 1500; i++) {
