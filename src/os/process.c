@@ -274,6 +274,15 @@ static int limit_set(__rlimit_resource_t resource, uint64_t most)
     return setrlimit(resource, &limit) == 0 ? 0 : errno;
 }
 
+uint64_t os_open_files_max(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : before;
+}
+
 static int watch_start(void)
 {
     pthread_attr_t attributes;

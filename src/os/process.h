@@ -37,6 +37,9 @@ uint64_t os_process_memory(const struct os_process *process);
 #define OS_PROCESS_HOW_SIZE 80
 void os_process_stop(struct os_process *process, char out_how[OS_PROCESS_HOW_SIZE]);
 
+/* Let this process open as many files as it is allowed to at most; how many that is. */
+uint64_t os_open_files_max(void);
+
 /* ---- in the child --------------------------------------------------------------------------- */
 
 /* Give up what a worker does not need: other file descriptors, new privileges, core files, address

@@ -18,7 +18,10 @@
  * (4) `out` stops being filled at write_size_max: a slow reader holds that, the body of its first
  *     answer, and nothing else. Reading stops while pipeline_count_max exchanges are linked.
  * (5) in_flight_size is the sum of `charged` of all exchanges.
- * (6) Work is done in callbacks of the loop, which end with service_turn: it takes the finished
+ * (6) When three quarters of in_flight_size_max are taken, readers of large answers that take less
+ *     than a rate are cut: otherwise a few of them, each just fast enough not to time out, would
+ *     cost everyone else a 503.
+ * (7) Work is done in callbacks of the loop, which end with service_turn: it takes the finished
  *     stack, pumps and flushes each connection once. So the answers of a pipeline leave in one
  *     write. */
 #include "server/connection.h"
@@ -44,6 +47,11 @@
 #define LINGER_MS 1000
 
 #define RETRY_AFTER_SECONDS "1"
+
+/* (6): who holds more than this must take so many bytes a second, looked at every two. */
+#define PRESSURE_CHARGED_MIN ((size_t)256 << 10)
+#define PRESSURE_RATE ((uint64_t)64 << 10)
+#define PRESSURE_WINDOW_MS 2000
 
 struct exchange {
     struct api_exchange api; /* first: the api hands it back as this */
@@ -88,6 +96,8 @@ struct connection {
     uint64_t write_since;
     size_t write_left;
     uint64_t linger_since;
+    uint64_t enqueued;                       /* bytes given to the socket, ever */
+    uint64_t pressure_since, pressure_taken; /* (6): the window, and what was taken before it */
     char peer[64];
     bool reads, writing, unflushed;
     bool served;    /* at least one request */
@@ -217,7 +227,7 @@ static void exchange_orphan(struct exchange *x)
 }
 
 /* On to the finished stack, from any thread. The loop's own thread takes the stack before it
- * waits again (6); the async wakes it from others, once for all that come until it has. */
+ * waits again (7); the async wakes it from others, once for all that come until it has. */
 static _Thread_local bool on_loop_thread;
 
 static void finished_push(struct exchange *x)
@@ -646,6 +656,7 @@ static void connection_flush(struct connection *c)
 {
     if (c->writing || c->closing || c->out.len == 0) return;
     traffic_add(c->service->traffic, TRAFFIC_BYTES_WRITTEN, c->out.len);
+    c->enqueued += c->out.len;
     uv_buf_t buf = uv_buf_init((char *)c->out.ptr, (unsigned)c->out.len);
     int written = uv_try_write((uv_stream_t *)&c->tcp, &buf, 1);
     if (written < 0 && written != UV_EAGAIN) {
@@ -880,7 +891,7 @@ static void connection_settle(struct connection *c)
     if (empty && over) connection_end(c);
 }
 
-/* (6) */
+/* (7) */
 static void service_turn(struct service *service)
 {
     if (service->draining) return;
@@ -1021,7 +1032,7 @@ void service_accept(struct service *service, uv_stream_t *listener)
     buf_init(&c->held, SERVICE_READ_SIZE);
     buf_init(&c->out, SIZE_MAX / 4);
     buf_init(&c->sending, SIZE_MAX / 4);
-    c->head_since = c->idle_since = uv_now(service->loop);
+    c->head_since = c->idle_since = c->pressure_since = uv_now(service->loop);
     c->next = service->connections;
     if (c->next != NULL) c->next->previous = c;
     service->connections = c;
@@ -1082,6 +1093,29 @@ static void check_writer(struct connection *c, uint64_t now)
     }
 }
 
+/* (6) */
+static void check_pressure(struct connection *c, uint64_t now)
+{
+    const struct service *service = c->service;
+    uint64_t limit = service->limits.in_flight_size_max;
+    size_t left = uv_stream_get_write_queue_size((uv_stream_t *)&c->tcp);
+    uint64_t taken = c->enqueued - left;
+    bool large = c->first != NULL && c->first->charged >= PRESSURE_CHARGED_MIN;
+    if (!c->writing || !large || service->in_flight_size < limit / 4 * 3) {
+        c->pressure_since = now;
+        c->pressure_taken = taken;
+        return;
+    }
+    uint64_t elapsed = now - c->pressure_since;
+    if (elapsed < PRESSURE_WINDOW_MS) return;
+    if (taken - c->pressure_taken < PRESSURE_RATE * elapsed / 1000) {
+        traffic_add(service->traffic, TRAFFIC_TIMEOUTS, 1);
+        connection_close(c);
+    }
+    c->pressure_since = now;
+    c->pressure_taken = taken;
+}
+
 static void connection_tick(struct connection *c, uint64_t now)
 {
     const struct service_limits *limits = &c->service->limits;
@@ -1089,10 +1123,9 @@ static void connection_tick(struct connection *c, uint64_t now)
         if (now - c->linger_since >= LINGER_MS) connection_close(c);
         return;
     }
-    if (c->writing) {
-        check_writer(c, now);
-        if (c->closing) return;
-    }
+    if (c->writing) check_writer(c, now);
+    if (!c->closing) check_pressure(c, now);
+    if (c->closing) return;
     if (c->reading != NULL && http1_in_body(&c->codec)) {
         check_body_rate(c, now);
     } else if (c->reading != NULL) {

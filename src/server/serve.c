@@ -8,6 +8,7 @@
 #include "api/api.h"
 #include "domain/executor.h"
 #include "domain/host.h"
+#include "os/process.h"
 #include "projection/projections.h"
 #include "query/queries.h"
 #include "server/server.h"
@@ -249,9 +250,21 @@ static deed_status addresses_make(struct house *h, struct server_address *out, s
     return DEED_OK;
 }
 
+/* What the log, the projections and the loop need besides connections; an estimate. */
+#define FILES_OTHER 256
+
+static void files_check(struct house *h)
+{
+    uint64_t files = os_open_files_max();
+    if (files == 0 || h->config->connection_count_max + FILES_OTHER <= files) return;
+    say(h, "this process may open %" PRIu64 " files, too few for %" PRIu64
+           " connections (connection-count-max)", files, h->config->connection_count_max);
+}
+
 static deed_status server_build(struct house *h, struct deed_error *err)
 {
     const struct config *c = h->config;
+    files_check(h);
     struct server_address addresses[CONFIG_LIST_MAX];
     size_t count;
     deed_status status = addresses_make(h, addresses, &count, err);

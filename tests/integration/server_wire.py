@@ -512,6 +512,31 @@ def a_slow_reader_stalls_only_itself():
 
 
 @test
+def readers_who_hold_large_answers_are_cut_before_they_cost_others():
+    with Server(in_flight_size_max=40000000, write_size_max=65536) as s:
+        slow = []
+        for _ in range(5):
+            c = Client.__new__(Client)
+            c.socket, c.rest = socket.socket(), b""
+            c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            c.socket.connect(("127.0.0.1", s.port))
+            c.send("GET /big?size=12000000 HTTP/1.1\r\n%s\r\n" % H)
+            slow.append(c)
+            time.sleep(0.1)
+        assert s.get("/hello").status == 503
+        deadline = time.time() + 8
+        while s.get("/hello").status == 503:
+            assert time.time() < deadline
+            time.sleep(0.1)
+        with s.connect() as c:  # a reader without haste goes on while nobody is in need
+            c.send("GET /big?size=12000000 HTTP/1.1\r\n%s\r\n" % H)
+            time.sleep(3)
+            assert len(c.answer().body) == 12000000
+        for c in slow:
+            c.socket.close()
+
+
+@test
 def a_reader_that_takes_its_time_gets_all_of_it():
     with Server(write_size_max=65536) as s, s.connect() as c:
         c.send("GET /big?size=9000000 HTTP/1.1\r\n%s\r\nGET /stream?count=100&size=50000 HTTP/1.1\r\n%s\r\n" % (H, H))

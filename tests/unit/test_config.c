@@ -115,7 +115,7 @@ TEST(config, mistakes_name_file_and_line)
     expect_status(DEED_INVALID, load("header-timeout = soon\n"));
     expect_message(error, "is not a time");
     expect_status(DEED_INVALID, load("pool-threads = 0\n"));
-    expect_message(error, "pool-threads: 0 is not within 1 and 256");
+    expect_message(error, "pool-threads: 0 is not within 1 and 1024");
     expect_status(DEED_INVALID, load("reload = maybe\n"));
     expect_message(error, "neither true nor false");
     expect_status(DEED_INVALID, load("body-size-max = 99999999999999999999\n"));
