@@ -373,6 +373,7 @@ struct deed_stream_info {
     uint64_t metadata_revision; /* of $$stream, or DEED_NONE */
     uint64_t max_count;         /* 0: none */
     int64_t max_age_ns;         /* 0: none */
+    uint64_t truncate_before;   /* $tb: what a soft delete, or somebody, cut off; 0: nothing */
 };
 /* DEED_NOT_FOUND: never written. */
 DEED_PUBLIC DEED_MUST_CHECK deed_status deed_get_stream(struct deed *deed, deed_str stream,

@@ -47,8 +47,9 @@ DEED_MUST_CHECK deed_status executor_decide(struct executor *executor,
                                             deed_str *out_stream, struct deed_error *err);
 
 /* Append the aggregate's state as JSON to `out`: in `stream`, at `revision` (DEED_NONE: now).
- * `*out_revision` and `*out_position`: of the last event folded in. As deed_state. What a read of
- * the stream returns is what counts: events that retention hides are not folded in. */
+ * `*out_revision` and `*out_position`: of the last event folded in. As deed_state. The
+ * fold begins where the stream was cut off last ($tb, a soft delete); other retention hides events
+ * from readers only. */
 DEED_MUST_CHECK deed_status executor_state(struct executor *executor, deed_str stream,
                                            uint64_t revision, struct buf *out,
                                            uint64_t *out_revision, uint64_t *out_position,

@@ -188,9 +188,18 @@ static deed_status process_start(struct host_process *h, struct deed_error *err)
     return DEED_OK;
 }
 
+/* One that died, or spoke unasked, while nothing was asked of it must not cost the next command. */
+static void process_look(struct host_process *h)
+{
+    if (h->process == NULL) return;
+    deed_status status = os_process_transfer(h->process, &h->out, &h->in, 0, NULL);
+    if (status != DEED_TIMEOUT) process_drop(h, NULL);
+}
+
 /* (4) */
 static deed_status process_ensure(struct host_process *h, struct deed_error *err)
 {
+    process_look(h);
     if (h->process != NULL) return DEED_OK;
     uint64_t now = os_ticks_ns(os_real());
     if (h->retry_ns > 0 && now < h->retry_at) {

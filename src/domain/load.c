@@ -22,15 +22,15 @@ deed_status load_open(struct load *load, struct store *store, deed_str stream, s
         return deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(stream));
     }
     load->head = info.revision;
-    load->first = info.first_revision;
+    if (info.truncate_before <= info.revision) load->first = info.truncate_before;
     load->position = info.position;
     load->metadata_revision = info.metadata_revision;
-    if (info.first_revision == DEED_NONE) return DEED_OK;
+    if (load->first == DEED_NONE) return DEED_OK;
     load->target = info.revision;
-    if (info.first_revision > 0) {
+    if (load->first > 0) {
         /* A NUL cannot be in a stream's name. */
         load->slot = arena_printf(arena, "%.*s%c%llu", DEED_FMT(stream), '\0',
-                                  (unsigned long long)info.first_revision);
+                                  (unsigned long long)load->first);
         if (load->slot.ptr == NULL) return deed_fail(err, DEED_NO_MEMORY, "no memory for a name");
     }
     return DEED_OK;
@@ -108,7 +108,6 @@ deed_status load_events(const struct load *load, uint64_t size_max, struct arena
     if (load->target == DEED_NONE || load->base == load->target) return DEED_OK;
     uint64_t from = load->base == DEED_NONE ? load->first : load->base + 1;
     assert(from <= load->target);
-    /* What is hidden is left out by `from`; what becomes hidden while we read is not. */
     struct deed_read_options options = {.stream = load->stream,
                                         .from_revision = from,
                                         .count_max = load->target - from + 1,

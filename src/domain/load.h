@@ -1,8 +1,9 @@
 /* load.h - what a host still has to fold to have an aggregate's state at a revision.
  *
- * An aggregate's state is the fold of what a read of its stream returns: events that retention
- * hides do not count, and a soft-deleted stream begins anew. When the first readable revision moves,
- * the state is another one, so it has another slot. */
+ * An aggregate's state is the fold of its stream from where it was cut off last: a soft delete, or a
+ * `$tb` that somebody set. `$maxCount` and `$maxAge` hide events from readers, but a decision must
+ * not depend on the clock, so they do not matter here. A cut makes another state, so it has another
+ * slot. */
 #ifndef DOMAIN_LOAD_H
 #define DOMAIN_LOAD_H
 
@@ -13,7 +14,7 @@ struct load {
     struct store *store;
     deed_str stream, slot;
     uint64_t head;     /* last revision ever written, or DEED_NONE: what an append expects */
-    uint64_t first;    /* first readable one, or DEED_NONE: the aggregate does not exist */
+    uint64_t first;    /* first that counts, or DEED_NONE: the aggregate does not exist */
     uint64_t target;   /* the state asked for; DEED_NONE: before the first event */
     uint64_t position; /* of the event at `head`; 0: none */
     uint64_t metadata_revision; /* of the stream's metadata, or DEED_NONE */

@@ -231,6 +231,7 @@ deed_status store_stream(struct store *store, deed_str stream, struct deed_strea
         .metadata_revision = s.metadata_count == 0 ? DEED_NONE : s.metadata_count - 1,
         .max_count = s.retention.max_count,
         .max_age_ns = s.retention.max_age_ns,
+        .truncate_before = s.retention.truncate_before,
     };
     return DEED_OK;
 }

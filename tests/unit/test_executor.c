@@ -422,6 +422,27 @@ TEST(executor, a_soft_deleted_aggregate_begins_anew_and_a_closed_one_stays_close
     gone();
 }
 
+TEST(executor, retention_hides_events_from_readers_but_not_from_decisions)
+{
+    fresh();
+    expect_ok(run("CreateOrder", CREATE("1", "")));
+    expect_ok(run("AddLineItem", ADD("1", "a")));
+    write_past("$$order-1", "$metadata", "{\"$maxCount\":1,\"$maxAge\":1}");
+    expect_ok(run("AddLineItem", ADD("1", "b")));
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    expect_in(state_at("order-1", DEED_NONE, &out), "\"order_total_cents\":1898");
+    expect_in(state_at("order-1", 0, &out), "\"order_id\":\"1\",\"status\":\"open\"");
+
+    /* A cut is another matter: what is before it is no longer meant. */
+    write_past("$$order-1", "$metadata", "{\"$tb\":2}");
+    expect_in(state_at("order-1", DEED_NONE, &out), "\"status\":null");
+    expect_status(DEED_NOT_FOUND,
+                  executor_state(executor, DEED_STR("order-1"), 1, &out, NULL, NULL, &err));
+    buf_done(&out);
+    gone();
+}
+
 TEST(executor, what_is_not_there_is_not_found)
 {
     fresh();

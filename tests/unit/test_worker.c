@@ -130,6 +130,36 @@ TEST(worker, eating_memory_costs_its_own_command)
     stop();
 }
 
+/* Any child of a process, from the process table; 0: none. */
+static long child_of(pid_t parent)
+{
+    DIR *table = opendir("/proc");
+    long found = 0;
+    struct dirent *entry;
+    while (table != NULL && found == 0 && (entry = readdir(table)) != NULL) {
+        char path[300];
+        long pid = strtol(entry->d_name, NULL, 10), of = 0;
+        snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
+        FILE *file = pid > 0 ? fopen(path, "r") : NULL;
+        if (file == NULL) continue;
+        if (fscanf(file, "%*d (%*[^)]) %*c %ld", &of) == 1 && of == (long)parent) found = pid;
+        fclose(file);
+    }
+    if (table != NULL) closedir(table);
+    return found;
+}
+
+TEST(worker, a_death_while_idle_costs_nothing)
+{
+    start();
+    expect_works();
+    assert_int_equal(kill((pid_t)child_of(getpid()), SIGKILL), 0);
+    usleep(100000);
+    expect_works();
+    assert_int_equal(restarts(), 1);
+    stop();
+}
+
 TEST(worker, nonsense_on_the_wire_is_a_death)
 {
     start();
@@ -273,25 +303,6 @@ TEST(worker, the_store_never_notices)
 }
 
 /* ---- the process itself --------------------------------------------------------------------- */
-
-/* Any child of a process, from the process table; 0: none. */
-static long child_of(pid_t parent)
-{
-    DIR *table = opendir("/proc");
-    long found = 0;
-    struct dirent *entry;
-    while (table != NULL && found == 0 && (entry = readdir(table)) != NULL) {
-        char path[300];
-        long pid = strtol(entry->d_name, NULL, 10), of = 0;
-        snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
-        FILE *file = pid > 0 ? fopen(path, "r") : NULL;
-        if (file == NULL) continue;
-        if (fscanf(file, "%*d (%*[^)]) %*c %ld", &of) == 1 && of == (long)parent) found = pid;
-        fclose(file);
-    }
-    if (table != NULL) closedir(table);
-    return found;
-}
 
 TEST(worker, a_worker_ends_when_its_server_is_killed)
 {
