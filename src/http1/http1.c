@@ -617,7 +617,13 @@ static int hex_digit(uint8_t c)
     return -1;
 }
 
-enum chunked { CHUNKED_GOES_ON, CHUNKED_WHOLE, CHUNKED_BAD, CHUNKED_BODY_LARGE, CHUNKED_EXTRA_LARGE };
+enum chunked {
+    CHUNKED_GOES_ON,
+    CHUNKED_WHOLE,
+    CHUNKED_BAD,
+    CHUNKED_BODY_LARGE,
+    CHUNKED_EXTRA_LARGE,
+};
 
 static enum chunked chunk_begins(struct http1 *h, const struct http1_request *r)
 {

@@ -52,7 +52,8 @@ struct config_list {
                                             "running")                                             \
     X(unsafe_no_sync, "unsafe-no-sync", BOOL, "false", 0, 1,                                       \
       "acknowledge before the disk has it: a power cut may lose acknowledged events")              \
-    X(pool_threads, "pool-threads", COUNT, "32", 1, 1024, "threads for requests that read or wait")  \
+    X(pool_threads, "pool-threads", COUNT, "32", 1, 1024,                                          \
+      "threads for requests that read or wait")                                                    \
     X(connection_count_max, "connection-count-max", COUNT, "4096", 1, 1000000,                     \
       "open connections; one more is closed at once")                                              \
     X(pipeline_count_max, "pipeline-count-max", COUNT, "64", 1, 10000,                             \
@@ -87,8 +88,8 @@ struct config_list {
       "events in one transaction of a projection")                                                 \
     X(command_timeout, "command-timeout", DURATION, "5s", 1, 600000,                               \
       "for the domain's code to decide on one command")                                            \
-    X(worker_memory_max, "worker-memory-max", SIZE, "512MiB", 16777216, 1099511627776,               \
-      "memory that the domain's code may take")                                         \
+    X(worker_memory_max, "worker-memory-max", SIZE, "512MiB", 16777216, 1099511627776,             \
+      "memory that the domain's code may take")                                                    \
     X(command_queue_count_max, "command-queue-count-max", COUNT, "4096", 1, 1000000,               \
       "commands waiting for the domain; past it: 503")                                             \
     X(segment_size, "segment-size", SIZE, "64MiB", 1048576, 4294967296, "one file of the log")     \

@@ -42,8 +42,8 @@
 /* What one pull of a stream is asked for. */
 #define PULL_SIZE ((size_t)64 << 10)
 
-/* After its last answer a connection is read for this long at most, and what comes is dropped: if it
- * were closed with bytes unread, the kernel would reset it and the client lose the answer. */
+/* After its last answer a connection is read for this long at most, and what comes is dropped: if
+ * it were closed with bytes unread, the kernel would reset it and the client lose the answer. */
 #define LINGER_MS 1000
 
 #define RETRY_AFTER_SECONDS "1"
@@ -118,8 +118,8 @@ static void exchange_finish(struct api_exchange *api);
 static void exchange_pull(struct pool_task *task);
 static void exchange_run(struct pool_task *task);
 
-/* Requests whose JSON needs more than this are refused by the api: a tape of the densest JSON
- * takes about twelve times its text, usual ones twice. */
+/* Requests whose JSON needs more than this are refused by the api: usual JSON takes about twice its
+ * text, the densest ("[1,1,1,…") eight to sixteen times. */
 static size_t arena_size_max(const struct service *service)
 {
     return service->limits.body_size_max * 4 + (4 << 20);
@@ -477,7 +477,8 @@ static void refuse_overload(struct exchange *x, uint64_t wanted)
 {
     struct service *service = x->service;
     struct deed_error err = {0};
-    (void)deed_fail(&err, DEED_BUSY, "%llu bytes are in flight and this needs %llu more, limit %llu",
+    (void)deed_fail(&err, DEED_BUSY,
+                    "%llu bytes are in flight and this needs %llu more, limit %llu",
                     (unsigned long long)service->in_flight_size, (unsigned long long)wanted,
                     (unsigned long long)service->limits.in_flight_size_max);
     traffic_add(service->traffic, TRAFFIC_OVERLOADS, 1);

@@ -240,8 +240,8 @@ static void service_setup(struct server *server)
                                 .body_rate_min = o->body_rate_min};
 }
 
-/* From here on, not from server_run: who reads "serving on" may send SIGTERM at once, and that is to
- * be a clean end. A signal that comes early waits for the loop. */
+/* From here on, not from server_run: who reads "serving on" may send SIGTERM at once, and that is
+ * to be a clean end. A signal that comes early waits for the loop. */
 static deed_status signals_start(struct server *server, struct deed_error *err)
 {
     static const int numbers[2] = {SIGTERM, SIGINT};

@@ -1,7 +1,8 @@
 /* server.h - the event loop: sockets on one side, the api on the other.
  *
  * One thread runs the loop and everything that does not wait; the api's handlers that read or wait
- * run on a pool. Limits keep every client's trouble its own: a slow reader, a slow writer, a flood. */
+ * run on a pool. Limits keep every client's trouble its own: a slow reader, a slow writer, a flood.
+ */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
 

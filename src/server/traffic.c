@@ -146,7 +146,8 @@ static void histogram_render(const struct histogram *h, struct buf *out)
                    "deedbook_http_request_duration_seconds_bucket{route=\"%s\",le=\"%s\"} %llu\n",
                    h->route, bounds[i].label, (unsigned long long)sum);
     }
-    buf_printf(out, "deedbook_http_request_duration_seconds_bucket{route=\"%s\",le=\"+Inf\"} %llu\n",
+    buf_printf(out,
+               "deedbook_http_request_duration_seconds_bucket{route=\"%s\",le=\"+Inf\"} %llu\n",
                h->route, (unsigned long long)h->count);
     buf_printf(out, "deedbook_http_request_duration_seconds_sum{route=\"%s\"} %llu.%09llu\n",
                h->route, (unsigned long long)(h->sum_ns / 1000000000),
