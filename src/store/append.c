@@ -88,7 +88,8 @@ static deed_status fill_answer(struct store *store, struct request *r, uint64_t 
                                          .position = last,
                                          .first_revision = first_revision,
                                          .revision = revision,
-                                         .repeated = true};
+                                         .repeated = true,
+                                         .unsafe = store->options.unsafe_no_sync};
     return DEED_OK;
 }
 

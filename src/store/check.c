@@ -8,16 +8,24 @@
 
 #include <stdlib.h>
 
-static deed_status check_name(const struct deed_limits *limits, const char *what, deed_str name,
-                              bool required, struct deed_error *err)
+/* The name's beginning for a message, cut between characters. */
+static deed_str name_beginning(deed_str name)
+{
+    if (name.len > 40) name.len = 40;
+    while (name.len > 0 && !utf8_valid(deed_bytes_of(name))) name.len--;
+    return name;
+}
+
+static deed_status check_name_size(uint32_t size_max, const char *what, deed_str name,
+                                   bool required, struct deed_error *err)
 {
     if (name.len == 0) {
         if (!required) return DEED_OK;
         return deed_fail(err, DEED_INVALID, "%s: must not be empty", what);
     }
-    if (name.len > limits->name_size_max) {
-        return deed_fail(err, DEED_TOO_LARGE, "%s \"%.40s…\": %zu bytes, limit %u", what, name.ptr,
-                         name.len, limits->name_size_max);
+    if (name.len > size_max) {
+        return deed_fail(err, DEED_TOO_LARGE, "%s \"%.*s…\": %zu bytes, limit %u", what,
+                         DEED_FMT(name_beginning(name)), name.len, size_max);
     }
     if (!utf8_valid(deed_bytes_of(name))) {
         return deed_fail(err, DEED_INVALID, "%s: not valid UTF-8", what);
@@ -30,6 +38,20 @@ static deed_status check_name(const struct deed_limits *limits, const char *what
         }
     }
     return DEED_OK;
+}
+
+static deed_status check_name(const struct deed_limits *limits, const char *what, deed_str name,
+                              bool required, struct deed_error *err)
+{
+    return check_name_size(limits->name_size_max, what, name, required, err);
+}
+
+/* The longest name has metadata too: its "$$" comes on top. */
+static deed_status check_stream(const struct deed_limits *limits, const char *what, deed_str name,
+                                struct deed_error *err)
+{
+    uint32_t more = str_starts_with(name, DEED_STR("$$")) ? 2 : 0;
+    return check_name_size(limits->name_size_max + more, what, name, true, err);
 }
 
 static deed_status check_tags(const struct deed_limits *limits, const deed_str *tags, size_t count,
@@ -74,10 +96,11 @@ static deed_status check_reserved(const struct deed_new_event *e, struct deed_er
 }
 
 static deed_status check_names(const struct deed_limits *limits, const struct deed_new_event *e,
-                               struct deed_error *err)
+                               bool system, struct deed_error *err)
 {
-    deed_status status = check_name(limits, "stream", e->stream, true, err);
-    if (status == DEED_OK) status = check_name(limits, "type", e->type, true, err);
+    deed_status status = check_stream(limits, "stream", e->stream, err);
+    /* The system's own types are good below any limit. */
+    if (status == DEED_OK && !system) status = check_name(limits, "type", e->type, true, err);
     if (status == DEED_OK) status = check_name(limits, "content type", e->content_type, false, err);
     if (status == DEED_OK) {
         status = check_name(limits, "correlation id", e->correlation_id, false, err);
@@ -88,13 +111,23 @@ static deed_status check_names(const struct deed_limits *limits, const struct de
     return status;
 }
 
+/* What the client brings, as event_size_max counts it. */
+static uint64_t content_size(const struct deed_new_event *e)
+{
+    uint64_t size = e->data.len + e->metadata.len + e->stream.len + e->type.len +
+                    e->content_type.len + e->correlation_id.len + e->causation_id.len +
+                    e->actor.len;
+    for (size_t i = 0; i < e->tag_count; i++) size += e->tags[i].len;
+    return size;
+}
+
 static deed_status check_event(const struct deed_limits *limits, const struct deed_new_event *e,
                                bool system, struct deed_error *err)
 {
-    deed_status status = check_names(limits, e, err);
+    deed_status status = check_names(limits, e, system, err);
     if (status != DEED_OK) return status;
 
-    uint64_t size = event_size(e, (deed_str){0});
+    uint64_t size = content_size(e);
     if (size > limits->event_size_max) {
         return deed_fail(err, DEED_TOO_LARGE, "event of type \"%.*s\": %llu bytes, limit %llu",
                          DEED_FMT(e->type), (unsigned long long)size,
@@ -116,7 +149,11 @@ static deed_status check_condition(const struct deed_limits *limits, const struc
                                    struct deed_error *err)
 {
     if (c->kind == DEED_CONDITION_STREAM) {
-        return check_name(limits, "condition's stream", c->stream, true, err);
+        if ((unsigned)c->expect > DEED_EXPECT_EXISTS) {
+            return deed_fail(err, DEED_INVALID, "condition: expect %d is not known",
+                             (int)c->expect);
+        }
+        return check_stream(limits, "condition's stream", c->stream, err);
     }
     if (c->kind != DEED_CONDITION_NO_MATCH) {
         return deed_fail(err, DEED_INVALID, "condition: kind %d is not known", (int)c->kind);
