@@ -12,7 +12,10 @@
  *     end when it has reached the old: there is no seam to lose or repeat an event at.
  * (2) Bytes are read only after `end` was taken, and the window is dropped when it is taken again:
  *     it cannot hold what stood there before a commit was published.
- * (3) `position` is how far the cursor has looked, matching or not. */
+ * (3) `position` is how far the cursor has looked, matching or not. It passes an event only when
+ *     that was returned, did not match or is damaged: what could not be read now is asked for again.
+ * (4) Posting lists are silent about what was lost before opening. A filtered read stops at each
+ *     lost range in its way, since what it asks for may have been there. */
 #include "store/store_state.h"
 
 #include "base/text.h"
@@ -46,6 +49,7 @@ struct deed_cursor {
     uint64_t position; /* (3); backwards: the last one looked at */
     uint64_t returned;
     bool finished;
+    bool drained; /* the last answer was DEED_END: more can come only with a new end */
 
     const struct index_list *list; /* STREAM */
     uint64_t ordinal, ordinal_end; /* STREAM: next revision, and behind the last one in view */
@@ -205,12 +209,13 @@ static void open_log(struct deed_cursor *c)
     const struct deed_read_options *o = &c->options;
     const struct log *log = c->store->log;
     uint64_t low = 0; /* exclusive */
-    if (o->filter.from_time_ns != 0) {
+    if (o->filter.from_time_ns != 0 && o->filter.from_time_ns != INT64_MIN) {
         uint64_t index = log_find_time(log, o->filter.from_time_ns - 1);
         low = index < log_commit_count(log) ? log_commit_at(log, index).first_position - 1 : c->end;
     }
     if (o->filter.to_time_ns != 0) {
-        uint64_t index = log_find_time(log, o->filter.to_time_ns - 1);
+        bool never = o->filter.to_time_ns == INT64_MIN;
+        uint64_t index = never ? 0 : log_find_time(log, o->filter.to_time_ns - 1);
         if (index < log_commit_count(log)) {
             uint64_t last = log_commit_at(log, index).first_position - 1;
             if (last < c->end_max) c->end_max = last;
@@ -425,6 +430,24 @@ static bool group_holds(const struct term_group *g, uint64_t position)
     return false;
 }
 
+/* The first lost position after (backwards: the last before) `from` that lies before `next`, or in
+ * view at all if that is 0 (4); else `next`. */
+static uint64_t lost_before(const struct deed_cursor *c, uint64_t from, uint64_t next)
+{
+    uint64_t found = next;
+    for (uint64_t i = 0; i < chunks_count(&c->store->lost); i++) {
+        const struct lost_range *range = chunks_at(&c->store->lost, i);
+        if (c->options.backwards) {
+            uint64_t last = range->last < from ? range->last : from - 1;
+            if (range->first < from && last > found) found = last;
+        } else {
+            uint64_t first = range->first > from ? range->first : from + 1;
+            if (range->last > from && (found == 0 || first < found)) found = first;
+        }
+    }
+    return found;
+}
+
 /* The next position worth loading; 0: none in view. */
 static uint64_t next_candidate(struct deed_cursor *c)
 {
@@ -437,6 +460,8 @@ static uint64_t next_candidate(struct deed_cursor *c)
             next = back ? from - 1 : from + 1;
         } else {
             next = group_next(c, &c->groups[c->driver], from);
+            uint64_t lost = lost_before(c, from, next);
+            if (lost != next && lost <= c->end && lost > c->ordinal_min) return lost;
         }
         if (next == 0 || next > c->end || (back && next <= c->ordinal_min)) return 0;
         bool matches = true;
@@ -470,6 +495,22 @@ static bool event_matches(const struct deed_filter *f, const struct deed_event *
     return true;
 }
 
+/* One error for a whole lost range: go on at the next commit that is there. */
+static uint64_t behind_damage(const struct deed_cursor *c, uint64_t position)
+{
+    const struct log *log = c->store->log;
+    uint64_t index;
+    if (log_find(log, position, &index) == DEED_OK) return position;
+    if (c->options.backwards) {
+        if (index == 0) return 1;
+        struct commit_ref before = log_commit_at(log, index - 1);
+        return before.first_position + before.event_count;
+    }
+    uint64_t there = index < log_commit_count(log) ? log_commit_at(log, index).first_position - 1
+                                                   : c->end;
+    return there < c->end ? there : c->end;
+}
+
 static deed_status log_next(struct deed_cursor *c, struct deed_event *out, struct deed_error *err)
 {
     const struct deed_filter *f = &c->options.filter;
@@ -481,20 +522,11 @@ static deed_status log_next(struct deed_cursor *c, struct deed_event *out, struc
                                                  : c->position;
             return DEED_END;
         }
-        c->position = next;
         deed_status status = event_at(c, next, out, err);
-        if (status == DEED_CORRUPT && !c->options.backwards) {
-            /* One error for a whole lost range: go on at the next commit that is there. */
-            uint64_t index;
-            if (log_find(c->store->log, next, &index) != DEED_OK) {
-                uint64_t there = index < log_commit_count(c->store->log)
-                                     ? log_commit_at(c->store->log, index).first_position - 1
-                                     : c->end;
-                c->position = there < c->end ? there : c->end;
-            }
-        }
+        if (status == DEED_OK) c->position = next;
+        if (status == DEED_CORRUPT) c->position = behind_damage(c, next);
         if (status != DEED_OK) return status;
-        if (f->to_time_ns != 0 && out->recorded_at_ns >= f->to_time_ns) {
+        if (f->to_time_ns != 0 && !c->options.backwards && out->recorded_at_ns >= f->to_time_ns) {
             c->position = next - 1;
             c->finished = true;
             return DEED_END;
@@ -509,17 +541,19 @@ static deed_status stream_next(struct deed_cursor *c, struct deed_event *out,
     uint64_t revision;
     if (c->options.backwards) {
         if (c->ordinal <= c->ordinal_min) return DEED_END;
-        revision = --c->ordinal;
+        revision = c->ordinal - 1;
     } else {
         if (c->ordinal >= c->ordinal_end) {
             if (c->end > c->position) c->position = c->end;
             return DEED_END;
         }
-        revision = c->ordinal++;
+        revision = c->ordinal;
     }
     uint64_t position = index_at(c->list, revision);
-    c->position = position;
     deed_status status = event_at(c, position, out, err);
+    if (status != DEED_OK && status != DEED_CORRUPT) return status; /* (3) */
+    c->position = position;
+    c->ordinal = c->options.backwards ? revision : revision + 1;
     if (status == DEED_OK && out->revision != revision) {
         status = deed_fail(err, DEED_CORRUPT, "stream %.*s: revision %llu is damaged",
                            DEED_FMT(c->options.stream), (unsigned long long)revision);
@@ -559,6 +593,7 @@ deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
         status = c->mode == CURSOR_STREAM ? stream_next(c, out_event, err)
                                           : log_next(c, out_event, err);
     } while (status == DEED_END && !c->finished && c->options.follow && look_again(c));
+    c->drained = status == DEED_END;
     if (status == DEED_OK) {
         c->returned++;
         atomic_fetch_add_explicit(&c->store->metrics.read_events, 1, memory_order_relaxed);
@@ -574,6 +609,11 @@ uint64_t cursor_position(const struct deed_cursor *cursor)
 deed_status cursor_wait(struct deed_cursor *cursor, uint32_t timeout_ms, struct deed_error *err)
 {
     if (!cursor->options.follow) return deed_fail(err, DEED_MISUSE, "this cursor does not follow");
+    bool all = cursor->options.count_max > 0 && cursor->returned >= cursor->options.count_max;
+    if (all || cursor->finished) {
+        return deed_fail(err, DEED_TIMEOUT, "the cursor has returned all that it was to return");
+    }
+    if (!cursor->drained) return DEED_OK;
     if (cursor->end >= cursor->end_max) {
         return deed_fail(err, DEED_TIMEOUT, "the cursor is at the position it was to stop at");
     }
@@ -602,6 +642,7 @@ deed_status store_read_commits(struct store *store, uint64_t after, size_t size_
         struct commit commit;
         size_t size = 0;
         if (ref.first_position > end || ref.first_position > position + 1) break;
+        if (out->len > start && ref.size > out->size_max - out->len) break;
         uint8_t *room = buf_reserve(out, ref.size);
         if (room == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: the buffer is at its limit");
         deed_status status =

@@ -47,6 +47,16 @@ static deed_status check_options(const struct store_options *o, struct deed_erro
 
 /* ---- rebuilding the index ------------------------------------------------------------------- */
 
+/* More missing revisions of one stream than this are nonsense that would only eat memory. */
+#define LOST_REVISIONS_MAX (UINT64_C(1) << 24)
+
+static uint64_t lost_position(const struct store *store)
+{
+    uint64_t count = chunks_count(&store->lost);
+    const struct lost_range *range = count == 0 ? NULL : chunks_at(&store->lost, count - 1);
+    return range == NULL ? 0 : range->last;
+}
+
 /* Revisions that damage took get places in the stream's list, so that ordinals stay revisions. */
 static deed_status fill_lost_revisions(struct store *store, const struct deed_event *event,
                                        struct deed_error *err)
@@ -54,7 +64,8 @@ static deed_status fill_lost_revisions(struct store *store, const struct deed_ev
     uint64_t count =
         index_count(index_find_str(store->index, INDEX_STREAM, event->stream), UINT64_MAX);
     if (count == event->revision) return DEED_OK;
-    if (count > event->revision || event->revision - count > store->lost_count) {
+    if (count > event->revision || event->revision - count > store->lost_count ||
+        event->revision - count > LOST_REVISIONS_MAX) {
         return deed_fail(err, DEED_CORRUPT,
                          "position %llu: stream %.*s goes on at revision %llu instead of %llu",
                          (unsigned long long)event->position, DEED_FMT(event->stream),
@@ -62,7 +73,7 @@ static deed_status fill_lost_revisions(struct store *store, const struct deed_ev
     }
     for (; count < event->revision; count++) {
         if (!index_add(store->index, INDEX_STREAM, deed_bytes_of(event->stream),
-                       store->lost_position)) {
+                       lost_position(store))) {
             return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
         }
     }
@@ -102,14 +113,12 @@ static deed_status note_damage(void *context, const struct log_damage *damage,
                                struct deed_error *err)
 {
     struct store *store = context;
-    (void)err;
     if (damage->first_position == DEED_NONE) return DEED_OK;
-    store->lost_position = damage->last_position;
-    store->lost_count += damage->last_position - damage->first_position + 1;
-    if (store->corrupt_first == DEED_NONE) {
-        store->corrupt_first = damage->first_position;
-        store->corrupt_last = damage->last_position;
+    struct lost_range range = {damage->first_position, damage->last_position};
+    if (!chunks_add(&store->lost, &range)) {
+        return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
     }
+    store->lost_count += range.last - range.first + 1;
     return DEED_OK;
 }
 
@@ -161,7 +170,7 @@ deed_status store_open(struct os *os, const char *directory, const struct store_
     if (options != NULL) store->options = *options;
     store_limits_default(&store->options.limits);
     if (store->options.segment_size == 0) store->options.segment_size = DEFAULT_SEGMENT_SIZE;
-    store->corrupt_first = store->corrupt_last = DEED_NONE;
+    chunks_init(&store->lost, sizeof(struct lost_range));
     arena_init(&store->arena, SIZE_MAX);
     buf_init(&store->scratch, UINT32_MAX);
     os_mutex_init(&store->queue_lock);
@@ -198,6 +207,7 @@ void store_close(struct store *store)
     os_dir_close(store->dir);
     arena_done(&store->arena);
     buf_done(&store->scratch);
+    chunks_done(&store->lost);
     free(store->leaves);
     os_cond_done(&store->published);
     os_mutex_done(&store->retention_lock);
@@ -247,9 +257,14 @@ void store_info(struct store *store, struct deed_info *out_info)
         .stream_count = index_term_count(store->index, INDEX_STREAM),
         .writable = stopped == NULL,
         .unsafe = store->options.unsafe_no_sync,
-        .corrupt_first = store->corrupt_first,
-        .corrupt_last = store->corrupt_last,
+        .corrupt_first = DEED_NONE,
+        .corrupt_last = DEED_NONE,
     };
+    if (chunks_count(&store->lost) > 0) {
+        const struct lost_range *range = chunks_at(&store->lost, 0);
+        out_info->corrupt_first = range->first;
+        out_info->corrupt_last = range->last;
+    }
     if (stopped != NULL) {
         (void)snprintf(out_info->stopped_because, sizeof out_info->stopped_because, "%s", stopped);
     }

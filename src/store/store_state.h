@@ -3,6 +3,7 @@
 #ifndef STORE_STORE_STATE_H
 #define STORE_STORE_STATE_H
 
+#include "base/chunks.h"
 #include "index/index.h"
 #include "log/log.h"
 #include "os/thread.h"
@@ -70,6 +71,11 @@ struct metrics {
     _Atomic uint64_t sync_buckets[STORE_HISTOGRAM_BUCKETS + 1], sync_sum_ns;
 };
 
+/* Positions that damage took, as opening found them. */
+struct lost_range {
+    uint64_t first, last;
+};
+
 struct store {
     struct os *os;
     struct os_dir *dir;
@@ -99,9 +105,8 @@ struct store {
     struct os_mutex retention_lock;
     struct retention_entry retention_cache[RETENTION_CACHE_SIZE];
 
-    /* While opening: where the last damage ended, for revisions that are missing. */
-    uint64_t lost_position, lost_count;
-    uint64_t corrupt_first, corrupt_last;
+    struct chunks lost;  /* struct lost_range, ascending; complete when opening ends */
+    uint64_t lost_count; /* positions in all of them */
     struct metrics metrics;
 };
 
