@@ -109,6 +109,7 @@ bool commit_decode(deed_bytes in, const struct commit_seed *seed, struct commit 
 
     if (crc32c(seed_crc(seed), (deed_bytes){in.ptr + 8, size - 8}) != crc) return false;
     if (flags != 0 || commit.event_count == 0 || commit.first_position == 0) return false;
+    if (commit.first_position > POSITION_MAX) return false;
     *out_commit = commit;
     return true;
 }

@@ -10,6 +10,9 @@
 #define COMMIT_ALIGN     8
 #define SECTOR_SIZE      4096
 
+/* No log gets there: larger numbers in a file are nonsense, and sums with them would overflow. */
+#define POSITION_MAX (UINT64_MAX >> 1)
+
 /* Where a commit's bytes belong: a stale or misdirected block has another seed and cannot pass. */
 struct commit_seed {
     deed_uuid log_id;

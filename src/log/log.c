@@ -9,7 +9,8 @@
  *     found before any of its bytes are on the disk.
  * (3) `end` and `refs` change only in log_publish, after the sync: readers never see what a power
  *     cut could take back.
- * (4) After a failed write or sync nothing is written any more. A sync is never tried again.
+ * (4) After a failed write or sync nothing is written any more. A sync is never tried again. A full
+ *     disk that was found before anything was overwritten is no failure.
  * (5) Once a next segment was begun, nothing more goes into the one before, also when it could not
  *     be made (a full disk): its name may come back after a power cut, with a header that must
  *     still continue the chain.
@@ -135,6 +136,11 @@ deed_status log_open(struct os *os, struct os_dir *dir, const struct log_options
         status = mark_open(log->dir, &log->mark_file, err);
         if (status == DEED_OK && log->head_position == 0 && log_stopped(log) == NULL) {
             status = write_first_event(log, visitor, err);
+            /* To who opens, a log that stopped or is in doubt did not open. */
+            if (status == DEED_STOPPED || status == DEED_UNKNOWN) {
+                status = DEED_IO;
+                if (err != NULL) err->status = status;
+            }
         }
     }
     if (status == DEED_OK && options->read_only) log_stop(log, "opened read-only");
@@ -165,11 +171,33 @@ static deed_status mark_now(struct log *log, struct deed_error *err)
     return DEED_OK;
 }
 
+/* What is published is on the device: the mark may claim it. */
+static void note_durable(struct log *log)
+{
+    os_mutex_lock(&log->mark_lock);
+    log->durable.log_id = log->id;
+    log->durable.epoch = log->epoch;
+    log->durable.segment = log->active_number;
+    log->durable.offset = log->head_offset;
+    log->durable.position = log->head_position;
+    memcpy(log->durable.hash, log->head_hash, SHA256_SIZE);
+    os_mutex_unlock(&log->mark_lock);
+}
+
+/* Where groups are not synced, segments are before the next one begins, and at the end. */
+static deed_status sync_late(struct log *log, struct deed_error *err)
+{
+    if (!log->options.no_sync || log->active == NULL) return DEED_OK;
+    deed_status status = os_file_sync(log->active, err);
+    if (status == DEED_OK) note_durable(log);
+    return status;
+}
+
 void log_close(struct log *log)
 {
     if (log == NULL) return;
     /* Without the mark the log is whole too: it only claims less. */
-    if (log_stopped(log) == NULL) (void)!mark_now(log, NULL);
+    if (log_stopped(log) == NULL && sync_late(log, NULL) == DEED_OK) (void)!mark_now(log, NULL);
     for (uint64_t i = 0; i < chunks_count(&log->segments); i++) {
         os_file_close(((const struct log_segment *)chunks_at(&log->segments, i))->file);
     }
@@ -203,7 +231,7 @@ uint64_t log_end(const struct log *log)
 void log_chain_hash(struct log *log, uint8_t out[SHA256_SIZE])
 {
     os_mutex_lock(&log->mark_lock);
-    memcpy(out, log->durable.hash, SHA256_SIZE);
+    memcpy(out, log->head_hash, SHA256_SIZE);
     os_mutex_unlock(&log->mark_lock);
 }
 
@@ -235,6 +263,8 @@ static deed_status refuse_if_stopped(const struct log *log, struct deed_error *e
 
 static deed_status segment_start(struct log *log, uint32_t number, struct deed_error *err)
 {
+    deed_status status = sync_late(log, err);
+    if (status != DEED_OK) return status;
     struct log_segment segment = {.number = number, .header_good = true};
     segment.header = (struct segment_header){
         .log_id = log->id,
@@ -246,7 +276,7 @@ static deed_status segment_start(struct log *log, uint32_t number, struct deed_e
     memcpy(segment.header.previous, log->hash, SHA256_SIZE);
     if (log->roll_due) segment_remove(log->dir, number);
     log->roll_due = true;
-    deed_status status = segment_create(log->dir, &segment.header, &segment.file, err);
+    status = segment_create(log->dir, &segment.header, &segment.file, err);
     if (status != DEED_OK) return status;
     log->roll_due = false;
     if (chunks_count(&log->segments) == 0) log->first_number = number;
@@ -270,6 +300,19 @@ static deed_status segment_start(struct log *log, uint32_t number, struct deed_e
     return DEED_OK;
 }
 
+static deed_status segment_next(struct log *log, struct deed_error *err)
+{
+    uint32_t number = log->active == NULL ? 1 : log->active_number + 1;
+    struct deed_error why = {0};
+    deed_status status = segment_start(log, number, &why);
+    if (status == DEED_IO) {
+        log_stop(log, "segment %u cannot be made: %.400s", number, why.message); /* (4) */
+        return refuse_if_stopped(log, err);
+    }
+    if (status != DEED_OK && err != NULL) *err = why;
+    return status;
+}
+
 deed_status log_reserve(struct log *log, uint64_t size, struct deed_error *err)
 {
     deed_status status = refuse_if_stopped(log, err);
@@ -281,13 +324,11 @@ deed_status log_reserve(struct log *log, uint64_t size, struct deed_error *err)
     uint64_t need = align_up(log->group.len + size, SECTOR_SIZE);
     if (log->group.len > 0 && need > GROUP_SIZE_MAX) return DEED_BUSY;
 
-    if (log->active == NULL) return segment_start(log, 1, err);
-    /* (5) */
-    if (log->roll_due) return segment_start(log, log->active_number + 1, err);
+    if (log->active == NULL || log->roll_due) return segment_next(log, err); /* (5) */
     bool empty = log->group_offset == SEGMENT_HEADER_SIZE;
     if (empty || log->group_offset + need <= log->options.segment_size) return DEED_OK;
     if (log->group.len > 0) return DEED_BUSY;
-    return segment_start(log, log->active_number + 1, err);
+    return segment_next(log, err);
 }
 
 uint64_t log_next_position(const struct log *log)
@@ -336,7 +377,7 @@ deed_status log_commit_end(struct log *log, uint32_t event_count, int64_t record
         .event_count = event_count,
         .first_position = log->next_position,
         .recorded_at_ns = recorded_at_ns,
-        .durable_before = log->head_position,
+        .durable_before = log->durable.position,
     };
     memcpy(commit.previous, log->hash, SHA256_SIZE);
     struct commit_seed seed = {log->id, log->active_number, log->group_offset + log->commit_start};
@@ -427,27 +468,21 @@ deed_status log_publish(struct log *log, struct deed_error *err)
 {
     assert(log->written);
     for (size_t i = 0; i < log->pending_count; i++) {
-        deed_status status = log_ref_add(log, &log->pending[i], err);
-        if (status != DEED_OK) {
-            log_stop(log, "out of memory");
-            return status;
-        }
+        if (log_ref_add(log, &log->pending[i], err) == DEED_OK) continue;
+        log_stop(log, "out of memory");
+        return deed_fail(err, DEED_UNKNOWN, "it is stored, but there is no memory to show it");
     }
     const struct commit_ref *last = &log->pending[log->pending_count - 1];
     log->head_position = log->next_position - 1;
     log->head_recorded_at_ns = log->recorded_at_ns;
-    memcpy(log->head_hash, log->hash, SHA256_SIZE);
+    log->head_offset = last->offset + last->size;
     log->group_offset += log->group.len;
     atomic_store(&log->writer_offset, log->group_offset);
 
     os_mutex_lock(&log->mark_lock);
-    log->durable.log_id = log->id;
-    log->durable.epoch = log->epoch;
-    log->durable.segment = log->active_number;
-    log->durable.offset = last->offset + last->size;
-    log->durable.position = log->head_position;
-    memcpy(log->durable.hash, log->hash, SHA256_SIZE);
+    memcpy(log->head_hash, log->hash, SHA256_SIZE);
     os_mutex_unlock(&log->mark_lock);
+    if (!log->options.no_sync) note_durable(log);
 
     group_reset(log);
     assert(log->head_position > atomic_load(&log->end));
@@ -571,7 +606,11 @@ static uint64_t mark_step(struct log *log)
     if (since < MARK_DELAY_NS) return MARK_DELAY_NS - since;
 
     struct deed_error err;
-    if (mark_now(log, &err) != DEED_OK) log_stop(log, "the mark failed: %.400s", err.message);
+    deed_status status = mark_now(log, &err);
+    /* On a full disk the mark lags, until there is room again. */
+    if (status != DEED_OK && status != DEED_FULL) {
+        log_stop(log, "the mark failed: %.400s", err.message);
+    }
     return MARK_DELAY_NS;
 }
 

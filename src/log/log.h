@@ -67,6 +67,8 @@ uint64_t log_end(const struct log *log); /* newest published position; 0: none *
 void log_chain_hash(struct log *log, uint8_t out[SHA256_SIZE]);
 /* NULL while the log can be written, else why not (static or owned by the log). */
 const char *log_stopped(const struct log *log);
+/* Take no more appends; the first reason is kept. */
+void log_stop(struct log *log, const char *format, ...) DEED_PRINTF(2, 3);
 uint64_t log_segment_count(const struct log *log);
 uint64_t log_size(const struct log *log); /* bytes of its files up to the published end, about */
 
@@ -75,8 +77,9 @@ uint64_t log_size(const struct log *log); /* bytes of its files up to the publis
 /* Make room for a commit of at most `size` bytes in the group.
  *
  *   DEED_BUSY  the group must be written first.
- *   DEED_FULL  the disk has no room for a new segment. Nothing changed.
- *   DEED_STOPPED, DEED_IO, DEED_NO_MEMORY */
+ *   DEED_FULL     the disk has no room for a new segment. Nothing changed.
+ *   DEED_STOPPED  the log takes no more appends, maybe since a new segment could not be made.
+ *   DEED_NO_MEMORY */
 DEED_MUST_CHECK deed_status log_reserve(struct log *log, uint64_t size, struct deed_error *err);
 
 /* The position that the next event gets, and when the next commit is recorded. */
@@ -94,10 +97,14 @@ void log_commit_cancel(struct log *log);
 
 /* Write the group and sync it. The group stays readable to the writer until log_publish.
  *
- *   DEED_FULL     the disk has no room; the group was not written: log_forget it and go on.
- *   DEED_UNKNOWN  it failed half way: the log is stopped. */
+ *   DEED_UNKNOWN  it failed half way: the log is stopped.
+ *   DEED_FULL     the disk has no room.
+ *   DEED_STOPPED, DEED_NO_MEMORY
+ *                 as with DEED_FULL nothing was written: log_forget the group. */
 DEED_MUST_CHECK deed_status log_write(struct log *log, struct deed_error *err);
-/* Show the written group to readers and begin the next. */
+/* Show the written group to readers and begin the next.
+ *
+ *   DEED_UNKNOWN  without memory it cannot be shown: the log is stopped, reopening shows it. */
 DEED_MUST_CHECK deed_status log_publish(struct log *log, struct deed_error *err);
 /* Drop the group that was not written. */
 void log_forget(struct log *log);

@@ -34,6 +34,7 @@ struct log {
     struct os_file *active;
     uint32_t active_number;
     uint64_t group_offset; /* where the group begins: a sector boundary */
+    uint64_t head_offset;  /* behind the newest published commit */
     uint64_t head_position, next_position;
     int64_t head_recorded_at_ns, recorded_at_ns;
     uint8_t head_hash[SHA256_SIZE], hash[SHA256_SIZE];
@@ -51,7 +52,8 @@ struct log {
     uint64_t filled; /* everything below was written once */
     bool fill_stopped;
 
-    /* The mark: what may be claimed, and what was. Guarded by `mark_lock`. */
+    /* The mark: what may be claimed, and what was. Guarded by `mark_lock`, as `head_hash` is; the
+     * writer, which alone changes `durable` and `head_hash`, reads them without it. */
     struct os_mutex mark_lock;
     struct mark durable;
     struct os_file *mark_file;
@@ -65,7 +67,6 @@ struct log {
 };
 
 const struct log_segment *log_segment_get(const struct log *log, uint32_t number);
-void log_stop(struct log *log, const char *format, ...) DEED_PRINTF(2, 3);
 deed_status log_ref_add(struct log *log, const struct commit_ref *ref, struct deed_error *err);
 
 /* Scan what is there, tell the visitor, clean the tail, set up the writer. */

@@ -44,6 +44,7 @@ static bool mark_decode(const uint8_t in[SECTOR_SIZE], struct mark *out)
     mark.offset = read_u64(&r);
     mark.position = read_u64(&r);
     read_into(&r, mark.hash, SHA256_SIZE);
+    if (mark.position > POSITION_MAX) return false;
     *out = mark;
     return true;
 }
@@ -73,8 +74,17 @@ deed_status mark_load(struct os_dir *dir, struct mark *out_mark, struct deed_err
 
 deed_status mark_open(struct os_dir *dir, struct os_file **out_file, struct deed_error *err)
 {
+    static const uint8_t zeros[2 * SECTOR_SIZE];
     struct os_file *file = NULL;
+    uint64_t size = 0;
     deed_status status = os_file_open(dir, MARK_FILE, OS_WRITE | OS_CREATE, &file, err);
+    if (status == DEED_OK) status = os_file_size(file, &size, err);
+    /* Both slots from the first: on a disk that is full later they can still be written. */
+    if (status == DEED_OK && size < sizeof zeros) {
+        deed_bytes rest = {zeros, (size_t)(sizeof zeros - size)};
+        status = os_file_write(file, size, rest, err);
+        if (status == DEED_OK) status = os_file_sync(file, err);
+    }
     if (status == DEED_OK) status = os_dir_sync(dir, err);
     if (status != DEED_OK) {
         os_file_close(file);

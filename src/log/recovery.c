@@ -612,6 +612,7 @@ static void head_setup(struct log *log, const struct scan *s, const struct mark 
 
     log->mark_sequence = mark->sequence;
     log->marked_position = mark->position;
+    log->head_offset = s->end_offset;
     log->durable = (struct mark){.log_id = log->id,
                                  .epoch = log->epoch,
                                  .segment = log->active_number,
@@ -629,7 +630,7 @@ deed_status log_recover(struct log *log, const struct log_visitor *visitor, stru
     struct numbers numbers = {0};
     struct mark mark;
     struct scan scan = {0};
-    /* The mark first: beside a running writer it must not claim more than what is listed after it. */
+    /* The mark first: what it names is there when the segments are listed, also beside a writer. */
     deed_status status = mark_load(log->dir, &mark, err);
     if (status == DEED_OK) status = segments_list(log, &numbers, err);
     if (status == DEED_OK) status = drop_unborn_segment(log, &numbers, &mark, err);

@@ -80,6 +80,10 @@ deed_status segment_header_decode(const uint8_t in[SEGMENT_HEADER_SIZE],
     header.first_position = read_u64(&r);
     read_into(&r, header.previous, SHA256_SIZE);
     header.created_at_ns = read_i64(&r);
+    if (header.first_position == 0 || header.first_position > POSITION_MAX) {
+        return deed_fail(err, DEED_CORRUPT, "segment header: first position %llu",
+                         (unsigned long long)header.first_position);
+    }
     *out_header = header;
     return DEED_OK;
 }
@@ -102,6 +106,8 @@ deed_status segment_create(struct os_dir *dir, const struct segment_header *head
 
     deed_status status =
         os_file_open(dir, name, OS_WRITE | OS_CREATE | OS_EXCLUSIVE, &file, err);
+    /* Left by an attempt whose file could not be removed. */
+    if (status == DEED_CONFLICT) status = deed_fail(err, DEED_IO, "%s is there already", name);
     if (status != DEED_OK) return status;
     status = os_file_write(file, 0, (deed_bytes){bytes, sizeof bytes}, err);
     if (status == DEED_OK) status = os_file_sync(file, err);

@@ -7,8 +7,8 @@
  *     Readers do not: they look no further than the published end.
  * (2) Nobody is answered before the sync, not even with a refusal: what a refusal names must be
  *     as durable as what an acceptance does.
- * (3) When the group cannot be written its events leave the index again, newest first; answers
- *     that rest on them become the group's failure.
+ * (3) When the group was not written its events leave the index again, newest first; answers that
+ *     rest on them become the group's failure.
  * (4) After a request was taken from the queue it is answered exactly once. */
 #include "store/store_state.h"
 
@@ -287,7 +287,12 @@ static void unindex(struct store *store, deed_bytes records, size_t event_count)
     for (size_t i = 0; ok && i < event_count; i++) {
         ok = event_decode(&r, &store->arena, &events[i], NULL);
     }
-    if (!ok) abort(); /* the index would keep what was never stored */
+    if (!ok) {
+        /* The index keeps what was never stored: no condition may be checked against that. Readers
+         * look no further than the published end. */
+        log_stop(store->log, "out of memory");
+        return;
+    }
     for (size_t i = event_count; i > 0; i--) {
         const struct deed_event *e = &events[i - 1];
         struct index_event terms = {.stream = e->stream,
@@ -330,7 +335,7 @@ static deed_status write_commit(struct store *store, struct request *r, struct d
     }
     deed_status status = DEED_OK;
     if (!ok) status = deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
-    deed_bytes records = {out->ptr + records_at, out->len - records_at};
+    size_t records_size = out->len - records_at;
     if (status == DEED_OK) {
         status = log_commit_end(store->log, (uint32_t)a->event_count, now,
                                 (const uint8_t(*)[SHA256_SIZE])store->leaves, err);
@@ -338,7 +343,8 @@ static deed_status write_commit(struct store *store, struct request *r, struct d
         log_commit_cancel(store->log);
     }
     if (status != DEED_OK) {
-        unindex(store, records, done);
+        /* The bytes are there still; the buffer may have moved. */
+        unindex(store, (deed_bytes){out->ptr + records_at, records_size}, done);
         return status;
     }
     r->wrote = true;
@@ -400,7 +406,9 @@ static void unindex_group(struct store *store)
     for (size_t i = log_group_commits(store->log); i > 0; i--) {
         struct commit commit;
         arena_reset(&store->arena);
-        if (log_group_commit(store->log, i - 1, &commit, NULL) != DEED_OK) abort();
+        deed_status status = log_group_commit(store->log, i - 1, &commit, NULL);
+        assert(status == DEED_OK); /* the group is our own memory */
+        (void)status;
         unindex(store, commit.events, commit.event_count);
     }
 }
@@ -416,7 +424,7 @@ static bool rests_on_group(const struct request *r, uint64_t end)
 static void group_fail(struct store *store, deed_status status, const struct deed_error *err)
 {
     uint64_t end = log_end(store->log);
-    if (status == DEED_FULL) {
+    if (status != DEED_UNKNOWN) {
         unindex_group(store);
         log_forget(store->log);
     }

@@ -13,7 +13,7 @@
  * (2) Bytes are read only after `end` was taken, and the window is dropped when it is taken again:
  *     it cannot hold what stood there before a commit was published.
  * (3) `position` is how far the cursor has looked, matching or not. It passes an event only when
- *     that was returned, did not match or is damaged: what could not be read now is asked for again.
+ *     that was returned, did not match or is damaged: what could not be read is tried again.
  * (4) Posting lists are silent about what was lost before opening. A filtered read stops at each
  *     lost range in its way, since what it asks for may have been there. */
 #include "store/store_state.h"

@@ -72,7 +72,8 @@ TEST(cursor, a_read_ends_after_as_many_events_as_asked_for)
     expect_words("one three", .stream = a, .count_max = 2);
     expect_words("one three five", .stream = a, .count_max = 3);
     expect_words("one three five", .stream = a, .count_max = 4);
-    expect_words("five", .stream = a, .count_max = 1, .backwards = true, .from_revision = DEED_NONE);
+    expect_words("five", .stream = a, .backwards = true, .from_revision = DEED_NONE,
+                 .count_max = 1);
     expect_words("one two", .count_max = 2);
     expect_words("five four", .count_max = 2, .backwards = true, .after_position = DEED_NONE);
     finish();

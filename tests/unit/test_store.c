@@ -884,7 +884,8 @@ TEST(store, a_known_event_id_with_other_content_is_a_conflict)
     other[5].content_type = DEED_STR("text/plain");
     for (size_t i = 0; i < 6; i++) {
         expect_status(DEED_CONFLICT, append_event(other[i]));
-        expect_message(err, "000000000001 is in stream a already, at position 2, with other content");
+        expect_message(err, "000000000001 is in stream a already");
+        expect_message(err, "at position 2, with other content");
         assert_int_equal(err.position, 2);
     }
     e.content_type = DEED_STR("application/json"); /* the same, said aloud */
@@ -1401,7 +1402,7 @@ static void *race(void *context)
             .events = &e, .event_count = 1, .conditions = &c, .condition_count = 1};
         status = store_append(store, &a, &got, &why);
         if (status == DEED_OK) {
-            if (got.revision != seen) r->wrong = "another revision than the one behind what was read";
+            if (got.revision != seen) r->wrong = "not the revision behind the one that was read";
             r->won[got.revision] = true;
         } else if (status != DEED_CONFLICT) {
             r->wrong = "neither won nor lost";
