@@ -39,8 +39,8 @@ DEED_MUST_CHECK deed_status projections_add(struct projections *projections, dee
                                             deed_str text, struct deed_error *err);
 /* All *.sql files of a folder, in order of name; a folder that is not there has none. Also called
  * again while running: takes up what changed ("resumes when the file is mended"). Files that went
- * away from the folder stop, their rows stay on disk. A file that is refused stops nothing, the others are taken
- * up; the status and the message are the first refusal's. */
+ * away from the folder stop, their rows stay on disk. A file that is refused stops nothing, the
+ * others are taken up; the status and the message are the first refusal's. */
 DEED_MUST_CHECK deed_status projections_load(struct projections *projections, const char *folder,
                                              struct deed_error *err);
 

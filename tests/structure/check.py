@@ -158,8 +158,9 @@ def modules_have_a_header(files):
     """each .c has a header of its name, of the name it extends, or one beside it that names it"""
     for path in files:
         layer = layer_of(path)
-        # One file a subcommand: its interface is its row in the table of subcommands.
-        if layer in (None, "cli") or not path.endswith(".c"):
+        # One file a subcommand: its interface is its row in the table of subcommands. And the
+        # library's face has the public header.
+        if layer in (None, "cli", "embed") or not path.endswith(".c"):
             continue
         folder, stem = os.path.dirname(path), os.path.basename(path)[:-2]
         stems = [stem[:at] for at in range(len(stem), 0, -1) if at == len(stem) or stem[at] == "_"]
