@@ -59,7 +59,9 @@ struct api_response {
 
 enum api_where {
     API_INLINE, /* quick and never blocks: the loop's own thread */
-    API_POOL,   /* may read the disk or wait: a pool thread */
+    API_POOL,   /* may read the disk: a pool thread */
+    API_PATIENT, /* may take long or wait for others (queries): a pool of its own, so that the
+                  * patient do not hold up the quick */
 };
 
 struct api_route;

@@ -353,11 +353,12 @@ static void exchange_start(struct exchange *x)
     struct connection *c = x->connection;
     x->started = x->running = true;
     c->running_count++;
-    if (x->where == API_POOL) {
-        x->task.run = exchange_run;
-        pool_submit(x->service->pool, &x->task);
-    } else {
+    if (x->where == API_INLINE) {
         api_run(x->service->api, &x->api);
+    } else {
+        struct service *service = x->service;
+        x->task.run = exchange_run;
+        pool_submit(x->where == API_PATIENT ? service->patient_pool : service->pool, &x->task);
     }
 }
 
@@ -1163,7 +1164,8 @@ void service_tick(struct service *service)
         x = next;
     }
     traffic_set(service->traffic, TRAFFIC_STREAMS_WAITING, atomic_load(&service->waiting_count));
-    traffic_set(service->traffic, TRAFFIC_POOL_QUEUE, pool_queue_count(service->pool));
+    traffic_set(service->traffic, TRAFFIC_POOL_QUEUE,
+                pool_queue_count(service->pool) + pool_queue_count(service->patient_pool));
     service_turn(service);
 }
 

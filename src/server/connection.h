@@ -31,7 +31,7 @@ struct service_limits {
 struct service {
     uv_loop_t *loop;
     struct api *api;
-    struct pool *pool;
+    struct pool *pool, *patient_pool;
     struct traffic *traffic;
     struct service_limits limits;
 

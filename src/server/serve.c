@@ -276,6 +276,7 @@ static deed_status server_build(struct house *h, struct deed_error *err)
         .connection_count_max = (uint32_t)c->connection_count_max,
         .pipeline_count_max = (uint32_t)c->pipeline_count_max,
         .pool_thread_max = (uint32_t)c->pool_threads,
+        .patient_thread_max = (uint32_t)c->query_threads,
         .head_size_max = c->head_size_max,
         .body_size_max = c->body_size_max,
         .write_size_max = c->write_size_max,

@@ -57,7 +57,8 @@ static void defaults(struct server_options *o)
 {
     if (o->connection_count_max == 0) o->connection_count_max = 4096;
     if (o->pipeline_count_max == 0) o->pipeline_count_max = 64;
-    if (o->pool_thread_max == 0) o->pool_thread_max = 32;
+    if (o->pool_thread_max == 0) o->pool_thread_max = 16;
+    if (o->patient_thread_max == 0) o->patient_thread_max = 32;
     if (o->head_size_max == 0) o->head_size_max = (size_t)16 << 10;
     if (o->body_size_max == 0) o->body_size_max = (size_t)33 << 20;
     if (o->write_size_max == 0) o->write_size_max = (size_t)1 << 20;
@@ -279,6 +280,10 @@ deed_status server_create(const struct server_options *options, struct server **
     if (status == DEED_OK) {
         status = pool_create(server->options.pool_thread_max, &server->service.pool, err);
     }
+    if (status == DEED_OK) {
+        status = pool_create(server->options.patient_thread_max, &server->service.patient_pool,
+                             err);
+    }
     for (size_t i = 0; i < count && status == DEED_OK; i++) {
         status = listener_open(server, &addresses[i], err);
     }
@@ -294,6 +299,7 @@ void server_destroy(struct server *server)
 {
     if (server == NULL) return;
     assert(!atomic_load(&server->running));
+    pool_destroy(server->service.patient_pool);
     pool_destroy(server->service.pool);
     listeners_close(server);
     if (server->service_ready && !server->ended) {
