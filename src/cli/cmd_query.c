@@ -142,6 +142,15 @@ static deed_str words(struct arena *arena, json_value list)
     return text;
 }
 
+/* A comment of several lines, on one. */
+static deed_str one_line(struct arena *arena, deed_str text)
+{
+    char *line = arena_alloc(arena, text.len + 1);
+    if (line == NULL) return text;
+    for (size_t i = 0; i < text.len; i++) line[i] = text.ptr[i] == '\n' ? ' ' : text.ptr[i];
+    return (deed_str){line, text.len};
+}
+
 static deed_status list_print(struct arena *arena, json_value list, struct deed_error *err)
 {
     static const struct out_column columns[] = {
@@ -152,7 +161,8 @@ static deed_status list_print(struct arena *arena, json_value list, struct deed_
         out_table_text(table, json_text(json_get(i.value, DEED_STR("name"))));
         out_table_text(table, words(arena, json_get(i.value, DEED_STR("parameters"))));
         out_table_text(table, words(arena, json_get(i.value, DEED_STR("projections"))));
-        out_table_text(table, json_text(json_get(i.value, DEED_STR("comment"))));
+        deed_str comment = json_text(json_get(i.value, DEED_STR("comment")));
+        out_table_text(table, one_line(arena, comment));
     }
     bool ok = out_table_print(table, stdout);
     out_table_destroy(table);

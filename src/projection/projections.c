@@ -1053,9 +1053,12 @@ static deed_status check_folder_file(struct folder *folder, size_t at, struct de
 static void folder_parse(struct projections *set, struct folder *folder)
 {
     for (size_t i = 0; i < folder->count; i++) {
+        const struct sql_folder_file *text = &folder->texts[i];
         struct deed_error why = {0};
-        deed_status status = projection_file_load(set->os, folder->texts[i].name,
-                                                  folder->texts[i].text, &folder->files[i], &why);
+        deed_status status = text->status != DEED_OK
+                                 ? deed_fail(&why, text->status, "%.*s", DEED_FMT(text->message))
+                                 : projection_file_load(set->os, text->name, text->text,
+                                                        &folder->files[i], &why);
         if (status == DEED_OK) status = check_folder_file(folder, i, &why);
         if (status == DEED_OK) continue;
         refused(folder, status, &why);

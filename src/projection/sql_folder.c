@@ -29,7 +29,7 @@ static void take_name(void *context, const char *name)
         listing->no_memory = true;
         return;
     }
-    listing->files[listing->count++].name = copy;
+    listing->files[listing->count++] = (struct sql_folder_file){.name = copy};
 }
 
 static int compare_files(const void *a, const void *b)
@@ -72,10 +72,18 @@ static deed_status read_listed(struct os_dir *dir, struct arena *arena, struct l
                          FOLDER_FILE_COUNT_MAX);
     }
     qsort(listing->files, listing->count, sizeof listing->files[0], compare_files);
-    for (size_t i = 0; status == DEED_OK && i < listing->count; i++) {
-        status = read_file(dir, arena, &listing->files[i], err);
+    for (size_t i = 0; i < listing->count; i++) {
+        struct sql_folder_file *file = &listing->files[i];
+        struct deed_error why = {0};
+        file->status = read_file(dir, arena, file, &why);
+        if (file->status == DEED_OK) continue;
+        if (file->status == DEED_NOT_FOUND) file->status = DEED_IO; /* the folder is there */
+        file->message = arena_str(arena, deed_str_of(why.message));
+        if (file->status == DEED_NO_MEMORY || file->message.ptr == NULL) {
+            return deed_fail(err, DEED_NO_MEMORY, "%s", why.message);
+        }
     }
-    return status;
+    return DEED_OK;
 }
 
 deed_status sql_folder_read(struct os *os, const char *folder, struct arena *arena,

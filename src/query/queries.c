@@ -424,7 +424,10 @@ deed_status queries_load(struct queries *q, const char *folder, struct deed_erro
         remove_gone(q, files, count);
         for (size_t i = 0; i < count; i++) {
             struct deed_error why = {0};
-            deed_status one = add(q, name_of(&files[i]), files[i].text, true, &why);
+            deed_status one =
+                files[i].status != DEED_OK
+                    ? deed_fail(&why, files[i].status, "%.*s", DEED_FMT(files[i].message))
+                    : add(q, name_of(&files[i]), files[i].text, true, &why);
             if (one == DEED_OK || status != DEED_OK) continue;
             status = deed_fail(err, one, "%s", why.message);
         }

@@ -867,8 +867,20 @@ TEST(projections, a_folder_is_taken_up_again_and_again)
     run();
     expect_rows("a|1\n");
 
-    /* A table moves from one file to another. */
+    /* Nor does one that cannot be read. */
+    char path[200];
+    (void)snprintf(path, sizeof path, "%s/broken.sql", app);
+    assert_int_equal(symlink("nowhere", path), 0);
     app_file("items.sql", ITEMS);
+    app_file("third.sql", "-- projection: third\n-- tables\nCREATE TABLE p3 (id PRIMARY KEY);\n"
+                          "-- on A\nDELETE FROM p3;");
+    expect_status(DEED_IO, projections_load(projections, app, &failure));
+    expect_message(failure, "broken.sql: cannot open it");
+    expect_str(projections_table_owner(projections, DEED_STR("p3")), "third");
+    expect_rows("a|1\n");
+    assert_int_equal(unlink(path), 0);
+
+    /* A table moves from one file to another. */
     app_file("other.sql", "-- projection: other\n-- tables\nCREATE TABLE p (id PRIMARY KEY);\n"
                           "-- on A\nDELETE FROM p;");
     app_file("third.sql", "-- projection: third\n-- tables\nCREATE TABLE o (id PRIMARY KEY);\n"
@@ -881,7 +893,6 @@ TEST(projections, a_folder_is_taken_up_again_and_again)
     expect_status(DEED_CONFLICT, projections_load(projections, app, &failure));
     expect_message(failure, "third.sql: other.sql holds a projection other already");
 
-    char path[200];
     (void)snprintf(path, sizeof path, "%s/third.sql", app);
     assert_int_equal(unlink(path), 0);
     (void)snprintf(path, sizeof path, "%s/items.sql", app);

@@ -695,6 +695,11 @@ TEST(queries, a_folder_is_taken_up_again_and_again)
     answers("one", plain, "[{\"x\":1}]");
     answers("two", plain, "[{\"x\":2}]"); /* as it was */
     assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink("nowhere", path), 0);
+    expect_status(DEED_IO, queries_load(queries, app, &failure));
+    expect_message(failure, "two.sql: cannot open it");
+    answers("one", plain, "[{\"x\":1}]"); /* one that cannot be read stops no other */
+    assert_int_equal(unlink(path), 0);
     expect_ok(queries_load(queries, app, &failure));
     expect_status(DEED_NOT_FOUND, ask("two", plain));
     answers("mine", plain, "[{\"x\":0}]");
