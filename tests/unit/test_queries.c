@@ -30,6 +30,7 @@ static struct deed_error failure;
 static struct arena arena;
 static struct buf out;
 static uint64_t position; /* of the last answer */
+static bool deliver_twice;
 
 static int remove_one(const char *path, const struct stat *s, int flag, struct FTW *ftw)
 {
@@ -44,7 +45,10 @@ static void begin_with(struct queries_options options)
     assert_non_null(mkdtemp(folder));
     failure = (struct deed_error){0};
     expect_ok(store_open(os_real(), folder, &store_options, &store, &failure));
-    expect_ok(projections_open(store, NULL, &projections, &failure));
+    struct projections_options projections_options = {.batch_count_max = 3,
+                                                      .deliver_twice = deliver_twice};
+    expect_ok(projections_open(store, deliver_twice ? &projections_options : NULL, &projections,
+                               &failure));
     expect_ok(queries_open(projections, &options, &queries, &failure));
     arena_init(&arena, 64u << 20);
     buf_init(&out, 64u << 20);
@@ -601,7 +605,7 @@ static void sell(void)
     order("1", "OrderDelivered", "\"delivered_on\":\"2026-01-04\",\"signed_by\":\"Ann\"");
 }
 
-TEST(queries, the_orders_examples_queries_agree_with_its_events)
+static void expect_that_orders_agree(void)
 {
     begin();
     expect_ok(projections_load(projections, "examples/orders/projections", &failure));
@@ -668,6 +672,18 @@ TEST(queries, the_orders_examples_queries_agree_with_its_events)
                            "\"delivered_on\":\"2026-01-04\",\"signed_by\":\"Ann\","
                            "\"cancelled_because\":null,\"revision\":4,"));
     end();
+}
+
+TEST(queries, the_orders_examples_queries_agree_with_its_events)
+{
+    expect_that_orders_agree();
+}
+
+TEST(queries, the_orders_examples_read_models_count_an_event_that_comes_twice_once)
+{
+    deliver_twice = true;
+    expect_that_orders_agree();
+    deliver_twice = false;
 }
 
 TEST(queries, a_folder_is_taken_up_again_and_again)
