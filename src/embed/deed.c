@@ -26,6 +26,44 @@ struct deed {
     _Atomic(struct executor *) executor;
 };
 
+/* ---- misuse --------------------------------------------------------------------------------- */
+
+static deed_status misuse(struct deed_error *err, const char *function)
+{
+    return deed_fail(err, DEED_MISUSE, "%s: NULL is given where there must be something", function);
+}
+
+static bool is_list(const void *list, size_t count)
+{
+    return list != NULL || count == 0;
+}
+
+static bool has_lists(const struct deed_append *a)
+{
+    bool ok = is_list(a->events, a->event_count) && is_list(a->conditions, a->condition_count);
+    for (size_t i = 0; ok && i < a->event_count; i++) {
+        ok = is_list(a->events[i].tags, a->events[i].tag_count);
+    }
+    for (size_t i = 0; ok && i < a->condition_count; i++) {
+        const struct deed_condition *c = &a->conditions[i];
+        ok = is_list(c->items, c->item_count);
+        for (size_t k = 0; ok && k < c->item_count; k++) {
+            ok = is_list(c->items[k].types, c->items[k].type_count) &&
+                 is_list(c->items[k].tags, c->items[k].tag_count);
+        }
+    }
+    return ok;
+}
+
+static bool filter_has_lists(const struct deed_filter *f)
+{
+    return is_list(f->types, f->type_count) && is_list(f->tags, f->tag_count) &&
+           is_list(f->categories, f->category_count) && is_list(f->streams, f->stream_count) &&
+           is_list(f->correlation_ids, f->correlation_id_count);
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
 static deed_status open_parts(struct deed *deed, const char *directory,
                               const struct deed_options *o, struct deed_error *err)
 {
@@ -47,9 +85,7 @@ deed_status deed_open(const char *directory, const struct deed_options *options,
                       struct deed **out_deed, struct deed_error *err)
 {
     static const struct deed_options defaults = {0};
-    if (directory == NULL || out_deed == NULL) {
-        return deed_fail(err, DEED_MISUSE, "deed_open: directory and out_deed must not be NULL");
-    }
+    if (directory == NULL || out_deed == NULL) return misuse(err, "deed_open");
     struct deed *deed = calloc(1, sizeof *deed);
     if (deed == NULL) return deed_fail(err, DEED_NO_MEMORY, "open: out of memory");
     os_mutex_init(&deed->domain_lock);
@@ -75,7 +111,9 @@ void deed_close(struct deed *deed)
 
 void deed_get_info(struct deed *deed, struct deed_info *out_info)
 {
-    store_info(deed->store, out_info);
+    if (out_info == NULL) return;
+    *out_info = (struct deed_info){.corrupt_first = DEED_NONE, .corrupt_last = DEED_NONE};
+    if (deed != NULL) store_info(deed->store, out_info);
 }
 
 /* ---- appending and reading ------------------------------------------------------------------ */
@@ -84,17 +122,15 @@ deed_status deed_append(struct deed *deed, const struct deed_append *append,
                         struct deed_appended *out_appended, struct deed_error *err)
 {
     struct deed_appended ignored;
-    if (deed == NULL || append == NULL) {
-        return deed_fail(err, DEED_MISUSE, "deed_append: deed and append must not be NULL");
-    }
+    if (deed == NULL || append == NULL || !has_lists(append)) return misuse(err, "deed_append");
     return store_append(deed->store, append, out_appended == NULL ? &ignored : out_appended, err);
 }
 
 deed_status deed_append_async(struct deed *deed, const struct deed_append *append,
                               deed_append_done *done, void *context, struct deed_error *err)
 {
-    if (deed == NULL || append == NULL || done == NULL) {
-        return deed_fail(err, DEED_MISUSE, "deed_append_async: nothing but context may be NULL");
+    if (deed == NULL || append == NULL || done == NULL || !has_lists(append)) {
+        return misuse(err, "deed_append_async");
     }
     return store_submit(deed->store, append, done, context, err);
 }
@@ -104,6 +140,7 @@ deed_status deed_delete_stream(struct deed *deed, deed_str stream, enum deed_exp
                                struct deed_appended *out_appended, struct deed_error *err)
 {
     struct deed_appended ignored;
+    if (deed == NULL) return misuse(err, "deed_delete_stream");
     return store_delete_stream(deed->store, stream, expect, revision, tombstone, actor,
                                out_appended == NULL ? &ignored : out_appended, err);
 }
@@ -111,8 +148,9 @@ deed_status deed_delete_stream(struct deed *deed, deed_str stream, enum deed_exp
 deed_status deed_read(struct deed *deed, const struct deed_read_options *options,
                       struct deed_cursor **out_cursor, struct deed_error *err)
 {
-    if (deed == NULL || options == NULL || out_cursor == NULL) {
-        return deed_fail(err, DEED_MISUSE, "deed_read: nothing but err may be NULL");
+    if (deed == NULL || options == NULL || out_cursor == NULL ||
+        !filter_has_lists(&options->filter)) {
+        return misuse(err, "deed_read");
     }
     return store_read(deed->store, options, out_cursor, err);
 }
@@ -120,12 +158,13 @@ deed_status deed_read(struct deed *deed, const struct deed_read_options *options
 deed_status deed_next(struct deed_cursor *cursor, struct deed_event *out_event,
                       struct deed_error *err)
 {
+    if (cursor == NULL || out_event == NULL) return misuse(err, "deed_next");
     return cursor_next(cursor, out_event, err);
 }
 
 uint64_t deed_cursor_position(const struct deed_cursor *cursor)
 {
-    return cursor_position(cursor);
+    return cursor == NULL ? DEED_NONE : cursor_position(cursor);
 }
 
 void deed_cursor_close(struct deed_cursor *cursor)
@@ -135,18 +174,21 @@ void deed_cursor_close(struct deed_cursor *cursor)
 
 deed_status deed_wait(struct deed_cursor *cursor, uint32_t timeout_ms, struct deed_error *err)
 {
+    if (cursor == NULL) return misuse(err, "deed_wait");
     return cursor_wait(cursor, timeout_ms, err);
 }
 
 deed_status deed_get_stream(struct deed *deed, deed_str stream, struct deed_stream_info *out_info,
                             struct deed_error *err)
 {
+    if (deed == NULL || out_info == NULL) return misuse(err, "deed_get_stream");
     return store_stream(deed->store, stream, out_info, err);
 }
 
 deed_status deed_position_at(struct deed *deed, int64_t time_ns, uint64_t *out_position,
                              struct deed_error *err)
 {
+    if (deed == NULL || out_position == NULL) return misuse(err, "deed_position_at");
     return store_position_at(deed->store, time_ns, out_position, err);
 }
 
@@ -173,6 +215,7 @@ deed_status deed_use_domain(struct deed *deed, const struct deed_domain *domain,
                             struct deed_error *err)
 {
     struct domain_host *host = NULL;
+    if (deed == NULL || domain == NULL) return misuse(err, "deed_use_domain");
     deed_status status = host_in_process(domain, &host, err);
     return status == DEED_OK ? use_host(deed, host, err) : status;
 }
@@ -198,6 +241,7 @@ deed_status deed_load_app(struct deed *deed, const char *folder, struct deed_err
 {
     struct arena arena;
     struct os_dir *dir = NULL;
+    if (deed == NULL || folder == NULL) return misuse(err, "deed_load_app");
     if (deed->projections == NULL) {
         return deed_fail(err, DEED_MISUSE, "an app needs a directory that is not read-only");
     }
@@ -223,6 +267,7 @@ deed_status deed_decide(struct deed *deed, const struct deed_command *command,
                         struct deed_decided *out_decided, struct deed_error *err)
 {
     struct deed_decided ignored;
+    if (deed == NULL || command == NULL) return misuse(err, "deed_decide");
     struct executor *executor = atomic_load(&deed->executor);
     if (executor == NULL) return deed_fail(err, DEED_MISUSE, "there is no domain to decide");
     return executor_decide(executor, command, out_decided == NULL ? &ignored : out_decided, NULL,
@@ -248,6 +293,7 @@ deed_status deed_state(struct deed *deed, deed_str stream, uint64_t revision, ch
 {
     struct buf text;
     uint64_t at_revision, at_position;
+    if (deed == NULL || out_json == NULL) return misuse(err, "deed_state");
     struct executor *executor = atomic_load(&deed->executor);
     if (executor == NULL) return deed_fail(err, DEED_MISUSE, "there is no domain: no state");
     buf_init(&text, SIZE_MAX);
@@ -260,12 +306,14 @@ deed_status deed_state(struct deed *deed, deed_str stream, uint64_t revision, ch
 
 deed_status deed_add_projection(struct deed *deed, deed_str sql, struct deed_error *err)
 {
+    if (deed == NULL) return misuse(err, "deed_add_projection");
     if (deed->projections == NULL) return deed_fail(err, DEED_MISUSE, "opened read-only");
     return projections_add(deed->projections, DEED_STR("deed_add_projection"), sql, err);
 }
 
 deed_status deed_add_query(struct deed *deed, deed_str name, deed_str sql, struct deed_error *err)
 {
+    if (deed == NULL) return misuse(err, "deed_add_query");
     if (deed->queries == NULL) return deed_fail(err, DEED_MISUSE, "opened read-only");
     return queries_add(deed->queries, name, sql, err);
 }
@@ -276,6 +324,10 @@ deed_status deed_query(struct deed *deed, deed_str name, const struct deed_query
     static const struct deed_query_options defaults = {0};
     struct buf text;
     uint64_t position = 0;
+    if (deed == NULL || out_json == NULL ||
+        (options != NULL && !is_list(options->parameters, options->parameter_count))) {
+        return misuse(err, "deed_query");
+    }
     if (deed->queries == NULL) return deed_fail(err, DEED_MISUSE, "opened read-only");
     buf_init(&text, SIZE_MAX);
     deed_status status = queries_run(deed->queries, name, options == NULL ? &defaults : options,

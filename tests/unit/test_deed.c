@@ -1,0 +1,144 @@
+/* test_deed.c - the library as a program meets it. What each part does, its own tests say; here it is
+ * that they are joined, and that misuse gets an answer instead of a crash. */
+#include "test.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static char folder[64];
+static struct deed *deed;
+static struct deed_error failure;
+
+static void begin(void)
+{
+    (void)snprintf(folder, sizeof folder, "/tmp/deedbook-deed-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    failure = (struct deed_error){0};
+    expect_ok(deed_open(folder, NULL, &deed, &failure));
+}
+
+static void end(void)
+{
+    char command[100];
+    deed_close(deed);
+    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+static const struct deed_new_event noted = {
+    .stream = {"note-1", 6}, .type = {"Noted", 5}, .data = {(const uint8_t *)"1", 1}};
+
+#define expect_misuse(call)                                                                \
+    do {                                                                                   \
+        failure = (struct deed_error){0};                                                  \
+        expect_status(DEED_MISUSE, (call));                                                \
+        assert_true(failure.message[0] != '\0');                                           \
+        expect_status(DEED_MISUSE, failure.status);                                        \
+    } while (0)
+
+TEST(deed, what_must_be_given_is_asked_for)
+{
+    begin();
+    struct deed *other = NULL;
+    struct deed_event event;
+    struct deed_cursor *cursor = NULL;
+    char *json = NULL;
+    const struct deed_append append = {.events = &noted, .event_count = 1};
+    const struct deed_read_options all = {0};
+    const struct deed_command command = {.name = DEED_STR("X")};
+
+    expect_misuse(deed_open(NULL, NULL, &other, &failure));
+    expect_misuse(deed_open(folder, NULL, NULL, &failure));
+    expect_misuse(deed_append(NULL, &append, NULL, &failure));
+    expect_misuse(deed_append(deed, NULL, NULL, &failure));
+    expect_misuse(deed_append_async(deed, &append, NULL, NULL, &failure));
+    expect_misuse(deed_delete_stream(NULL, noted.stream, DEED_EXPECT_ANY, 0, false, (deed_str){0},
+                                     NULL, &failure));
+    expect_misuse(deed_read(NULL, &all, &cursor, &failure));
+    expect_misuse(deed_read(deed, NULL, &cursor, &failure));
+    expect_misuse(deed_read(deed, &all, NULL, &failure));
+    expect_misuse(deed_next(NULL, &event, &failure));
+    expect_misuse(deed_wait(NULL, 0, &failure));
+    expect_misuse(deed_get_stream(deed, noted.stream, NULL, &failure));
+    expect_misuse(deed_position_at(deed, 0, NULL, &failure));
+    expect_misuse(deed_use_domain(deed, NULL, &failure));
+    expect_misuse(deed_load_app(deed, NULL, &failure));
+    expect_misuse(deed_decide(deed, NULL, NULL, &failure));
+    expect_misuse(deed_decide(deed, &command, NULL, &failure)); /* there is no domain */
+    expect_misuse(deed_state(deed, noted.stream, DEED_NONE, &json, &failure));
+    expect_misuse(deed_state(deed, noted.stream, DEED_NONE, NULL, &failure));
+    expect_misuse(deed_add_projection(NULL, noted.stream, &failure));
+    expect_misuse(deed_add_query(NULL, noted.stream, noted.stream, &failure));
+    expect_misuse(deed_query(deed, noted.stream, NULL, NULL, NULL, &failure));
+    expect_misuse(deed_query(NULL, noted.stream, NULL, &json, NULL, &failure));
+
+    /* No error is wanted: none is written. */
+    expect_status(DEED_MISUSE, deed_append(NULL, NULL, NULL, NULL));
+    struct deed_info info;
+    deed_get_info(NULL, &info);
+    assert_false(info.writable);
+    deed_get_info(deed, NULL);
+    assert_true(deed_cursor_position(NULL) == DEED_NONE);
+    deed_cursor_close(NULL);
+    deed_free(NULL);
+    deed_close(NULL);
+    end();
+}
+
+TEST(deed, a_list_that_is_counted_must_be_there)
+{
+    begin();
+    struct deed_new_event event = noted;
+    struct deed_append append = {.event_count = 1};
+    expect_misuse(deed_append(deed, &append, NULL, &failure));
+    append.events = &event;
+    event.tag_count = 1;
+    expect_misuse(deed_append(deed, &append, NULL, &failure));
+    event.tag_count = 0;
+    append.condition_count = 1;
+    expect_misuse(deed_append(deed, &append, NULL, &failure));
+    struct deed_condition condition = {.kind = DEED_CONDITION_NO_MATCH, .item_count = 1};
+    append.conditions = &condition;
+    expect_misuse(deed_append(deed, &append, NULL, &failure));
+    struct deed_query_item item = {.type_count = 1};
+    condition.items = &item;
+    expect_misuse(deed_append(deed, &append, NULL, &failure));
+    item = (struct deed_query_item){.tag_count = 1};
+    expect_misuse(deed_append(deed, &append, NULL, &failure));
+
+    struct deed_cursor *cursor = NULL;
+    struct deed_read_options read = {.filter.type_count = 1};
+    expect_misuse(deed_read(deed, &read, &cursor, &failure));
+    char *json = NULL;
+    struct deed_query_options query = {.parameter_count = 1};
+    expect_misuse(deed_query(deed, noted.stream, &query, &json, NULL, &failure));
+
+    item = (struct deed_query_item){0};
+    expect_ok(deed_append(deed, &append, NULL, &failure)); /* every list is there, or empty */
+    end();
+}
+
+TEST(deed, a_read_only_opening_reads_and_nothing_else)
+{
+    begin();
+    const struct deed_append append = {.events = &noted, .event_count = 1};
+    expect_ok(deed_append(deed, &append, NULL, &failure));
+    struct deed *reader = NULL;
+    expect_ok(deed_open(folder, &(struct deed_options){.read_only = true}, &reader, &failure));
+    expect_status(DEED_STOPPED, deed_append(reader, &append, NULL, &failure));
+    expect_message(failure, "opened read-only");
+    expect_misuse(deed_add_query(reader, DEED_STR("q"), DEED_STR("SELECT 1"), &failure));
+    expect_misuse(deed_load_app(reader, folder, &failure));
+
+    struct deed_cursor *cursor = NULL;
+    struct deed_event event;
+    expect_ok(deed_read(reader, &(struct deed_read_options){0}, &cursor, &failure));
+    expect_ok(deed_next(cursor, &event, &failure));
+    assert_true(deed_str_equal(event.type, noted.type));
+    expect_status(DEED_END, deed_next(cursor, &event, &failure));
+    deed_cursor_close(cursor);
+    deed_close(reader);
+    end();
+}
+
+TEST_MAIN(deed)
