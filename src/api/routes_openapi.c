@@ -181,6 +181,7 @@ static const struct {
          "properties": {
              "name": {"type": "string"},
              "file": {"type": "string"},
+             "file_error": {"type": ["string", "null"], "description": "the file is refused"},
              "state": {"enum": ["running", "paused", "failed"]},
              "generation": {"type": "integer"},
              "position": {"type": "integer"},

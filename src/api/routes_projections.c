@@ -65,6 +65,7 @@ static void put_projection(struct json_writer *w, const struct projection_status
     json_object_begin(w);
     json_member_text(w, "name", p->name);
     json_member_text(w, "file", p->file);
+    json_member_text(w, "file_error", p->file_error.len == 0 ? (deed_str){0} : p->file_error);
     json_member_text(w, "state", deed_str_of(state_name(p->state)));
     json_member_uint(w, "generation", p->generation);
     json_member_uint(w, "position", p->position);

@@ -71,10 +71,19 @@ static void row_put(struct out_table *table, json_value row)
 }
 
 /* What stopped a projection, whole: it is what its author needs. */
-static bool failure_print(json_value row)
+/* A file that is refused now, and may be mended. */
+static void refusal_print(json_value row)
+{
+    printf("\n%s", out_start(stdout, OUT_RED));
+    out_text(stdout, text_of(row, "name"));
+    printf("%s is not taken up: ", out_stop(stdout));
+    out_text(stdout, text_of(row, "file_error"));
+    putchar('\n');
+}
+
+static void failure_print(json_value row)
 {
     json_value error = json_get(row, DEED_STR("error"));
-    if (json_kind_of(error) != JSON_OBJECT) return false;
     printf("\n%s", out_start(stdout, OUT_RED));
     out_text(stdout, text_of(row, "name"));
     printf("%s stopped at position %.*s: ", out_stop(stdout),
@@ -83,7 +92,19 @@ static bool failure_print(json_value row)
     printf("\n  ");
     out_text(stdout, text_of(error, "statement"));
     putchar('\n');
-    return true;
+}
+
+static bool is_refused(json_value row)
+{
+    return json_kind_of(json_get(row, DEED_STR("file_error"))) == JSON_STRING;
+}
+
+/* One that was refused from the start says so in both members. */
+static bool is_stopped(json_value row)
+{
+    json_value error = json_get(row, DEED_STR("error"));
+    if (json_kind_of(error) != JSON_OBJECT) return false;
+    return !is_refused(row) || !deed_str_equal(text_of(error, "message"), text_of(row, "file_error"));
 }
 
 static deed_status list_print(const struct options *o, const struct reply *reply, bool *out_failed,
@@ -101,7 +122,7 @@ static deed_status list_print(const struct options *o, const struct reply *reply
     struct out_table *table = out_table_create(columns, sizeof columns / sizeof columns[0]);
     for (struct json_iterator i = json_iterate(list); json_next(&i);) {
         row_put(table, i.value);
-        if (deed_str_equal(text_of(i.value, "state"), DEED_STR("failed"))) *out_failed = true;
+        if (is_stopped(i.value) || is_refused(i.value)) *out_failed = true;
     }
     if (o->target.json) {
         fwrite(reply->body.ptr, 1, reply->body.len, stdout);
@@ -110,8 +131,10 @@ static deed_status list_print(const struct options *o, const struct reply *reply
     }
     out_table_destroy(table);
     if (o->target.json) goto done;
-    for (struct json_iterator i = json_iterate(list); json_next(&i);)
-        (void)failure_print(i.value);
+    for (struct json_iterator i = json_iterate(list); json_next(&i);) {
+        if (is_stopped(i.value)) failure_print(i.value);
+        if (is_refused(i.value)) refusal_print(i.value);
+    }
 
 done:
     arena_done(&arena);

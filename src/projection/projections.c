@@ -91,6 +91,12 @@ struct projection {
     char rebuild_error[DEED_MESSAGE_SIZE];
 };
 
+/* A file of a folder that was not taken up when the folder was read last. */
+struct refusal {
+    struct refusal *next;
+    char *file, *message;
+};
+
 struct projections {
     struct store *store;
     struct os *os;
@@ -100,6 +106,7 @@ struct projections {
     struct os_cond changed;       /* a position, a state */
     struct projection **list;     /* in order of name */
     size_t count;
+    struct refusal *refusals;
     uint64_t schema_version;
     struct snapshots *snapshots;
     struct store_watch watch;
@@ -114,6 +121,32 @@ struct projection_lease {
 static deed_status no_memory(struct deed_error *err)
 {
     return deed_fail(err, DEED_NO_MEMORY, "no memory for a projection");
+}
+
+static void refusals_free(struct refusal *list)
+{
+    while (list != NULL) {
+        struct refusal *next = list->next;
+        free(list->file);
+        free(list->message);
+        free(list);
+        list = next;
+    }
+}
+
+/* It is only shown: without memory it is not. */
+static void refusal_add(struct refusal **list, deed_str file, const char *message)
+{
+    struct refusal *r = calloc(1, sizeof *r);
+    if (r == NULL) return;
+    r->file = strndup(file.ptr, file.len);
+    r->message = strdup(message);
+    if (r->file == NULL || r->message == NULL) {
+        refusals_free(r);
+        return;
+    }
+    r->next = *list;
+    *list = r;
 }
 
 static uint64_t now(const struct projections *set)
@@ -843,6 +876,7 @@ void projections_close(struct projections *set)
     for (size_t i = 0; i < set->count; i++)
         projection_destroy(set->list[i]);
     free(set->list);
+    refusals_free(set->refusals);
     snapshots_destroy(set->snapshots);
     os_dir_close(set->dir);
     os_cond_done(&set->changed);
@@ -1022,12 +1056,15 @@ struct folder {
     struct sql_folder_file *texts;
     struct projection_file **files; /* NULL: refused */
     size_t count;
+    struct refusal *refusals;
     deed_status status; /* of the first refusal */
     struct deed_error *err;
 };
 
-static void refused(struct folder *folder, deed_status status, const struct deed_error *why)
+static void refused(struct folder *folder, size_t at, deed_status status,
+                    const struct deed_error *why)
 {
+    refusal_add(&folder->refusals, folder->texts[at].name, why->message);
     if (folder->status != DEED_OK) return;
     folder->status = status;
     if (folder->err != NULL) *folder->err = *why;
@@ -1061,7 +1098,7 @@ static void folder_parse(struct projections *set, struct folder *folder)
                                                         &folder->files[i], &why);
         if (status == DEED_OK) status = check_folder_file(folder, i, &why);
         if (status == DEED_OK) continue;
-        refused(folder, status, &why);
+        refused(folder, i, status, &why);
         projection_file_free(folder->files[i]);
         folder->files[i] = NULL;
     }
@@ -1109,7 +1146,7 @@ static void folder_apply(struct projections *set, struct folder *folder, const c
             folder->files[i] = NULL;
             status = take_up(set, file, path, &why);
         }
-        if (status != DEED_OK) refused(folder, status, &why);
+        if (status != DEED_OK) refused(folder, i, status, &why);
     }
     for (size_t i = 0; i < folder->count; i++)
         projection_file_free(folder->files[i]);
@@ -1129,6 +1166,11 @@ deed_status projections_load(struct projections *set, const char *path, struct d
         os_mutex_lock(&set->admin);
         folder_parse(set, &folder);
         folder_apply(set, &folder, path);
+        os_mutex_lock(&set->mutex);
+        struct refusal *before = set->refusals;
+        set->refusals = folder.refusals;
+        os_mutex_unlock(&set->mutex);
+        refusals_free(before);
         os_mutex_unlock(&set->admin);
         status = folder.status;
     }
@@ -1197,6 +1239,65 @@ static bool copy_status(const struct projection *p, uint64_t ticks, uint64_t end
            copy_list(arena, p->shown->tables, p->shown->table_count, &out->tables);
 }
 
+static const struct refusal *refusal_of(const struct projections *set, deed_str file)
+{
+    const struct refusal *r = set->refusals;
+    while (r != NULL && !deed_str_equal(deed_str_of(r->file), file)) r = r->next;
+    return r;
+}
+
+/* Is a projection listed that came from this file, or has its name? */
+static bool is_listed(const struct projections *set, deed_str file, deed_str name)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        const struct projection *p = set->list[i];
+        if (deed_str_equal(p->newest->file, file)) return true;
+        if (deed_str_equal(deed_str_of(p->name), name)) return true;
+    }
+    return false;
+}
+
+/* What is seen of a projection that could not even begin. */
+static bool copy_refusal(const struct refusal *r, deed_str name, uint64_t end, struct arena *arena,
+                         struct projection_status *out)
+{
+    *out = (struct projection_status){.state = PROJECTION_FAILED, .lag = end};
+    out->name = arena_str(arena, name);
+    out->error_statement = DEED_STR("");
+    out->rebuild_error = DEED_STR("");
+    bool ok = out->name.ptr != NULL && copy_text(arena, r->file, &out->file) &&
+              copy_text(arena, r->message, &out->error);
+    out->file_error = out->error;
+    return ok;
+}
+
+/* The mutex is held. Keeps the order of names. */
+static bool copy_refusals(struct projections *set, uint64_t end, struct arena *arena,
+                          struct projection_status *list, size_t *count)
+{
+    for (const struct refusal *r = set->refusals; r != NULL; r = r->next) {
+        deed_str file = deed_str_of(r->file), name = {file.ptr, file.len - 4}; /* ".sql" */
+        struct projection_status status;
+        if (is_listed(set, file, name)) continue;
+        if (!copy_refusal(r, name, end, arena, &status)) return false;
+        size_t at = *count;
+        while (at > 0 && str_compare(list[at - 1].name, name) > 0) {
+            list[at] = list[at - 1];
+            at--;
+        }
+        list[at] = status;
+        (*count)++;
+    }
+    return true;
+}
+
+static size_t refusal_count(const struct projections *set)
+{
+    size_t count = 0;
+    for (const struct refusal *r = set->refusals; r != NULL; r = r->next) count++;
+    return count;
+}
+
 static uint64_t file_size(struct projections *set, deed_str projection, uint64_t generation)
 {
     char name[MANIFEST_FILE_NAME_SIZE];
@@ -1216,14 +1317,19 @@ deed_status projections_list(struct projections *set, struct arena *arena,
     uint64_t end = store_position(set->store), ticks = now(set);
     os_mutex_lock(&set->mutex);
     size_t count = set->count;
-    struct projection_status *list = arena_alloc_array(arena, count, sizeof *list);
+    struct projection_status *list =
+        arena_alloc_array(arena, count + refusal_count(set), sizeof *list);
     bool ok = list != NULL;
     for (size_t i = 0; ok && i < count; i++) {
         ok = copy_status(set->list[i], ticks, end, arena, &list[i]);
+        const struct refusal *r = ok ? refusal_of(set, list[i].file) : NULL;
+        if (r != NULL) ok = copy_text(arena, r->message, &list[i].file_error);
     }
+    if (ok) ok = copy_refusals(set, end, arena, list, &count);
     os_mutex_unlock(&set->mutex);
     if (!ok) return deed_fail(err, DEED_NO_MEMORY, "no memory for the list of projections");
     for (size_t i = 0; i < count; i++) {
+        if (list[i].generation == 0) continue;
         list[i].size = file_size(set, list[i].name, list[i].generation);
     }
     *out_list = list;

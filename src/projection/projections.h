@@ -40,7 +40,7 @@ DEED_MUST_CHECK deed_status projections_add(struct projections *projections, dee
 /* All *.sql files of a folder, in order of name; a folder that is not there has none. Also called
  * again while running: takes up what changed ("resumes when the file is mended"). Files that went
  * away from the folder stop, their rows stay on disk. A file that is refused stops nothing, the
- * others are taken up; the status and the message are the first refusal's. */
+ * others are taken up; the status and the message are the first refusal's, the list shows each. */
 DEED_MUST_CHECK deed_status projections_load(struct projections *projections, const char *folder,
                                              struct deed_error *err);
 
@@ -52,6 +52,9 @@ enum projection_state {
 
 struct projection_status {
     deed_str name, file;
+    /* Why the file, as it is now in its folder, is not taken up; empty: it is. A file that is
+     * refused from the start is listed too: by its name without ".sql", failed, of generation 0. */
+    deed_str file_error;
     enum projection_state state;
     uint64_t generation, position, lag; /* of the live generation; lag in positions */
     uint64_t events, transactions;      /* since opening */

@@ -961,7 +961,8 @@ TEST(api, projections_are_listed_and_handled)
     open_api();
     get("/projections");
     expect_answer(200,
-                  "[{\"name\":\"orders\",\"file\":\"orders \\\"1\\\".sql\",\"state\":\"running\","
+                  "[{\"name\":\"orders\",\"file\":\"orders \\\"1\\\".sql\",\"file_error\":null,"
+                  "\"state\":\"running\","
                   "\"generation\":2,\"position\":40,\"lag\":2,");
     expect_answer(200, "\"error\":null,\"rebuild_error\":null,\"rebuild\":null}]");
     ask("POST", "/projections/orders/rebuild", NULL);

@@ -862,7 +862,9 @@ TEST(projections, a_folder_is_taken_up_again_and_again)
                           "-- on A\nDELETE FROM p;");
     expect_status(DEED_INVALID, projections_load(projections, app, &failure));
     expect_message(failure, "items.sql: there is no \"-- tables\"");
-    (void)status_of("third");
+    assert_int_equal(status_of("items").state, PROJECTION_RUNNING);
+    assert_non_null(strstr(status_of("items").file_error.ptr, "there is no \"-- tables\""));
+    assert_int_equal(status_of("third").file_error.len, 0);
     added("a", 1);
     run();
     expect_rows("a|1\n");
@@ -876,6 +878,12 @@ TEST(projections, a_folder_is_taken_up_again_and_again)
                           "-- on A\nDELETE FROM p3;");
     expect_status(DEED_IO, projections_load(projections, app, &failure));
     expect_message(failure, "broken.sql: cannot open it");
+    struct projection_status broken = status_of("broken");
+    assert_int_equal(broken.state, PROJECTION_FAILED);
+    assert_int_equal(broken.generation, 0);
+    expect_str(broken.file, "broken.sql");
+    assert_non_null(strstr(broken.error.ptr, "cannot open it"));
+    assert_int_equal(status_of("items").file_error.len, 0);
     expect_str(projections_table_owner(projections, DEED_STR("p3")), "third");
     expect_rows("a|1\n");
     assert_int_equal(unlink(path), 0);
