@@ -161,8 +161,9 @@ static deed_status open_parts(struct store *store, const char *directory, struct
     return actors_start(store, err);
 }
 
-deed_status store_open(struct os *os, const char *directory, const struct store_options *options,
-                       struct store **out_store, struct deed_error *err)
+static deed_status open_once(struct os *os, const char *directory,
+                             const struct store_options *options, struct store **out_store,
+                             struct deed_error *err)
 {
     struct store *store = calloc(1, sizeof *store);
     if (store == NULL) return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
@@ -187,6 +188,25 @@ deed_status store_open(struct os *os, const char *directory, const struct store_
     }
     *out_store = store;
     return DEED_OK;
+}
+
+/* Beside a running writer a reader may look at a place just before it is written, and at the next
+ * one just after: that looks like damage. What another look does not find was none. */
+#define READ_ONLY_LOOKS 3
+
+deed_status store_open(struct os *os, const char *directory, const struct store_options *options,
+                       struct store **out_store, struct deed_error *err)
+{
+    struct store *store = NULL;
+    deed_status status = open_once(os, directory, options, &store, err);
+    bool read_only = options != NULL && options->read_only;
+    for (int looks = 1; read_only && status == DEED_OK && looks < READ_ONLY_LOOKS; looks++) {
+        if (chunks_count(&store->lost) == 0) break;
+        store_close(store);
+        status = open_once(os, directory, options, &store, err);
+    }
+    if (status == DEED_OK) *out_store = store;
+    return status;
 }
 
 void store_close(struct store *store)

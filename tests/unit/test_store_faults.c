@@ -528,6 +528,170 @@ TEST(store_faults, a_read_only_store_sees_what_was_published_and_writes_nothing)
     finish();
 }
 
+/* The machine beneath, but for a call to `before_read`, once, when its time has come. */
+struct spy_dir {
+    struct os_dir base;
+    struct os_dir *below;
+};
+struct spy_file {
+    struct os_file base;
+    struct os_file *below;
+};
+static struct os spy;
+static void (*before_read)(void);
+static unsigned reads_until;
+
+static struct os_dir *dir_below(struct os_dir *dir)
+{
+    return ((struct spy_dir *)dir)->below;
+}
+
+static struct os_file *file_below(struct os_file *file)
+{
+    return ((struct spy_file *)file)->below;
+}
+
+static deed_status spy_dir_open(struct os *on, struct os_dir *parent, const char *path, bool create,
+                                struct os_dir **out, struct deed_error *e)
+{
+    struct spy_dir *dir = calloc(1, sizeof *dir);
+    assert_non_null(dir);
+    deed_status status = parent == NULL
+                             ? os_dir_open(os, path, create, &dir->below, e)
+                             : os_dir_open_in(dir_below(parent), path, create, &dir->below, e);
+    if (status != DEED_OK) {
+        free(dir);
+        return status;
+    }
+    dir->base = (struct os_dir){.os = on, .path = dir->below->path};
+    *out = &dir->base;
+    return DEED_OK;
+}
+
+static void spy_dir_close(struct os_dir *dir)
+{
+    os_dir_close(dir_below(dir));
+    free(dir);
+}
+
+static deed_status spy_dir_list(struct os_dir *dir, void (*each)(void *, const char *),
+                                void *context, struct deed_error *e)
+{
+    return os_dir_list(dir_below(dir), each, context, e);
+}
+
+static deed_status spy_file_open(struct os_dir *dir, const char *name, unsigned flags,
+                                 struct os_file **out, struct deed_error *e)
+{
+    struct spy_file *file = calloc(1, sizeof *file);
+    assert_non_null(file);
+    deed_status status = os_file_open(dir_below(dir), name, flags, &file->below, e);
+    if (status != DEED_OK) {
+        free(file);
+        return status;
+    }
+    file->base = (struct os_file){.os = dir->os, .name = file->below->name, .flags = flags};
+    *out = &file->base;
+    return DEED_OK;
+}
+
+static void spy_file_close(struct os_file *file)
+{
+    os_file_close(file_below(file));
+    free(file);
+}
+
+static deed_status spy_file_read(struct os_file *file, uint64_t offset, void *out, size_t size,
+                                 size_t *out_read, struct deed_error *e)
+{
+    if (reads_until > 0 && --reads_until == 0) before_read();
+    return os_file_read(file_below(file), offset, out, size, out_read, e);
+}
+
+static deed_status spy_file_size(struct os_file *file, uint64_t *out_size, struct deed_error *e)
+{
+    return os_file_size(file_below(file), out_size, e);
+}
+
+static int64_t spy_now(struct os *on)
+{
+    (void)on;
+    return os_now_ns(os);
+}
+
+static uint64_t spy_ticks(struct os *on)
+{
+    (void)on;
+    return os_ticks_ns(os);
+}
+
+static void spy_random(struct os *on, void *out, size_t size)
+{
+    (void)on;
+    os_random(os, out, size);
+}
+
+/* What a read-only store may call; all else ends the test. */
+static const struct os_ops spy_ops = {
+    .dir_open = spy_dir_open,
+    .dir_close = spy_dir_close,
+    .dir_list = spy_dir_list,
+    .file_open = spy_file_open,
+    .file_close = spy_file_close,
+    .file_read = spy_file_read,
+    .file_size = spy_file_size,
+    .now_ns = spy_now,
+    .ticks_ns = spy_ticks,
+    .random = spy_random,
+};
+
+static struct store *busy_writer;
+
+/* The first lies where the reader has looked already, the second where it looks next. */
+static void write_two_large_ones(void)
+{
+    static char large[1200000];
+    memset(large, 'x', sizeof large);
+    struct deed_new_event e = {.stream = DEED_STR("a"),
+                               .type = DEED_STR("Said"),
+                               .content_type = DEED_STR("text/plain"),
+                               .data = {(const uint8_t *)large, sizeof large}};
+    struct deed_append a = {.events = &e, .event_count = 1};
+    for (int i = 0; i < 2; i++) expect_ok(store_append(busy_writer, &a, &appended, &err));
+}
+
+TEST(store_faults, a_read_only_store_beside_a_busy_writer_finds_no_damage)
+{
+    unsigned reads = 0;
+    for (unsigned k = 1; k == 1 || reads_until == 0; k++) {
+        start_machine(1);
+        options.segment_size = 16 << 20;
+        open_store();
+        busy_writer = store;
+        write_two_large_ones();
+        write_two_large_ones();
+        for (int i = 0; i < 32; i++) { /* the keeper writes zeros ahead */
+            os_sim_advance(sim, SECOND);
+            (void)store_step(store);
+        }
+        spy.ops = &spy_ops;
+        before_read = write_two_large_ones;
+        reads_until = k;
+        options.read_only = true;
+        if (store_open(&spy, root, &options, &store, &err) != DEED_OK) fail_msg("%s", err.message);
+        struct deed_info info;
+        store_info(store, &info);
+        if (info.corrupt_first != DEED_NONE) fail_msg("read %u: %s", k, info.stopped_because);
+        assert_string_equal(info.stopped_because, "opened read-only");
+        assert_true(info.position >= 5);
+        if (reads_until == 0) reads++;
+        close_store();
+        store = busy_writer;
+        finish();
+    }
+    assert_true(reads >= 4);
+}
+
 TEST(store_faults, a_read_only_store_leaves_a_torn_tail_as_it_is)
 {
     forget_model();
