@@ -126,6 +126,10 @@ bool commit_hash_good(const struct commit *commit, deed_uuid log_id, struct aren
         if (!event_decode(&r, arena, &event, leaves[i])) return false;
         if (event.position != commit->first_position + i) return false;
     }
+    if (reader_left(&r) >= COMMIT_ALIGN) return false;
+    while (reader_left(&r) > 0) {
+        if (read_u8(&r) != 0) return false; /* (3) */
+    }
     uint8_t hash[SHA256_SIZE];
     chain_hash(commit, log_id, (const uint8_t(*)[SHA256_SIZE])leaves, hash);
     return memcmp(hash, commit->hash, SHA256_SIZE) == 0;

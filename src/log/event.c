@@ -138,6 +138,27 @@ static bool read_tags(struct reader *r, struct arena *arena, struct deed_event *
     return true;
 }
 
+/* A part that is said to be there says something (3). */
+static bool parts_say_something(const struct deed_event *event, uint16_t fields)
+{
+    struct {
+        unsigned field;
+        bool empty;
+    } parts[] = {
+        {FIELD_CONTENT_TYPE, event->content_type.len == 0},
+        {FIELD_CONTENT_TYPE, deed_str_equal(event->content_type, json_type)},
+        {FIELD_METADATA, event->metadata.len == 0},
+        {FIELD_CORRELATION, event->correlation_id.len == 0},
+        {FIELD_CAUSATION, event->causation_id.len == 0},
+        {FIELD_ACTOR, event->actor.len == 0},
+        {FIELD_KEY, event->idempotency_key.len == 0},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if ((fields & parts[i].field) != 0 && parts[i].empty) return false;
+    }
+    return true;
+}
+
 static bool read_optional(struct reader *r, struct arena *arena, uint16_t fields,
                           struct deed_event *event)
 {
@@ -151,7 +172,7 @@ static bool read_optional(struct reader *r, struct arena *arena, uint16_t fields
         event->idempotency_key = read_name(r);
         event->request_hash = read_bytes(r, EVENT_KEY_HASH_SIZE).ptr;
     }
-    return true;
+    return parts_say_something(event, fields);
 }
 
 static bool decode_canonical(deed_bytes bytes, struct arena *arena, struct deed_event *event)

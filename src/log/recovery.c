@@ -50,6 +50,7 @@ struct scan {
     int64_t recorded_at_ns;
     uint64_t end_offset; /* behind the last good commit of this segment */
 
+    struct mark mark;   /* opening: what it claims */
     uint64_t hash_from; /* recompute own hashes from this position on */
     uint64_t until;     /* stop behind this position; DEED_NONE: at the end */
     bool keep_refs;     /* opening; a verification keeps nothing */
@@ -176,6 +177,11 @@ static deed_status accept(struct scan *s, uint64_t offset, const struct commit *
     s->end_offset = offset + commit->size;
     deed_status status = DEED_OK;
     if (s->keep_refs) status = log_ref_add(s->log, &ref, s->err);
+    bool marked = s->mark.position > 0 && s->expected == s->mark.position + 1;
+    if (status == DEED_OK && marked && memcmp(commit->hash, s->mark.hash, SHA256_SIZE) != 0) {
+        status = report(s, offset, commit->size, DEED_NONE, DEED_NONE,
+                        "the commit mark names another commit"); /* (3) */
+    }
     if (status != DEED_OK) return status;
     return s->visitor->commit(s->visitor->context, commit, &ref, s->err);
 }
@@ -539,6 +545,16 @@ static deed_status clean_tail(struct log *log, struct scan *s, struct os_file *d
     return status;
 }
 
+/* A damaged list accepts nothing: opening shows what there is, and stops where something is lost. */
+static deed_status load_losses(struct scan *s, bool tell)
+{
+    deed_status status = losses_load(s->log->dir, s->log->id, &s->losses, s->err);
+    if (status != DEED_CORRUPT) return status;
+    losses_done(&s->losses);
+    if (!tell) return DEED_OK;
+    return report(s, 0, 0, DEED_NONE, DEED_NONE, "the list of accepted losses is damaged");
+}
+
 /* What the one who repairs accepts: written down before anything rests on it. */
 static deed_status accept_found(struct scan *s)
 {
@@ -641,8 +657,9 @@ deed_status log_recover(struct log *log, const struct log_visitor *visitor, stru
 
     scan_init(&scan, log, visitor, err);
     scan.keep_refs = true;
+    scan.mark = mark;
     scan.hash_from = mark.position + 1;
-    status = losses_load(log->dir, log->id, &scan.losses, err);
+    status = load_losses(&scan, false);
     if (status == DEED_OK) status = scan_all(&scan, &mark);
     if (status == DEED_OK && numbers.count == 0 && mark.position > 0) {
         status = report(&scan, 0, 0, 1, mark.position, "every segment of the log is missing");
@@ -663,7 +680,7 @@ deed_status log_verify(struct log *log, const struct log_visitor *visitor, struc
     struct scan scan;
     scan_init(&scan, log, visitor, err);
     scan.until = log_end(log);
-    deed_status status = losses_load(log->dir, log->id, &scan.losses, err);
+    deed_status status = load_losses(&scan, true);
     uint64_t count = chunks_count(&log->segments);
     for (uint64_t i = 0; i < count && status == DEED_OK; i++) {
         const struct log_segment *segment = chunks_at(&log->segments, i);
@@ -675,7 +692,8 @@ deed_status log_verify(struct log *log, const struct log_visitor *visitor, struc
         status = os_file_read(segment->file, 0, header, sizeof header, &size, err);
         if (status == DEED_IO) status = DEED_OK;
         if (status != DEED_OK) break;
-        again.header_good = segment_header_decode(header, &again.header, NULL) == DEED_OK;
+        again.header_good = segment_header_decode(header, &again.header, NULL) == DEED_OK &&
+                            again.header.number == segment->number;
         status = scan_segment(&scan, &again, segment->file);
     }
     if (status == DEED_OK && scan.expected <= scan.until) {
