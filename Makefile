@@ -41,6 +41,7 @@ LLHTTP_OBJ := $(B)/llhttp/api.o $(B)/llhttp/http.o $(B)/llhttp/llhttp.o
 UNIT   := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 SIM    := $(patsubst tests/sim/%.c,$(B)/tests/sim/%,$(wildcard tests/sim/sim_*.c))
 FUZZ   := $(patsubst tests/fuzz/%.c,build/fuzz/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+SUPPORT := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 DRIVE  := $(patsubst tests/drive/%.c,$(B)/tests/drive/%,$(wildcard tests/drive/*.c))
 BENCH  := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
 DOMAINS := $(patsubst %.c,%.so,$(wildcard examples/*/*.c))
@@ -93,14 +94,14 @@ $(B)/examples/embed/orders: $(wildcard examples/embed/*.c) $(B)/libdeedbook.a
 unit: $(UNIT) $(TEST_DOMAINS) ## build the unit tests
 sim: $(SIM)
 drive: $(DRIVE)
-$(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libserver.a $(B)/libdeedbook.a
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(SUPPORT) $(B)/libserver.a $(B)/libdeedbook.a
 	$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(BIN_LIBS) $(LIB_LIBS) -lcmocka
 $(B)/tests/domains/%.so: tests/domains/%.c include/deedbook.h include/deedbook_domain.h
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -g -O1 -fPIC -shared $(DEFS) $(WARN) -Iinclude -o $@ $<
 $(B)/tests/sim/%: $(B)/tests/sim/%.o $(B)/libdeedbook.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_LIBS)
-$(B)/tests/drive/%: $(B)/tests/drive/%.o $(B)/libserver.a $(B)/libdeedbook.a
+$(B)/tests/drive/%: $(B)/tests/drive/%.o $(SUPPORT) $(B)/libserver.a $(B)/libdeedbook.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(BIN_LIBS) $(LIB_LIBS)
 fuzz: ## build the libFuzzer targets
 	$(MAKE) VARIANT=fuzz $(FUZZ)
@@ -144,4 +145,4 @@ clean:
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1  /p' Makefile | column -t -l 2
 
--include $(LIB_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(patsubst %,%.d,$(UNIT) $(SIM) $(DRIVE) $(BENCH) $(FUZZ))
+-include $(LIB_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(patsubst %,%.d,$(UNIT) $(SIM) $(SUPPORT:.o=) $(DRIVE) $(BENCH) $(FUZZ))
