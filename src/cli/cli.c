@@ -64,6 +64,11 @@ int cli_trouble(deed_status status, const struct deed_error *err)
     return cli_fail(cli_exit_of(status), "%s", message);
 }
 
+int cli_end(deed_status status, const struct deed_error *err)
+{
+    return status == DEED_OK ? CLI_OK : cli_trouble(status, err);
+}
+
 void cli_parse(const struct argp *argp, int argc, char **argv, void *input)
 {
     static char name[64];
@@ -108,6 +113,12 @@ uint32_t cli_duration_ms(struct argp_state *state, const char *option, const cha
         argp_error(state, "%s: \"%s\" is not a time like 500ms, 10s or 2m", option, text);
     }
     return ms;
+}
+
+void cli_one(struct argp_state *state, const char **place, const char *what, char *argument)
+{
+    if (*place != NULL) argp_error(state, "one %s, not also \"%s\"", what, argument);
+    *place = argument;
 }
 
 /* What the command line says lives as long as the process: static, so that it stays in reach. */

@@ -80,6 +80,8 @@ enum cli_exit cli_exit_of(deed_status status);
 int cli_fail(enum cli_exit code, const char *format, ...) DEED_PRINTF(2, 3);
 /* The same for an error: its message, a rejection's code, and the exit code of its status. */
 int cli_trouble(deed_status status, const struct deed_error *err);
+/* How most subcommands end: CLI_OK, or the trouble told and its exit code. */
+int cli_end(deed_status status, const struct deed_error *err);
 
 /* ---- options ------------------------------------------------------------------------------------
  */
@@ -109,6 +111,9 @@ uint64_t cli_number(struct argp_state *state, const char *option, const char *te
 /* "250ms", "10s", "2m", "1h", or seconds. */
 uint32_t cli_duration_ms(struct argp_state *state, const char *option, const char *text);
 bool cli_duration_parse(const char *text, uint32_t *out_ms);
+
+/* The only argument of its kind, into `place`; a second is trouble, which names `what`. */
+void cli_one(struct argp_state *state, const char **place, const char *what, char *argument);
 
 /* A list that grows as options repeat. Its memory is the process's: nobody frees it. */
 struct cli_list {

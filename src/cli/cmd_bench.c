@@ -461,5 +461,5 @@ int cmd_bench(int argc, char **argv)
     struct deed_error err = {0};
     cli_parse(&bench_argp, argc, argv, &options);
     deed_status status = options.probe != NULL ? probe(&options, &err) : server(&options, &err);
-    return status == DEED_OK ? CLI_OK : cli_trouble(status, &err);
+    return cli_end(status, &err);
 }

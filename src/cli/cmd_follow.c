@@ -46,8 +46,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         o->filter.limit = cli_number(state, "--limit", argument);
         return 0;
     case ARGP_KEY_ARG:
-        if (state->arg_num > 0) argp_error(state, "one stream, not also \"%s\"", argument);
-        o->filter.stream = argument;
+        cli_one(state, &o->filter.stream, "stream", argument);
         return 0;
     case ARGP_KEY_END:
         if (o->filter.stream != NULL && o->filter.after != NULL) {
@@ -203,6 +202,5 @@ int cmd_follow(int argc, char **argv)
     struct options options = {0};
     struct deed_error err = {0};
     cli_parse(&follow_argp, argc, argv, &options);
-    deed_status status = run(&options, &err);
-    return status == DEED_OK ? CLI_OK : cli_trouble(status, &err);
+    return cli_end(run(&options, &err), &err);
 }

@@ -49,8 +49,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         }
         return 0;
     case ARGP_KEY_ARG:
-        if (o->file != NULL) argp_error(state, "one file, not also \"%s\"", argument);
-        o->file = argument;
+        cli_one(state, &o->file, "file", argument);
         return 0;
     case ARGP_KEY_END:
         if (o->file == NULL) argp_error(state, "which file? (- for standard input)");
@@ -291,6 +290,5 @@ int cmd_import(int argc, char **argv)
     struct options options = {.batch = BATCH_COUNT_DEFAULT};
     struct deed_error err = {0};
     cli_parse(&import_argp, argc, argv, &options);
-    deed_status status = run(&options, &err);
-    return status == DEED_OK ? CLI_OK : cli_trouble(status, &err);
+    return cli_end(run(&options, &err), &err);
 }

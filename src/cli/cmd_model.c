@@ -44,8 +44,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         o->format = MODEL_MERMAID;
         return 0;
     case ARGP_KEY_ARG:
-        if (o->app != NULL) argp_error(state, "one app folder, not also \"%s\"", argument);
-        o->app = argument;
+        cli_one(state, &o->app, "app folder", argument);
         return 0;
     case ARGP_KEY_END:
         if (o->app == NULL) argp_error(state, "which app folder?");
@@ -207,6 +206,5 @@ int cmd_model(int argc, char **argv)
     struct options options = {.format = MODEL_TEXT};
     struct deed_error err = {0};
     cli_parse(&model_argp, argc, argv, &options);
-    deed_status status = run(&options, &err);
-    return status == DEED_OK ? CLI_OK : cli_trouble(status, &err);
+    return cli_end(run(&options, &err), &err);
 }

@@ -18,9 +18,11 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[0] = &o->target;
         return 0;
     case ARGP_KEY_ARG:
-        if (state->arg_num == 0) o->verb = argument;
-        if (state->arg_num == 1) o->name = argument;
-        if (state->arg_num > 1) argp_error(state, "one projection, not also \"%s\"", argument);
+        if (state->arg_num == 0) {
+            o->verb = argument;
+        } else {
+            cli_one(state, &o->name, "projection", argument);
+        }
         return 0;
     case ARGP_KEY_END:
         if (o->verb != NULL && strcmp(o->verb, "pause") != 0 && strcmp(o->verb, "resume") != 0) {

@@ -245,6 +245,5 @@ int cmd_query(int argc, char **argv)
     struct options options = {0};
     struct deed_error err = {0};
     cli_parse(&query_argp, argc, argv, &options);
-    deed_status status = run(&options, &err);
-    return status == DEED_OK ? CLI_OK : cli_trouble(status, &err);
+    return cli_end(run(&options, &err), &err);
 }

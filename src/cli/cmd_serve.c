@@ -131,5 +131,5 @@ int cmd_serve(int argc, char **argv)
     cli_parse(&argp, argc, argv, &options);
     status = run(&options, &err);
     config_done(&options.config);
-    return status == DEED_OK ? CLI_OK : cli_trouble(status, &err);
+    return cli_end(status, &err);
 }

@@ -33,8 +33,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         o->at = argument;
         return 0;
     case ARGP_KEY_ARG:
-        if (o->stream != NULL) argp_error(state, "one stream, not also \"%s\"", argument);
-        o->stream = argument;
+        cli_one(state, &o->stream, "stream", argument);
         return 0;
     case ARGP_KEY_END:
         if (o->stream == NULL) argp_error(state, "which stream?");
@@ -114,6 +113,5 @@ int cmd_state(int argc, char **argv)
     struct options options = {0};
     struct deed_error err = {0};
     cli_parse(&state_argp, argc, argv, &options);
-    deed_status status = run(&options, &err);
-    return status == DEED_OK ? CLI_OK : cli_trouble(status, &err);
+    return cli_end(run(&options, &err), &err);
 }

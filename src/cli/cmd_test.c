@@ -32,8 +32,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         o->verbose = true;
         return 0;
     case ARGP_KEY_ARG:
-        if (o->app != NULL) argp_error(state, "one app folder, not also \"%s\"", argument);
-        o->app = argument;
+        cli_one(state, &o->app, "app folder", argument);
         return 0;
     case ARGP_KEY_END:
         if (o->app == NULL) argp_error(state, "which app folder?");
