@@ -20,13 +20,13 @@ struct options {
     const char *output;
 };
 
-enum { KEY_OUTPUT = 'o', KEY_AFTER = 'a', KEY_LIMIT = 'n', KEY_UNTIL = 'u' };
+enum { KEY_OUTPUT = 'o' };
 
 static const struct argp_option option_list[] = {
     {"output", KEY_OUTPUT, "FILE", 0, "write to this file, which appears when it is whole", 0},
-    {"after", KEY_AFTER, "POSITION", 0, "begin behind this position", 0},
-    {"until", KEY_UNTIL, "POSITION", 0, "nothing behind this position", 0},
-    {"limit", KEY_LIMIT, "COUNT", 0, "at most this many events", 0},
+    {"after", EVENTS_KEY_AFTER, "POSITION", 0, "begin behind this position", 0},
+    {"until", EVENTS_KEY_UNTIL, "POSITION", 0, "nothing behind this position", 0},
+    {"limit", EVENTS_KEY_LIMIT, "COUNT", 0, "at most this many events", 0},
     {0},
 };
 
@@ -41,17 +41,8 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     case KEY_OUTPUT:
         o->output = argument;
         return 0;
-    case KEY_AFTER:
-        o->filter.after = argument;
-        return 0;
-    case KEY_UNTIL:
-        o->filter.until = argument;
-        return 0;
-    case KEY_LIMIT:
-        o->filter.limit = cli_number(state, "--limit", argument);
-        return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return events_range_parse(&o->filter, key, argument, state);
     }
 }
 
@@ -114,24 +105,19 @@ static deed_status events_fetch(const struct options *o, struct exporting *expor
                                 struct deed_error *err)
 {
     struct target *target = NULL;
-    struct url url;
     struct events_filter filter = o->filter;
+    filter.exact = true;
     if (!is_filtered(&filter)) filter.system = true;
-    events_url(&url, &filter);
-    url_param(&url, "exact", "true");
     deed_status status = target_open(&o->target, TARGET_READS, &target, err);
     if (status == DEED_OK) {
-        struct request request = {
-            .method = "GET", .path = url_text(&url), .accept = DEED_STR("application/x-ndjson")};
         out_progress_start(&exporting->progress, "exporting", "events", 0);
-        status = target_lines(target, &request, on_line, exporting, err);
+        status = events_read(target, &filter, on_line, exporting, err);
         out_progress_stop(&exporting->progress);
         if (status != DEED_OK && exporting->position > 0) {
             deed_wrap(err, "behind position %" PRIu64, exporting->position);
         }
     }
     target_close(target);
-    url_done(&url);
     return status;
 }
 

@@ -14,13 +14,13 @@ struct options {
     bool now; /* begin at the end */
 };
 
-enum { KEY_FROM = 'f', KEY_AFTER = 'a', KEY_LIMIT = 'n', KEY_NOW = 0x300 };
+enum { KEY_NOW = 0x300 };
 
 static const struct argp_option option_list[] = {
-    {"from", KEY_FROM, "REVISION", 0, "stream: begin at this revision (default 0)", 0},
-    {"after", KEY_AFTER, "POSITION", 0, "log: begin behind this position (default 0)", 0},
+    {"from", EVENTS_KEY_FROM, "REVISION", 0, "stream: begin at this revision (default 0)", 0},
+    {"after", EVENTS_KEY_AFTER, "POSITION", 0, "log: begin behind this position (default 0)", 0},
     {"now", KEY_NOW, NULL, 0, "begin with the next event", 0},
-    {"limit", KEY_LIMIT, "COUNT", 0, "stop after this many events", 0},
+    {"limit", EVENTS_KEY_LIMIT, "COUNT", 0, "stop after this many events", 0},
     {0},
 };
 
@@ -33,43 +33,22 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[0] = &o->filter;
         state->child_inputs[1] = &o->target;
         return 0;
-    case KEY_FROM:
-        o->filter.from = argument;
-        return 0;
-    case KEY_AFTER:
-        o->filter.after = argument;
-        return 0;
     case KEY_NOW:
         o->now = true;
-        return 0;
-    case KEY_LIMIT:
-        o->filter.limit = cli_number(state, "--limit", argument);
         return 0;
     case ARGP_KEY_ARG:
         cli_one(state, &o->filter.stream, "stream", argument);
         return 0;
     case ARGP_KEY_END:
-        if (o->filter.stream != NULL && o->filter.after != NULL) {
-            argp_error(state, "--after is for the log; a stream begins at --from");
-        }
-        if (o->filter.stream == NULL && o->filter.from != NULL) {
-            argp_error(state, "--from is for a stream; the log begins at --after");
-        }
         if (o->target.data != NULL) {
             argp_error(state,
                        "only a server has events to come; `deedbook read` reads a directory");
         }
         return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return events_range_parse(&o->filter, key, argument, state);
     }
 }
-
-static const struct argp_child children[] = {
-    {&events_filter_argp, 0, "Which events of the log:", 5},
-    {&cli_target_argp, 0, "Where, and how to print:", 10},
-    {0},
-};
 
 static const struct argp follow_argp = {
     .options = option_list,
@@ -81,7 +60,7 @@ static const struct argp follow_argp = {
            "Examples:\n"
            "  deedbook follow --now --category order\n"
            "  deedbook follow order-1001 --json",
-    .children = children,
+    .children = events_children,
 };
 
 struct following {
@@ -139,32 +118,11 @@ static deed_status now_find(struct following *following, struct target *target,
     struct events_filter *filter = &following->options->filter;
     struct events_filter newest = {
         .stream = filter->stream, .limit = 1, .backwards = true, .system = filter->stream == NULL};
-    struct url url;
-    events_url(&url, &newest);
-    struct request request = {
-        .method = "GET", .path = url_text(&url), .accept = DEED_STR("application/x-ndjson")};
     snprintf(following->seen, sizeof following->seen, "0");
-    deed_status status = target_lines(target, &request, on_newest, following, err);
+    deed_status status = events_read(target, &newest, on_newest, following, err);
     /* A stream that is not there yet begins with its first event. */
     if (status == DEED_NOT_FOUND && filter->stream != NULL) status = DEED_OK;
     *(filter->stream != NULL ? &filter->from : &filter->after) = following->seen;
-    url_done(&url);
-    return status;
-}
-
-static deed_status connect_once(struct following *following, struct target *target,
-                                struct deed_error *err)
-{
-    struct options *o = following->options;
-    struct url url;
-    o->filter.limit = following->left == DEED_NONE ? 0 : following->left;
-    events_url(&url, &o->filter);
-    struct request request = {.method = "GET",
-                              .path = url_text(&url),
-                              .accept = DEED_STR("application/x-ndjson"),
-                              .follows = true};
-    deed_status status = target_lines(target, &request, on_line, following, err);
-    url_done(&url);
     return status;
 }
 
@@ -180,7 +138,8 @@ static deed_status run(struct options *o, struct deed_error *err)
     bool connected = false;
     while (status == DEED_OK) {
         following.came = false;
-        status = connect_once(&following, target, err);
+        o->filter.limit = following.left == DEED_NONE ? 0 : following.left;
+        status = events_read(target, &o->filter, on_line, &following, err);
         if (following.left == 0) break;
         connected = connected || following.came || status == DEED_OK;
         if (following.came) waited_ms = 0;

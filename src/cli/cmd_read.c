@@ -15,14 +15,12 @@ struct options {
     bool limited;
 };
 
-enum { KEY_FROM = 'f', KEY_AFTER = 'a', KEY_LIMIT = 'n', KEY_UNTIL = 'u', KEY_BACKWARDS = 'b' };
-
 static const struct argp_option option_list[] = {
-    {"from", KEY_FROM, "REVISION", 0, "stream: begin at this revision (inclusive)", 0},
-    {"after", KEY_AFTER, "POSITION", 0, "log: begin behind this position", 0},
-    {"until", KEY_UNTIL, "POSITION", 0, "nothing behind this position", 0},
-    {"limit", KEY_LIMIT, "COUNT", 0, "at most this many events (0: all)", 0},
-    {"backwards", KEY_BACKWARDS, NULL, 0, "newest first", 0},
+    {"from", EVENTS_KEY_FROM, "REVISION", 0, "stream: begin at this revision (inclusive)", 0},
+    {"after", EVENTS_KEY_AFTER, "POSITION", 0, "log: begin behind this position", 0},
+    {"until", EVENTS_KEY_UNTIL, "POSITION", 0, "nothing behind this position", 0},
+    {"limit", EVENTS_KEY_LIMIT, "COUNT", 0, "at most this many events (0: all)", 0},
+    {"backwards", EVENTS_KEY_BACKWARDS, NULL, 0, "newest first", 0},
     {0},
 };
 
@@ -34,43 +32,16 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[0] = &o->filter;
         state->child_inputs[1] = &o->target;
         return 0;
-    case KEY_FROM:
-        o->filter.from = argument;
-        return 0;
-    case KEY_AFTER:
-        o->filter.after = argument;
-        return 0;
-    case KEY_BACKWARDS:
-        o->filter.backwards = true;
-        return 0;
-    case KEY_UNTIL:
-        o->filter.until = argument;
-        return 0;
-    case KEY_LIMIT:
-        o->filter.limit = cli_number(state, "--limit", argument);
+    case EVENTS_KEY_LIMIT:
         o->limited = true;
-        return 0;
+        return events_range_parse(&o->filter, key, argument, state);
     case ARGP_KEY_ARG:
         cli_one(state, &o->filter.stream, "stream", argument);
         return 0;
-    case ARGP_KEY_END:
-        if (o->filter.stream != NULL && o->filter.after != NULL) {
-            argp_error(state, "--after is for the log; a stream begins at --from");
-        }
-        if (o->filter.stream == NULL && o->filter.from != NULL) {
-            argp_error(state, "--from is for a stream; the log begins at --after");
-        }
-        return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return events_range_parse(&o->filter, key, argument, state);
     }
 }
-
-static const struct argp_child children[] = {
-    {&events_filter_argp, 0, "Which events of the log:", 5},
-    {&cli_target_argp, 0, "Where, and how to print:", 10},
-    {0},
-};
 
 static const struct argp read_argp = {
     .options = option_list,
@@ -81,7 +52,7 @@ static const struct argp read_argp = {
            "  deedbook read order-1001\n"
            "  deedbook read --type OrderShipped --backwards --limit 10\n"
            "  deedbook read --json --data ./data | wc -l",
-    .children = children,
+    .children = events_children,
 };
 
 struct reading {
@@ -114,19 +85,15 @@ static deed_status on_line(void *context, deed_str line, struct deed_error *err)
 static deed_status run(struct options *o, struct deed_error *err)
 {
     struct target *target = NULL;
-    struct url url;
     struct reading reading = {.options = o};
     bool capped = !o->limited && !o->target.json && out_is_terminal(stdout);
     if (capped) o->filter.limit = TERMINAL_LIMIT;
-    events_url(&url, &o->filter);
     arena_init(&reading.arena, REPLY_SIZE_MAX);
     reading.table = events_table_create();
 
     deed_status status = target_open(&o->target, TARGET_READS, &target, err);
     if (status != DEED_OK) goto done;
-    struct request request = {
-        .method = "GET", .path = url_text(&url), .accept = DEED_STR("application/x-ndjson")};
-    status = target_lines(target, &request, on_line, &reading, err);
+    status = events_read(target, &o->filter, on_line, &reading, err);
     if (!o->target.json && !out_table_print(reading.table, stdout) && status == DEED_OK) {
         status = deed_fail(err, DEED_NO_MEMORY, "no memory for the table");
     }
@@ -138,7 +105,6 @@ done:
     target_close(target);
     out_table_destroy(reading.table);
     arena_done(&reading.arena);
-    url_done(&url);
     return status;
 }
 

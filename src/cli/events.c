@@ -72,6 +72,12 @@ static error_t filter_parse(int key, char *argument, struct argp_state *state)
                        "use --stream %s to filter",
                        filter->stream);
         }
+        if (filter->stream != NULL && filter->after != NULL) {
+            argp_error(state, "--after is for the log; a stream begins at --from");
+        }
+        if (filter->stream == NULL && filter->from != NULL) {
+            argp_error(state, "--from is for a stream; the log begins at --after");
+        }
         return 0;
     }
     default:
@@ -80,6 +86,38 @@ static error_t filter_parse(int key, char *argument, struct argp_state *state)
 }
 
 const struct argp events_filter_argp = {.options = filter_options, .parser = filter_parse};
+const struct argp_child events_children[] = {
+    {&events_filter_argp, 0, "Which events of the log:", 5},
+    {&cli_target_argp, 0, "Where, and how to print:", 10},
+    {0},
+};
+
+error_t events_range_parse(struct events_filter *filter, int key, char *argument,
+                           struct argp_state *state)
+{
+    switch (key) {
+    case EVENTS_KEY_FROM:
+        filter->from = argument;
+        return 0;
+    case EVENTS_KEY_AFTER:
+        filter->after = argument;
+        return 0;
+    case EVENTS_KEY_UNTIL:
+        filter->until = argument;
+        return 0;
+    case EVENTS_KEY_LIMIT:
+        filter->limit = cli_number(state, "--limit", argument);
+        return 0;
+    case EVENTS_KEY_BACKWARDS:
+        filter->backwards = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* ---- asking for them ----------------------------------------------------------------------------
+ */
 
 static void list_params(struct url *url, const char *name, const struct cli_list *list)
 {
@@ -109,6 +147,21 @@ void events_url(struct url *url, const struct events_filter *filter)
     if (filter->backwards) url_param(url, "direction", "backwards");
     if (filter->limit > 0) url_param_uint(url, "limit", filter->limit);
     if (filter->follow) url_param(url, "follow", "true");
+    if (filter->exact) url_param(url, "exact", "true");
+}
+
+deed_status events_read(struct target *target, const struct events_filter *filter,
+                        splitter_line *line, void *context, struct deed_error *err)
+{
+    struct url url;
+    events_url(&url, filter);
+    struct request request = {.method = "GET",
+                              .path = url_text(&url),
+                              .accept = DEED_STR("application/x-ndjson"),
+                              .follows = filter->follow};
+    deed_status status = target_lines(target, &request, line, context, err);
+    url_done(&url);
+    return status;
 }
 
 /* ---- one event ----------------------------------------------------------------------------------

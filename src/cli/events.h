@@ -15,13 +15,32 @@ struct events_filter {
     const char *until; /* a position: do not read past it */
     uint64_t limit;    /* 0: none */
     bool backwards, system, follow;
+    bool exact; /* as an import takes them: data to the byte */
 };
 
 /* The options of a filter, as a child argp of a subcommand's; its input is the filter. */
 extern const struct argp events_filter_argp;
+/* It and cli_target_argp, in this order, with the headings of a subcommand that shows events. */
+extern const struct argp_child events_children[];
+
+/* Keys of the options that say where in the log or the stream. A subcommand declares those that it
+ * has, with its own words; its parser leaves to events_range_parse what it does not know. */
+enum events_range_key {
+    EVENTS_KEY_FROM = 'f',
+    EVENTS_KEY_AFTER = 'a',
+    EVENTS_KEY_UNTIL = 'u',
+    EVENTS_KEY_LIMIT = 'n',
+    EVENTS_KEY_BACKWARDS = 'b',
+};
+error_t events_range_parse(struct events_filter *filter, int key, char *argument,
+                           struct argp_state *state);
 
 /* The URL that asks for them. */
 void events_url(struct url *url, const struct events_filter *filter);
+
+/* Ask for them, and get each as a line; statuses as target_lines. */
+DEED_MUST_CHECK deed_status events_read(struct target *target, const struct events_filter *filter,
+                                        splitter_line *line, void *context, struct deed_error *err);
 
 /* One event of a line; the slices borrow from the line and the arena. `for_people` has the data
  * made, which programs that only look at the rest do not need. */
