@@ -203,7 +203,6 @@ static deed_status answer_print(const struct options *o, const struct reply *rep
 
 static deed_status run(const struct options *o, struct deed_error *err)
 {
-    struct target *target = NULL;
     struct reply reply;
     struct url url;
     struct buf event;
@@ -223,14 +222,11 @@ static deed_status run(const struct options *o, struct deed_error *err)
         if (status != DEED_OK) goto done;
         body = buf_bytes(&event);
     }
-    status = target_open(&o->target, TARGET_WRITES, &target, err);
-    if (status != DEED_OK) goto done;
     struct request request = {.method = "POST", .path = url_text(&url), .body = body};
-    status = target_call(target, &request, &reply, err);
+    status = target_ask(&o->target, TARGET_WRITES, &request, &reply, err);
     if (status == DEED_OK) status = answer_print(o, &reply, err);
 
 done:
-    target_close(target);
     free(text);
     buf_done(&event);
     url_done(&url);

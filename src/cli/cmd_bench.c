@@ -347,7 +347,6 @@ static deed_status requests_make(struct bench *bench, struct deed_error *err)
 /* The stream that is read: a thousand events in one append. */
 static deed_status read_prepare(struct bench *bench, struct deed_error *err)
 {
-    struct target *target = NULL;
     struct reply reply;
     struct url url;
     struct buf body;
@@ -361,13 +360,8 @@ static deed_status read_prepare(struct bench *bench, struct deed_error *err)
                    bench->pad);
     }
     buf_add_byte(&body, ']');
-    deed_status status = target_open(&bench->options->target, TARGET_WRITES, &target, err);
-    if (status == DEED_OK) {
-        struct request request = {
-            .method = "POST", .path = url_text(&url), .body = buf_bytes(&body)};
-        status = target_call(target, &request, &reply, err);
-    }
-    target_close(target);
+    struct request request = {.method = "POST", .path = url_text(&url), .body = buf_bytes(&body)};
+    deed_status status = target_ask(&bench->options->target, TARGET_WRITES, &request, &reply, err);
     buf_done(&body);
     url_done(&url);
     reply_done(&reply);

@@ -107,7 +107,6 @@ static deed_status answer_print(const struct options *o, const struct reply *rep
 
 static deed_status run(const struct options *o, struct deed_error *err)
 {
-    struct target *target = NULL;
     struct reply reply;
     struct url url;
     char *text = NULL, if_match[64] = "";
@@ -117,8 +116,6 @@ static deed_status run(const struct options *o, struct deed_error *err)
     url_part(&url, o->name);
 
     deed_status status = cli_body(o->body, CLI_BODY_SIZE_MAX, &text, &size, err);
-    if (status != DEED_OK) goto done;
-    status = target_open(&o->target, TARGET_WRITES, &target, err);
     if (status != DEED_OK) goto done;
     struct request request = {
         .method = "POST", .path = url_text(&url), .body = {(const uint8_t *)text, size}};
@@ -130,11 +127,10 @@ static deed_status run(const struct options *o, struct deed_error *err)
     request_header(&request, "Deedbook-Correlation-Id", o->correlation);
     request_header(&request, "Deedbook-Causation-Id", o->causation);
     request_header(&request, "Deedbook-Actor", o->actor);
-    status = target_call(target, &request, &reply, err);
+    status = target_ask(&o->target, TARGET_WRITES, &request, &reply, err);
     if (status == DEED_OK) status = answer_print(o, &reply, err);
 
 done:
-    target_close(target);
     free(text);
     url_done(&url);
     reply_done(&reply);

@@ -118,7 +118,6 @@ static deed_status answer_print(const struct options *o, const struct reply *rep
 
 static deed_status run(const struct options *o, struct deed_error *err)
 {
-    struct target *target = NULL;
     struct reply reply;
     struct url url;
     reply_init(&reply);
@@ -127,13 +126,9 @@ static deed_status run(const struct options *o, struct deed_error *err)
     buf_add_str(&url.text, DEED_STR("/explain"));
     url_param(&url, "revision", o->revision);
     url_param(&url, "limit", o->limit);
-    deed_status status = target_open(&o->target, TARGET_READS, &target, err);
-    if (status == DEED_OK) {
-        struct request request = {.method = "GET", .path = url_text(&url)};
-        status = target_call(target, &request, &reply, err);
-    }
+    struct request request = {.method = "GET", .path = url_text(&url)};
+    deed_status status = target_ask(&o->target, TARGET_READS, &request, &reply, err);
     if (status == DEED_OK) status = answer_print(o, &reply, err);
-    target_close(target);
     url_done(&url);
     reply_done(&reply);
     return status;

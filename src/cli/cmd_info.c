@@ -106,14 +106,11 @@ static deed_status answer_print(const struct options *o, const struct reply *rep
 
 static deed_status run(const struct options *o, bool *out_damaged, struct deed_error *err)
 {
-    struct target *target = NULL;
     struct reply reply;
     struct request request = {.method = "GET", .path = "/"};
     reply_init(&reply);
-    deed_status status = target_open(&o->target, TARGET_READS, &target, err);
-    if (status == DEED_OK) status = target_call(target, &request, &reply, err);
+    deed_status status = target_ask(&o->target, TARGET_READS, &request, &reply, err);
     if (status == DEED_OK) status = answer_print(o, &reply, out_damaged, err);
-    target_close(target);
     reply_done(&reply);
     return status;
 }

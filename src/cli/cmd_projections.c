@@ -145,7 +145,6 @@ done:
 
 static deed_status run(const struct options *o, bool *out_failed, struct deed_error *err)
 {
-    struct target *target = NULL;
     struct reply reply;
     struct url url;
     reply_init(&reply);
@@ -154,14 +153,9 @@ static deed_status run(const struct options *o, bool *out_failed, struct deed_er
         url_part(&url, o->name);
         url_part(&url, o->verb);
     }
-    deed_status status = target_open(&o->target, TARGET_READS, &target, err);
-    if (status == DEED_OK) {
-        struct request request = {.method = o->verb == NULL ? "GET" : "POST",
-                                  .path = url_text(&url)};
-        status = target_call(target, &request, &reply, err);
-    }
+    struct request request = {.method = o->verb == NULL ? "GET" : "POST", .path = url_text(&url)};
+    deed_status status = target_ask(&o->target, TARGET_READS, &request, &reply, err);
     if (status == DEED_OK && o->verb == NULL) status = list_print(o, &reply, out_failed, err);
-    target_close(target);
     url_done(&url);
     reply_done(&reply);
     return status;

@@ -50,6 +50,16 @@ deed_status target_call(struct target *target, const struct request *request, st
     return reply_problem(reply->status, buf_bytes(&reply->body), err);
 }
 
+deed_status target_ask(const struct cli_target *options, enum target_use use,
+                       const struct request *request, struct reply *reply, struct deed_error *err)
+{
+    struct target *target = NULL;
+    deed_status status = target_open(options, use, &target, err);
+    if (status == DEED_OK) status = target_call(target, request, reply, err);
+    target_close(target);
+    return status;
+}
+
 deed_status target_lines(struct target *target, const struct request *request, splitter_line *line,
                          void *context, struct deed_error *err)
 {

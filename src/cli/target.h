@@ -37,6 +37,11 @@ struct local *target_local(struct target *target);
 DEED_MUST_CHECK deed_status target_call(struct target *target, const struct request *request,
                                         struct reply *reply, struct deed_error *err);
 
+/* Open a target, call it once, and close it. */
+DEED_MUST_CHECK deed_status target_ask(const struct cli_target *options, enum target_use use,
+                                       const struct request *request, struct reply *reply,
+                                       struct deed_error *err);
+
 /* Ask, and get the answer line by line while it comes (NDJSON). A server that goes away in the
  * middle is DEED_STOPPED: the lines so far were whole. */
 DEED_MUST_CHECK deed_status target_lines(struct target *target, const struct request *request,
