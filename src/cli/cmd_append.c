@@ -180,35 +180,20 @@ static deed_status event_write(const struct options *o, deed_bytes data, struct 
     return buf_ok(out) ? DEED_OK : deed_fail(err, DEED_TOO_LARGE, "the event is too large");
 }
 
-static deed_status answer_print(const struct options *o, const struct reply *reply,
-                                struct deed_error *err)
+static void answer_show(const void *context, json_value answer)
 {
-    if (o->target.json) {
-        printf("%.*s\n", DEED_FMT(buf_str(&reply->body)));
-        return DEED_OK;
-    }
-    struct arena arena;
-    arena_init(&arena, 1 << 20);
-    json_value answer;
-    deed_status status = json_parse(&arena, buf_bytes(&reply->body), 0, &answer, err);
-    if (status == DEED_OK) {
-        deed_str revision = json_raw(json_get(answer, DEED_STR("revision")));
-        deed_str position = json_raw(json_get(answer, DEED_STR("position")));
-        printf("%s  revision %.*s  position %.*s\n", o->stream, DEED_FMT(revision),
-               DEED_FMT(position));
-    }
-    arena_done(&arena);
-    return status;
+    const struct options *o = context;
+    deed_str revision = json_raw(json_get(answer, DEED_STR("revision")));
+    deed_str position = json_raw(json_get(answer, DEED_STR("position")));
+    printf("%s  revision %.*s  position %.*s\n", o->stream, DEED_FMT(revision), DEED_FMT(position));
 }
 
 static deed_status run(const struct options *o, struct deed_error *err)
 {
-    struct reply reply;
     struct url url;
     struct buf event;
     char *text = NULL;
     size_t size = 0;
-    reply_init(&reply);
     url_init(&url, "/streams");
     url_part(&url, o->stream);
     url_param(&url, "expected", o->expected);
@@ -223,14 +208,14 @@ static deed_status run(const struct options *o, struct deed_error *err)
         body = buf_bytes(&event);
     }
     struct request request = {.method = "POST", .path = url_text(&url), .body = body};
-    status = target_ask(&o->target, TARGET_WRITES, &request, &reply, err);
-    if (status == DEED_OK) status = answer_print(o, &reply, err);
+    status = target_show(&o->target, TARGET_WRITES, &request, answer_show, o, err);
+    /* An empty line behind the answer, which has ended its own: as it always was. */
+    if (status == DEED_OK && o->target.json) putchar('\n');
 
 done:
     free(text);
     buf_done(&event);
     url_done(&url);
-    reply_done(&reply);
     return status;
 }
 

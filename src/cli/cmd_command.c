@@ -75,43 +75,29 @@ static const struct argp command_argp = {
     .children = cli_target_children,
 };
 
-static deed_status answer_print(const struct options *o, const struct reply *reply,
-                                struct deed_error *err)
+static void answer_show(const void *context, json_value answer)
 {
-    if (o->target.json) {
-        printf("%.*s\n", DEED_FMT(buf_str(&reply->body)));
-        return DEED_OK;
+    (void)context;
+    out_text(stdout, json_text(json_get(answer, DEED_STR("stream"))));
+    printf("  revision %.*s  position %.*s\n",
+           DEED_FMT(json_raw(json_get(answer, DEED_STR("revision")))),
+           DEED_FMT(json_raw(json_get(answer, DEED_STR("position")))));
+    json_value events = json_get(answer, DEED_STR("events"));
+    for (struct json_iterator i = json_iterate(events); json_next(&i);) {
+        printf("  %s", out_start(stdout, OUT_BOLD));
+        out_text(stdout, json_text(json_get(i.value, DEED_STR("type"))));
+        printf("%s  ", out_stop(stdout));
+        out_text(stdout, json_raw(json_get(i.value, DEED_STR("data"))));
+        putchar('\n');
     }
-    struct arena arena;
-    arena_init(&arena, REPLY_SIZE_MAX);
-    json_value answer;
-    deed_status status = json_parse(&arena, buf_bytes(&reply->body), 1024, &answer, err);
-    if (status == DEED_OK) {
-        out_text(stdout, json_text(json_get(answer, DEED_STR("stream"))));
-        printf("  revision %.*s  position %.*s\n",
-               DEED_FMT(json_raw(json_get(answer, DEED_STR("revision")))),
-               DEED_FMT(json_raw(json_get(answer, DEED_STR("position")))));
-        json_value events = json_get(answer, DEED_STR("events"));
-        for (struct json_iterator i = json_iterate(events); json_next(&i);) {
-            printf("  %s", out_start(stdout, OUT_BOLD));
-            out_text(stdout, json_text(json_get(i.value, DEED_STR("type"))));
-            printf("%s  ", out_stop(stdout));
-            out_text(stdout, json_raw(json_get(i.value, DEED_STR("data"))));
-            putchar('\n');
-        }
-        if (json_count(events) == 0) puts("  no event: nothing was to be changed");
-    }
-    arena_done(&arena);
-    return status;
+    if (json_count(events) == 0) puts("  no event: nothing was to be changed");
 }
 
 static deed_status run(const struct options *o, struct deed_error *err)
 {
-    struct reply reply;
     struct url url;
     char *text = NULL, if_match[64] = "";
     size_t size = 0;
-    reply_init(&reply);
     url_init(&url, "/commands");
     url_part(&url, o->name);
 
@@ -127,13 +113,13 @@ static deed_status run(const struct options *o, struct deed_error *err)
     request_header(&request, "Deedbook-Correlation-Id", o->correlation);
     request_header(&request, "Deedbook-Causation-Id", o->causation);
     request_header(&request, "Deedbook-Actor", o->actor);
-    status = target_ask(&o->target, TARGET_WRITES, &request, &reply, err);
-    if (status == DEED_OK) status = answer_print(o, &reply, err);
+    status = target_show(&o->target, TARGET_WRITES, &request, answer_show, NULL, err);
+    /* An empty line behind the answer, which has ended its own: as it always was. */
+    if (status == DEED_OK && o->target.json) putchar('\n');
 
 done:
     free(text);
     url_done(&url);
-    reply_done(&reply);
     return status;
 }
 

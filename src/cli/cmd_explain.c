@@ -97,40 +97,24 @@ static void event_print(json_value event)
     if (json_count(changes) == 0) puts("      changed nothing");
 }
 
-static deed_status answer_print(const struct options *o, const struct reply *reply,
-                                struct deed_error *err)
+static void answer_show(const void *context, json_value events)
 {
-    if (o->target.json) {
-        fwrite(reply->body.ptr, 1, reply->body.len, stdout);
-        return DEED_OK;
-    }
-    struct arena arena;
-    json_value events;
-    arena_init(&arena, 2 * REPLY_SIZE_MAX);
-    deed_status status = json_parse(&arena, buf_bytes(&reply->body), 1024, &events, err);
-    if (status == DEED_OK) {
-        for (struct json_iterator i = json_iterate(events); json_next(&i);)
-            event_print(i.value);
-    }
-    arena_done(&arena);
-    return status;
+    (void)context;
+    for (struct json_iterator i = json_iterate(events); json_next(&i);)
+        event_print(i.value);
 }
 
 static deed_status run(const struct options *o, struct deed_error *err)
 {
-    struct reply reply;
     struct url url;
-    reply_init(&reply);
     url_init(&url, "/streams");
     url_part(&url, o->stream);
     buf_add_str(&url.text, DEED_STR("/explain"));
     url_param(&url, "revision", o->revision);
     url_param(&url, "limit", o->limit);
     struct request request = {.method = "GET", .path = url_text(&url)};
-    deed_status status = target_ask(&o->target, TARGET_READS, &request, &reply, err);
-    if (status == DEED_OK) status = answer_print(o, &reply, err);
+    deed_status status = target_show(&o->target, TARGET_READS, &request, answer_show, NULL, err);
     url_done(&url);
-    reply_done(&reply);
     return status;
 }
 

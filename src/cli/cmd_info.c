@@ -95,7 +95,7 @@ static deed_status answer_print(const struct options *o, const struct reply *rep
     if (status == DEED_OK) {
         *out_damaged = json_kind_of(member(index, "corrupt_first")) != JSON_NONE;
         if (o->target.json) {
-            fwrite(reply->body.ptr, 1, reply->body.len, stdout);
+            out_body(buf_bytes(&reply->body));
         } else {
             index_print(o, index, *out_damaged);
         }

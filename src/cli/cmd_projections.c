@@ -72,7 +72,6 @@ static void row_put(struct out_table *table, json_value row)
     out_table_cell(table, "%s", rebuilding ? "yes" : "");
 }
 
-/* What stopped a projection, whole: it is what its author needs. */
 /* A file that is refused now, and may be mended. */
 static void refusal_print(json_value row)
 {
@@ -83,6 +82,7 @@ static void refusal_print(json_value row)
     putchar('\n');
 }
 
+/* What stopped a projection, whole: it is what its author needs. */
 static void failure_print(json_value row)
 {
     json_value error = json_get(row, DEED_STR("error"));
@@ -109,36 +109,41 @@ static bool is_stopped(json_value row)
     return !is_refused(row) || !deed_str_equal(text_of(error, "message"), text_of(row, "file_error"));
 }
 
-static deed_status list_print(const struct options *o, const struct reply *reply, bool *out_failed,
-                              struct deed_error *err)
+/* The table, and below it what stopped those that failed, and which files are refused. */
+static deed_status list_print(json_value list, struct deed_error *err)
 {
     static const struct out_column columns[] = {{"PROJECTION", 0},       {"STATE", 0},
                                                 {"POSITION", OUT_RIGHT}, {"LAG", OUT_RIGHT},
                                                 {"EVENTS/S", OUT_RIGHT}, {"GENERATION", OUT_RIGHT},
                                                 {"REBUILDING", 0}};
-    struct arena arena;
-    json_value list;
-    arena_init(&arena, REPLY_SIZE_MAX);
-    deed_status status = json_parse(&arena, buf_bytes(&reply->body), 0, &list, err);
-    if (status != DEED_OK) goto done;
     struct out_table *table = out_table_create(columns, sizeof columns / sizeof columns[0]);
-    for (struct json_iterator i = json_iterate(list); json_next(&i);) {
+    for (struct json_iterator i = json_iterate(list); json_next(&i);)
         row_put(table, i.value);
-        if (is_stopped(i.value) || is_refused(i.value)) *out_failed = true;
-    }
-    if (o->target.json) {
-        fwrite(reply->body.ptr, 1, reply->body.len, stdout);
-    } else if (!out_table_print(table, stdout)) {
-        status = deed_fail(err, DEED_NO_MEMORY, "no memory for the table");
-    }
-    out_table_destroy(table);
-    if (o->target.json) goto done;
+    deed_status status = out_table_end(table, stdout, err);
     for (struct json_iterator i = json_iterate(list); json_next(&i);) {
         if (is_stopped(i.value)) failure_print(i.value);
         if (is_refused(i.value)) refusal_print(i.value);
     }
+    return status;
+}
 
-done:
+static deed_status answer_print(const struct options *o, const struct reply *reply,
+                                bool *out_failed, struct deed_error *err)
+{
+    struct arena arena;
+    json_value list;
+    arena_init(&arena, REPLY_SIZE_MAX);
+    deed_status status = json_parse(&arena, buf_bytes(&reply->body), 0, &list, err);
+    if (status == DEED_OK) {
+        for (struct json_iterator i = json_iterate(list); json_next(&i);) {
+            if (is_stopped(i.value) || is_refused(i.value)) *out_failed = true;
+        }
+        if (o->target.json) {
+            out_body(buf_bytes(&reply->body));
+        } else {
+            status = list_print(list, err);
+        }
+    }
     arena_done(&arena);
     return status;
 }
@@ -155,7 +160,7 @@ static deed_status run(const struct options *o, bool *out_failed, struct deed_er
     }
     struct request request = {.method = o->verb == NULL ? "GET" : "POST", .path = url_text(&url)};
     deed_status status = target_ask(&o->target, TARGET_READS, &request, &reply, err);
-    if (status == DEED_OK && o->verb == NULL) status = list_print(o, &reply, out_failed, err);
+    if (status == DEED_OK && o->verb == NULL) status = answer_print(o, &reply, out_failed, err);
     url_done(&url);
     reply_done(&reply);
     return status;

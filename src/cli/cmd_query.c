@@ -126,9 +126,7 @@ static deed_status rows_print(json_value rows, struct deed_error *err)
         for (size_t c = 0; c < count; c++)
             cell_put(table, json_get(i.value, keys[c]));
     }
-    bool ok = out_table_print(table, stdout);
-    out_table_destroy(table);
-    return ok ? DEED_OK : deed_fail(err, DEED_NO_MEMORY, "no memory for the table");
+    return out_table_end(table, stdout, err);
 }
 
 /* ["a","b"] as "a b". */
@@ -164,17 +162,14 @@ static deed_status list_print(struct arena *arena, json_value list, struct deed_
         deed_str comment = json_text(json_get(i.value, DEED_STR("comment")));
         out_table_text(table, one_line(arena, comment));
     }
-    bool ok = out_table_print(table, stdout);
-    out_table_destroy(table);
-    return ok ? DEED_OK : deed_fail(err, DEED_NO_MEMORY, "no memory for the table");
+    return out_table_end(table, stdout, err);
 }
 
 static deed_status answer_print(const struct options *o, const struct reply *reply,
                                 struct deed_error *err)
 {
     if (o->target.json) {
-        fwrite(reply->body.ptr, 1, reply->body.len, stdout);
-        if (reply->body.len > 0 && reply->body.ptr[reply->body.len - 1] != '\n') putchar('\n');
+        out_body(buf_bytes(&reply->body));
         return DEED_OK;
     }
     struct arena arena;

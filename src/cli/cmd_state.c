@@ -61,34 +61,20 @@ static const struct argp state_argp = {
     .children = cli_target_children,
 };
 
-static deed_status answer_print(const struct options *o, const struct reply *reply,
-                                struct deed_error *err)
+static void answer_show(const void *context, json_value answer)
 {
-    if (o->target.json) {
-        fwrite(reply->body.ptr, 1, reply->body.len, stdout);
-        return DEED_OK;
-    }
-    struct arena arena;
-    json_value answer;
-    arena_init(&arena, REPLY_SIZE_MAX);
-    deed_status status = json_parse(&arena, buf_bytes(&reply->body), 1024, &answer, err);
-    if (status == DEED_OK) {
-        printf("%s", out_start(stdout, OUT_DIM));
-        out_text(stdout, json_text(json_get(answer, DEED_STR("stream"))));
-        printf("  revision %.*s  position %.*s%s\n",
-               DEED_FMT(json_raw(json_get(answer, DEED_STR("revision")))),
-               DEED_FMT(json_raw(json_get(answer, DEED_STR("position")))), out_stop(stdout));
-        out_json(stdout, json_get(answer, DEED_STR("state")));
-    }
-    arena_done(&arena);
-    return status;
+    (void)context;
+    printf("%s", out_start(stdout, OUT_DIM));
+    out_text(stdout, json_text(json_get(answer, DEED_STR("stream"))));
+    printf("  revision %.*s  position %.*s%s\n",
+           DEED_FMT(json_raw(json_get(answer, DEED_STR("revision")))),
+           DEED_FMT(json_raw(json_get(answer, DEED_STR("position")))), out_stop(stdout));
+    out_json(stdout, json_get(answer, DEED_STR("state")));
 }
 
 static deed_status run(const struct options *o, struct deed_error *err)
 {
-    struct reply reply;
     struct url url;
-    reply_init(&reply);
     url_init(&url, "/streams");
     url_part(&url, o->stream);
     buf_add_str(&url.text, DEED_STR("/state"));
@@ -96,10 +82,8 @@ static deed_status run(const struct options *o, struct deed_error *err)
     url_param(&url, "position", o->position);
     url_param(&url, "at", o->at);
     struct request request = {.method = "GET", .path = url_text(&url)};
-    deed_status status = target_ask(&o->target, TARGET_READS, &request, &reply, err);
-    if (status == DEED_OK) status = answer_print(o, &reply, err);
+    deed_status status = target_show(&o->target, TARGET_READS, &request, answer_show, NULL, err);
     url_done(&url);
-    reply_done(&reply);
     return status;
 }
 

@@ -156,6 +156,13 @@ void out_json(FILE *file, json_value value)
     buf_done(&text);
 }
 
+void out_body(deed_bytes body)
+{
+    if (body.len == 0) return;
+    fwrite(body.ptr, 1, body.len, stdout);
+    if (body.ptr[body.len - 1] != '\n') putchar('\n');
+}
+
 /* ---- tables -------------------------------------------------------------------------------------
  */
 
@@ -238,6 +245,13 @@ bool out_table_print(struct out_table *table, FILE *file)
     table->headed = true;
     table->row_count = 0;
     return ok;
+}
+
+deed_status out_table_end(struct out_table *table, FILE *file, struct deed_error *err)
+{
+    bool ok = out_table_print(table, file);
+    out_table_destroy(table);
+    return ok ? DEED_OK : deed_fail(err, DEED_NO_MEMORY, "no memory for the table");
 }
 
 /* ---- progress -----------------------------------------------------------------------------------

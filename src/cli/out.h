@@ -26,6 +26,9 @@ void out_json(FILE *file, json_value value);
 /* The value in one line, without white space outside of strings, to `buf`. */
 void out_json_add(struct buf *buf, json_value value);
 
+/* An answer's body to stdout, as it came; it ends its line. */
+void out_body(deed_bytes body);
+
 /* ---- tables --------------------------------------------------------------------------------- */
 
 enum out_column_flags {
@@ -49,6 +52,10 @@ void out_table_cell(struct out_table *table, const char *format, ...) DEED_PRINT
 size_t out_table_count(const struct out_table *table); /* rows */
 /* Print and empty it. The headings come with the first print only. false: no memory. */
 bool out_table_print(struct out_table *table, FILE *file);
+
+/* Print what is left and destroy it, printed or not. DEED_NO_MEMORY. */
+DEED_MUST_CHECK deed_status out_table_end(struct out_table *table, FILE *file,
+                                          struct deed_error *err);
 
 /* ---- progress: one line on stderr, only on a terminal ---------------------------------------- */
 

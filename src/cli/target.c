@@ -3,6 +3,7 @@
 
 #include "cli/client.h"
 #include "cli/local.h"
+#include "cli/out.h"
 
 #include <stdlib.h>
 
@@ -57,6 +58,35 @@ deed_status target_ask(const struct cli_target *options, enum target_use use,
     deed_status status = target_open(options, use, &target, err);
     if (status == DEED_OK) status = target_call(target, request, reply, err);
     target_close(target);
+    return status;
+}
+
+/* Parsed values come on top of the decoded texts of an answer. */
+#define ANSWER_ARENA_MAX (2 * REPLY_SIZE_MAX)
+/* Deeper than an event may be: an answer has events and states inside. */
+#define ANSWER_DEPTH_MAX 1024
+
+deed_status target_show(const struct cli_target *options, enum target_use use,
+                        const struct request *request, target_answer *show, const void *context,
+                        struct deed_error *err)
+{
+    struct reply reply;
+    struct arena arena;
+    json_value answer;
+    reply_init(&reply);
+    arena_init(&arena, ANSWER_ARENA_MAX);
+    deed_status status = target_ask(options, use, request, &reply, err);
+    if (status != DEED_OK) goto done;
+    if (options->json) {
+        out_body(buf_bytes(&reply.body));
+        goto done;
+    }
+    status = json_parse(&arena, buf_bytes(&reply.body), ANSWER_DEPTH_MAX, &answer, err);
+    if (status == DEED_OK) show(context, answer);
+
+done:
+    arena_done(&arena);
+    reply_done(&reply);
     return status;
 }
 

@@ -42,6 +42,13 @@ DEED_MUST_CHECK deed_status target_ask(const struct cli_target *options, enum ta
                                        const struct request *request, struct reply *reply,
                                        struct deed_error *err);
 
+/* Show a parsed answer to people. `context` is the subcommand's own. */
+typedef void target_answer(const void *context, json_value answer);
+/* As target_ask, and print the answer: with --json as it came, else parsed, by `show`. */
+DEED_MUST_CHECK deed_status target_show(const struct cli_target *options, enum target_use use,
+                                        const struct request *request, target_answer *show,
+                                        const void *context, struct deed_error *err);
+
 /* Ask, and get the answer line by line while it comes (NDJSON). A server that goes away in the
  * middle is DEED_STOPPED: the lines so far were whole. */
 DEED_MUST_CHECK deed_status target_lines(struct target *target, const struct request *request,
