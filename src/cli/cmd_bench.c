@@ -12,7 +12,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum mode { MODE_APPEND, MODE_READ, MODE_COMMAND };
 

@@ -1,7 +1,6 @@
 /* cmd_command.c - deedbook command: have the domain decide. */
 #include "cli/events.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,9 +1,6 @@
 /* cmd_explain.c - deedbook explain: an aggregate's life, event by event, with what each changed. */
 #include "cli/events.h"
 
-#include <inttypes.h>
-#include <string.h>
-
 struct options {
     struct cli_target target;
     const char *stream, *revision, *limit;

@@ -5,7 +5,6 @@
 #include "cli/events.h"
 
 #include <inttypes.h>
-#include <string.h>
 #include <unistd.h>
 
 struct options {

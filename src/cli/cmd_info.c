@@ -1,8 +1,6 @@
 /* cmd_info.c - deedbook info: which log this is, how far it goes, and whether all is well. */
 #include "cli/events.h"
 
-#include <inttypes.h>
-
 struct options {
     struct cli_target target;
 };

@@ -2,7 +2,6 @@
 #include "cli/out.h"
 #include "cli/target.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 struct options {

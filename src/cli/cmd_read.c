@@ -1,9 +1,6 @@
 /* cmd_read.c - deedbook read: a stream, or the log. */
 #include "cli/events.h"
 
-#include <inttypes.h>
-#include <string.h>
-
 /* Rows of one printing: wide enough columns for all of them, without keeping a whole log. */
 #define PAGE_ROWS 1000
 /* On a terminal nobody reads more; --limit asks for it. */

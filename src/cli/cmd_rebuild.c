@@ -5,7 +5,6 @@
 #include "os/os.h"
 
 #include <inttypes.h>
-#include <string.h>
 #include <unistd.h>
 
 /* How often the server is asked how far it is. */

@@ -44,7 +44,8 @@ DEED_MUST_CHECK deed_status target_ask(const struct cli_target *options, enum ta
 
 /* Show a parsed answer to people. `context` is the subcommand's own. */
 typedef void target_answer(const void *context, json_value answer);
-/* As target_ask, and print the answer: with --json as it came, else parsed, by `show`. */
+/* As target_ask, and print the answer: with --json as it came, else parsed, by `show`;
+ * statuses of json_parse too. */
 DEED_MUST_CHECK deed_status target_show(const struct cli_target *options, enum target_use use,
                                         const struct request *request, target_answer *show,
                                         const void *context, struct deed_error *err);

@@ -2,6 +2,7 @@
 #include "test.h"
 
 #include "cli/client.h"
+#include "cli/target.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -274,6 +275,54 @@ TEST(client, a_problem_instead_of_lines_is_told)
           "Content-Length: 63\r\n\r\n"
           "{\"type\":\"urn:deedbook:problem:not_found\",\"title\":\"no stream x\"}");
     expect_status(DEED_NOT_FOUND, read_lines(&err));
+    expect_message(err, "no stream x");
+    assert_string_equal(seen, "");
+    (void)server_end();
+}
+
+/* ---- asked once, and shown ------------------------------------------------------------------------ */
+
+static void on_answer(const void *context, json_value answer)
+{
+    snprintf(seen, sizeof seen, "%s%.*s", (const char *)context,
+             DEED_FMT(json_raw(json_get(answer, DEED_STR("a")))));
+}
+
+static deed_status show(struct deed_error *err)
+{
+    struct cli_target options = {.server = server.url, .timeout_ms = 5000};
+    struct request request = {.method = "GET", .path = "/x"};
+    seen[0] = '\0';
+    *err = (struct deed_error){0};
+    return target_show(&options, TARGET_READS, &request, on_answer, "a is ", err);
+}
+
+TEST(client, an_answer_is_parsed_and_shown)
+{
+    struct deed_error err;
+    SERVE("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"a\":7}\n");
+    expect_ok(show(&err));
+    assert_string_equal(seen, "a is 7");
+    (void)server_end();
+}
+
+TEST(client, an_answer_that_is_no_json_is_not_shown)
+{
+    struct deed_error err;
+    SERVE("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html");
+    expect_status(DEED_INVALID, show(&err));
+    expect_message(err, "byte 0: '<'");
+    assert_string_equal(seen, "");
+    (void)server_end();
+}
+
+TEST(client, a_problem_is_told_and_not_shown)
+{
+    struct deed_error err;
+    SERVE("HTTP/1.1 404 Not Found\r\nContent-Type: application/problem+json\r\n"
+          "Content-Length: 63\r\n\r\n"
+          "{\"type\":\"urn:deedbook:problem:not_found\",\"title\":\"no stream x\"}");
+    expect_status(DEED_NOT_FOUND, show(&err));
     expect_message(err, "no stream x");
     assert_string_equal(seen, "");
     (void)server_end();

@@ -73,6 +73,19 @@ TEST(out, the_heading_comes_once)
     out_table_destroy(table);
 }
 
+TEST(out, a_table_without_memory_is_told_at_its_end)
+{
+    static const struct out_column columns[] = {{"NAME", 0}};
+    struct deed_error err;
+    struct out_table *table = out_table_create(columns, 1);
+    out_table_row(table);
+    out_table_cell(table, "row");
+    printed(expect_ok(out_table_end(table, file, &err)));
+    assert_string_equal(text, "NAME\nrow\n");
+    printed(expect_status(DEED_NO_MEMORY, out_table_end(NULL, file, &err)));
+    expect_message(err, "no memory for the table");
+}
+
 TEST(out, numbers_read_well)
 {
     char number[OUT_NUMBER_SIZE];
