@@ -209,7 +209,6 @@ static deed_status run(const struct options *o, struct deed_error *err)
     struct request request = {.method = "POST", .path = url_text(&url), .body = body};
     status = target_show(&o->target, TARGET_WRITES, &request, answer_show, o, err);
     /* An empty line behind the answer, which has ended its own: as it always was. */
-    if (status == DEED_OK && o->target.json) putchar('\n');
 
 done:
     free(text);

@@ -114,7 +114,6 @@ static deed_status run(const struct options *o, struct deed_error *err)
     request_header(&request, "Deedbook-Actor", o->actor);
     status = target_show(&o->target, TARGET_WRITES, &request, answer_show, NULL, err);
     /* An empty line behind the answer, which has ended its own: as it always was. */
-    if (status == DEED_OK && o->target.json) putchar('\n');
 
 done:
     free(text);
