@@ -83,6 +83,7 @@ struct api_parts {
     struct projections *projections; /* NULL: none */
     struct queries *queries;         /* NULL: none */
     uint32_t wait_timeout_ms;        /* default for `timeout=`; 0: 10,000 */
+    uint32_t wait_count_max;         /* queries with after= at once, each holds a thread; 0: any */
     uint32_t read_limit_max;         /* events in one JSON array without follow; 0: 10,000 */
     /* Append the server's own metrics (connections, requests by route and status) to /metrics. */
     void (*metrics)(void *context, struct buf *out);

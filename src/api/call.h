@@ -16,6 +16,8 @@
 #include "json/json.h"
 #include "store/store.h"
 
+#include <stdatomic.h>
+
 struct api {
     struct api_parts parts;
     deed_uuid log_id;
@@ -23,6 +25,7 @@ struct api {
     struct cloudevent_source source;
     char log_name[9]; /* the first eight digits of the log's id, for tokens */
     char log_header[64];
+    _Atomic uint32_t waiting; /* queries with after= that hold a thread */
 };
 
 struct call_value {

@@ -1,5 +1,6 @@
 /* routes_queries.c - named queries over the read models. */
 #include <inttypes.h>
+#include <stdatomic.h>
 
 #include "api/reply.h"
 #include "query/queries.h"
@@ -93,6 +94,25 @@ static uint64_t as_of(struct call *c)
     return position;
 }
 
+/* Some threads are left to queries that need not wait: one more that may is told to come again. */
+static deed_status run(struct call *c, const struct deed_query_options *options, struct buf *out,
+                       uint64_t *out_position)
+{
+    struct api *api = c->api;
+    uint32_t most = api->parts.wait_count_max;
+    bool counted = options->after != 0 && most != 0;
+    deed_status status = DEED_OK;
+    if (counted && atomic_fetch_add(&api->waiting, 1) >= most) {
+        status = deed_fail(&c->err, DEED_BUSY, "%u queries with after= wait already, limit %u", most,
+                           most);
+    }
+    if (status == DEED_OK) {
+        status = queries_run(api->parts.queries, c->segments[0], options, out, out_position, &c->err);
+    }
+    if (counted) atomic_fetch_sub(&api->waiting, 1);
+    return status;
+}
+
 void query_get(struct call *c)
 {
     uint32_t wait_ms = c->api->parts.wait_timeout_ms;
@@ -118,8 +138,7 @@ void query_get(struct call *c)
     }
     uint64_t answered = 0;
     struct buf *out = call_body(c);
-    deed_status status =
-        queries_run(c->api->parts.queries, c->segments[0], &options, out, &answered, &c->err);
+    deed_status status = run(c, &options, out, &answered);
     if (status != DEED_OK) {
         call_fail_with(c, status);
         return;

@@ -53,8 +53,8 @@ struct config_list {
     X(unsafe_no_sync, "unsafe-no-sync", BOOL, "false", 0, 1,                                       \
       "acknowledge before the disk has it: a power cut may lose acknowledged events")              \
     X(pool_threads, "pool-threads", COUNT, "16", 1, 1024, "threads for requests that read")        \
-    X(query_threads, "query-threads", COUNT, "32", 1, 1024,                                        \
-      "threads for queries, which may wait (after=)")                                              \
+    X(query_threads, "query-threads", COUNT, "128", 2, 4096,                                       \
+      "threads for queries; three quarters of them may wait (after=) at once")                     \
     X(connection_count_max, "connection-count-max", COUNT, "4096", 1, 1000000,                     \
       "open connections; one more is closed at once")                                              \
     X(pipeline_count_max, "pipeline-count-max", COUNT, "64", 1, 10000,                             \

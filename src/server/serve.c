@@ -261,6 +261,12 @@ static void files_check(struct house *h)
            " connections (connection-count-max)", files, h->config->connection_count_max);
 }
 
+/* A quarter of the queries' threads, one at least, is for those that need not wait. */
+static uint32_t waiting_max(uint32_t threads)
+{
+    return threads - (threads < 4 ? 1 : threads / 4);
+}
+
 static deed_status server_build(struct house *h, struct deed_error *err)
 {
     const struct config *c = h->config;
@@ -297,6 +303,7 @@ static deed_status server_build(struct house *h, struct deed_error *err)
                               .projections = h->projections,
                               .queries = h->queries,
                               .wait_timeout_ms = (uint32_t)c->wait_timeout,
+                              .wait_count_max = waiting_max((uint32_t)c->query_threads),
                               .read_limit_max = (uint32_t)c->read_count_max,
                               .metrics = server_metrics,
                               .ready = server_ready,

@@ -58,7 +58,7 @@ static void defaults(struct server_options *o)
     if (o->connection_count_max == 0) o->connection_count_max = 4096;
     if (o->pipeline_count_max == 0) o->pipeline_count_max = 64;
     if (o->pool_thread_max == 0) o->pool_thread_max = 16;
-    if (o->patient_thread_max == 0) o->patient_thread_max = 32;
+    if (o->patient_thread_max == 0) o->patient_thread_max = 128;
     if (o->head_size_max == 0) o->head_size_max = (size_t)16 << 10;
     if (o->body_size_max == 0) o->body_size_max = (size_t)33 << 20;
     if (o->write_size_max == 0) o->write_size_max = (size_t)1 << 20;

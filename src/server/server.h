@@ -22,7 +22,7 @@ struct server_options {
     uint32_t connection_count_max; /* 4,096 */
     uint32_t pipeline_count_max;   /* requests of one connection worked on at once: 64 */
     uint32_t pool_thread_max;      /* 16 */
-    uint32_t patient_thread_max;   /* 32: for queries, which may wait */
+    uint32_t patient_thread_max;   /* 128: for queries, which may wait */
     size_t head_size_max;          /* 16 KiB */
     size_t body_size_max;          /* 33 MiB */
     size_t write_size_max;         /* unsent bytes of one connection: 1 MiB */
