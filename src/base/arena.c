@@ -37,6 +37,7 @@ void arena_done(struct arena *arena)
 
 void arena_reset(struct arena *arena)
 {
+    arena->failed = arena->no_memory = false;
     if (arena->block == NULL) return;
 
     /* Mostly the newest; near the limit a block may be smaller than the one before. */
@@ -67,7 +68,10 @@ static bool block_add(struct arena *arena, size_t size)
     if (wanted > left - sizeof(struct arena_block)) wanted = left - sizeof(struct arena_block);
 
     struct arena_block *block = malloc(sizeof *block + wanted);
-    if (block == NULL) return false;
+    if (block == NULL) {
+        arena->no_memory = true;
+        return false;
+    }
     block->older = arena->block;
     block->size = wanted;
     arena->block = block;
@@ -80,11 +84,17 @@ static bool block_add(struct arena *arena, size_t size)
 void *arena_alloc(struct arena *arena, size_t size)
 {
     const size_t align = alignof(max_align_t);
-    if (size > SIZE_MAX / 4) return NULL;
+    if (size > SIZE_MAX / 4) {
+        arena->failed = true;
+        return NULL;
+    }
     size_t rounded = size == 0 ? align : (size + align - 1) / align * align;
 
     assert(arena->used <= arena->size);
-    if (rounded > arena->size - arena->used && !block_add(arena, rounded)) return NULL;
+    if (rounded > arena->size - arena->used && !block_add(arena, rounded)) {
+        arena->failed = true;
+        return NULL;
+    }
 
     void *out = arena->block->room + arena->used;
     arena->used += rounded;
@@ -94,8 +104,8 @@ void *arena_alloc(struct arena *arena, size_t size)
 
 void *arena_alloc_array(struct arena *arena, size_t count, size_t size)
 {
-    if (size != 0 && count > SIZE_MAX / size) return NULL;
-    return arena_alloc(arena, count * size);
+    bool overflows = size != 0 && count > SIZE_MAX / size;
+    return arena_alloc(arena, overflows ? SIZE_MAX : count * size);
 }
 
 deed_str arena_str(struct arena *arena, deed_str s)

@@ -13,6 +13,9 @@ struct arena {
     struct arena_block *block; /* newest first */
     size_t used, size;         /* of the newest block's room */
     size_t total, total_max;   /* bytes taken from the system, and how many may be */
+    bool failed;               /* NULL was given since the last reset: a decoder's false is not
+                                * the bytes' fault */
+    bool no_memory;            /* and not for its limit: the system had none */
 };
 
 void arena_init(struct arena *arena, size_t total_max);

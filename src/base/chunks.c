@@ -30,19 +30,38 @@ static unsigned chunk_of(uint64_t index, uint64_t *out_offset)
     return k;
 }
 
+/* The chunk k, made if it is missing; NULL: no memory. */
+static unsigned char *chunk_get(struct chunks *chunks, unsigned k)
+{
+    if (k >= CHUNKS_MAX) return NULL;
+    unsigned char *chunk = atomic_load_explicit(&chunks->chunk[k], memory_order_relaxed);
+    if (chunk != NULL) return chunk;
+    chunk = calloc((size_t)CHUNKS_FIRST << k, chunks->element_size);
+    if (chunk != NULL) {
+        atomic_store_explicit(&chunks->chunk[k], chunk, memory_order_release);
+    }
+    return chunk;
+}
+
+bool chunks_reserve(struct chunks *chunks, uint64_t more)
+{
+    uint64_t count = atomic_load_explicit(&chunks->count, memory_order_relaxed);
+    uint64_t offset;
+    if (more == 0) return true;
+    unsigned last = chunk_of(count + more - 1, &offset);
+    for (unsigned k = chunk_of(count, &offset); k <= last; k++) {
+        if (chunk_get(chunks, k) == NULL) return false;
+    }
+    return true;
+}
+
 bool chunks_add(struct chunks *chunks, const void *element)
 {
     uint64_t count = atomic_load_explicit(&chunks->count, memory_order_relaxed);
     uint64_t offset;
     unsigned k = chunk_of(count, &offset);
-    if (k >= CHUNKS_MAX) return false;
-
-    unsigned char *chunk = atomic_load_explicit(&chunks->chunk[k], memory_order_relaxed);
-    if (chunk == NULL) {
-        chunk = calloc((size_t)CHUNKS_FIRST << k, chunks->element_size);
-        if (chunk == NULL) return false;
-        atomic_store_explicit(&chunks->chunk[k], chunk, memory_order_release);
-    }
+    unsigned char *chunk = chunk_get(chunks, k);
+    if (chunk == NULL) return false;
     memcpy(chunk + offset * chunks->element_size, element, chunks->element_size);
     atomic_store_explicit(&chunks->count, count + 1, memory_order_release);
     return true;

@@ -24,6 +24,9 @@ void chunks_done(struct chunks *chunks); /* accepts a zeroed one; no reader may 
 /* Writer: append a copy. false: out of memory, nothing changed. */
 bool chunks_add(struct chunks *chunks, const void *element);
 
+/* Writer: the next `more` calls of chunks_add will not fail. false: out of memory. */
+DEED_MUST_CHECK bool chunks_reserve(struct chunks *chunks, uint64_t more);
+
 static inline uint64_t chunks_count(const struct chunks *chunks)
 {
     return atomic_load_explicit(&chunks->count, memory_order_acquire);

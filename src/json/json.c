@@ -123,6 +123,14 @@ static deed_status fail_memory(struct parser *p)
                      (size_t)(p->end - p->start));
 }
 
+/* The arena gave nothing: the limit is the caller's fault, memory is not. */
+static deed_status fail_arena(struct parser *p)
+{
+    if (p->arena->no_memory) return fail_memory(p);
+    return deed_fail(p->err, DEED_TOO_LARGE, "json: over the request's memory limit, %zu bytes",
+                     p->arena->total_max);
+}
+
 /* ---- the tape ----------------------------------------------------------------------------- */
 
 /* Moves the tape to twice the room; the old one stays in the arena until its reset. */
@@ -130,10 +138,7 @@ static deed_status tape_grow(struct parser *p)
 {
     size_t room = p->node_room * 2;
     struct json_node *tape = arena_alloc_array(p->arena, room, sizeof *tape);
-    if (tape == NULL) {
-        return deed_fail(p->err, DEED_TOO_LARGE, "json: over the request's memory limit, %zu bytes",
-                         p->arena->total_max);
-    }
+    if (tape == NULL) return fail_arena(p);
     memcpy(tape, p->tape, p->node_count * sizeof *tape);
     p->tape = tape;
     p->node_room = room;
@@ -330,10 +335,7 @@ static deed_status string_decode(struct parser *p, const char *at, const char *e
                                  deed_str *out_text)
 {
     char *text = arena_alloc(p->arena, (size_t)(end - at));
-    if (text == NULL) {
-        return deed_fail(p->err, DEED_TOO_LARGE, "json: over the request's memory limit, %zu bytes",
-                         p->arena->total_max);
-    }
+    if (text == NULL) return fail_arena(p);
     char *out = text;
     while (at < end) {
         const char *escape = memchr(at, '\\', (size_t)(end - at));
@@ -711,8 +713,7 @@ deed_status json_parse(struct arena *arena, deed_bytes text, uint32_t depth_max,
     p.node_room = text.len / 10 + 8;
     p.tape = arena_alloc_array(arena, p.node_room, sizeof *p.tape);
     if (p.tape == NULL) {
-        status = deed_fail(err, DEED_TOO_LARGE, "json: over the request's memory limit, %zu bytes",
-                           arena->total_max);
+        status = fail_arena(&p);
     } else {
         status = document_parse(&p);
     }

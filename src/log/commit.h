@@ -47,7 +47,8 @@ bool commit_decode(deed_bytes in, const struct commit_seed *seed, struct commit 
 /* Could a commit begin here? Its size, from a head that is not checked yet; 0: no. */
 uint32_t commit_peek_size(deed_bytes in);
 
-/* Recompute the commit's own hash from its events. `arena` is for decoding; not reset. */
+/* Recompute the commit's own hash from its events. `arena` is for decoding; not reset. false: not
+ * good; or, if arena->failed, there was no memory to find out. */
 bool commit_hash_good(const struct commit *commit, deed_uuid log_id, struct arena *arena);
 
 static inline uint64_t align_up(uint64_t offset, uint64_t to)

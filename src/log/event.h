@@ -31,7 +31,7 @@ void event_encode(struct buf *out, const struct deed_new_event *event,
 
 /* Decode the record at the reader, which moves behind it. Slices point into the reader's bytes;
  * the tags come from `arena`. `recorded_at_ns` is the commit's, left at 0. `out_leaf` may be NULL.
- * false: malformed (or the arena is at its limit), the reader is dry. */
+ * false: malformed, the reader is dry; or, if arena->failed, there was no memory. */
 bool event_decode(struct reader *r, struct arena *arena, struct deed_event *out_event,
                   uint8_t *out_leaf);
 

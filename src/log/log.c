@@ -102,8 +102,8 @@ static deed_status write_first_event(struct log *log, const struct log_visitor *
         status = log_commit_end(log, 1, now, (const uint8_t(*)[SHA256_SIZE])leaf, err);
     }
     if (status == DEED_OK) status = log_write(log, err);
-    if (status == DEED_OK) status = log_publish(log, err);
     if (status == DEED_OK) {
+        log_publish(log);
         struct commit_ref ref = log_commit_at(log, 0);
         struct deed_event stored;
         struct commit commit;
@@ -278,12 +278,12 @@ static deed_status segment_start(struct log *log, uint32_t number, struct deed_e
     log->roll_due = true;
     status = segment_create(log->dir, &segment.header, &segment.file, err);
     if (status != DEED_OK) return status;
-    log->roll_due = false;
     if (chunks_count(&log->segments) == 0) log->first_number = number;
     if (!chunks_add(&log->segments, &segment)) {
         os_file_close(segment.file);
         return deed_fail(err, DEED_NO_MEMORY, "segment %u: out of memory", number);
     }
+    log->roll_due = false;
     os_mutex_lock(&log->grow);
     struct os_file *old = log->active;
     uint64_t old_end = log->group_offset;
@@ -355,8 +355,10 @@ void log_commit_cancel(struct log *log)
     log->group.failed = false;
 }
 
+/* With the room to publish it: what is stored must not fail to be shown. */
 static bool pending_add(struct log *log, const struct commit_ref *ref)
 {
+    if (!chunks_reserve(&log->refs, log->pending_count + 1)) return false;
     if (log->pending_count == log->pending_room) {
         size_t room = log->pending_room == 0 ? 64 : log->pending_room * 2;
         struct commit_ref *grown = realloc(log->pending, room * sizeof *grown);
@@ -464,13 +466,13 @@ static void group_reset(struct log *log)
     log->written = false;
 }
 
-deed_status log_publish(struct log *log, struct deed_error *err)
+void log_publish(struct log *log)
 {
     assert(log->written);
     for (size_t i = 0; i < log->pending_count; i++) {
-        if (log_ref_add(log, &log->pending[i], err) == DEED_OK) continue;
-        log_stop(log, "out of memory");
-        return deed_fail(err, DEED_UNKNOWN, "it is stored, but there is no memory to show it");
+        bool added = chunks_add(&log->refs, &log->pending[i]);
+        assert(added); /* there is room since pending_add */
+        (void)added;
     }
     const struct commit_ref *last = &log->pending[log->pending_count - 1];
     log->head_position = log->next_position - 1;
@@ -487,7 +489,6 @@ deed_status log_publish(struct log *log, struct deed_error *err)
     group_reset(log);
     assert(log->head_position > atomic_load(&log->end));
     atomic_store_explicit(&log->end, log->head_position, memory_order_release);
-    return DEED_OK;
 }
 
 void log_forget(struct log *log)
@@ -526,7 +527,9 @@ static deed_status decode_event_at(struct log *log, const struct commit_ref *ref
     if (status != DEED_OK) return status;
     struct reader r = reader_over(out_commit->events);
     for (uint64_t at = ref->first_position; at < position; at++) (void)event_skip(&r);
-    if (!event_decode(&r, arena, out_event, NULL) || out_event->position != position) {
+    bool good = event_decode(&r, arena, out_event, NULL) && out_event->position == position;
+    if (!good && arena->failed) return deed_fail(err, DEED_NO_MEMORY, "log: no memory for an event");
+    if (!good) {
         return deed_fail(err, DEED_CORRUPT, "segment %u: the commit at offset %llu is malformed",
                          ref->segment, (unsigned long long)ref->offset);
     }

@@ -102,10 +102,8 @@ void log_commit_cancel(struct log *log);
  *   DEED_STOPPED, DEED_NO_MEMORY
  *                 as with DEED_FULL nothing was written: log_forget the group. */
 DEED_MUST_CHECK deed_status log_write(struct log *log, struct deed_error *err);
-/* Show the written group to readers and begin the next.
- *
- *   DEED_UNKNOWN  without memory it cannot be shown: the log is stopped, reopening shows it. */
-DEED_MUST_CHECK deed_status log_publish(struct log *log, struct deed_error *err);
+/* Show the written group to readers and begin the next. */
+void log_publish(struct log *log);
 /* Drop the group that was not written. */
 void log_forget(struct log *log);
 /* How many commits the group holds, and the i-th. */

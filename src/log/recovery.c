@@ -156,7 +156,12 @@ static deed_status candidate(struct scan *s, uint64_t offset, struct commit *out
     if (!commit_decode(whole, &seed, &commit)) return DEED_OK;
     if (commit.first_position >= s->hash_from) {
         arena_reset(&s->arena);
-        if (!commit_hash_good(&commit, s->log->id, &s->arena)) return DEED_OK;
+        bool good = commit_hash_good(&commit, s->log->id, &s->arena);
+        /* What could not be looked at must not pass for a torn tail. */
+        if (!good && s->arena.failed) {
+            return deed_fail(s->err, DEED_NO_MEMORY, "log: no memory to recover");
+        }
+        if (!good) return DEED_OK;
     }
     *out = commit;
     return DEED_OK;

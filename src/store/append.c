@@ -456,8 +456,8 @@ static void group_finish(struct store *store)
         histogram_add(store->metrics.sync_buckets, &store->metrics.sync_sum_ns,
                       os_ticks_ns(store->os) - before);
         count(&store->metrics.groups, 1);
-        if (status == DEED_OK) status = log_publish(store->log, &err);
         if (status == DEED_OK) {
+            log_publish(store->log);
             notify(store);
         } else {
             group_fail(store, status, &err);

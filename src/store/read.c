@@ -385,6 +385,7 @@ static deed_status event_at(struct deed_cursor *c, uint64_t position, struct dee
     arena_reset(&c->arena);
     if (!event_decode(&c->events, &c->arena, out, NULL) || out->position != position) {
         c->commit_good = false;
+        if (c->arena.failed) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
         deed_status status = deed_fail(err, DEED_CORRUPT, "position %llu is malformed",
                                        (unsigned long long)position);
         if (err != NULL) err->position = position;

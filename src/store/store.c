@@ -88,7 +88,11 @@ static deed_status index_commit(void *context, const struct commit *commit,
     for (uint32_t i = 0; i < commit->event_count; i++) {
         struct deed_event event;
         arena_reset(&store->arena);
-        if (!event_decode(&r, &store->arena, &event, NULL)) {
+        bool good = event_decode(&r, &store->arena, &event, NULL);
+        if (!good && store->arena.failed) {
+            return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
+        }
+        if (!good) {
             return deed_fail(err, DEED_CORRUPT, "segment %u: the commit at offset %llu is malformed",
                              ref->segment, (unsigned long long)ref->offset);
         }

@@ -80,9 +80,13 @@ static deed_status retention_load(struct store *store, uint64_t position, struct
     buf_init(&scratch, UINT32_MAX);
     deed_status status =
         log_event(store->log, position, &scratch, &arena, &event, &commit, err);
-    if (status == DEED_OK && retention_parse(event.data, out, NULL) != DEED_OK) {
+    if (status == DEED_OK) {
+        status = retention_parse(event.data, out, err);
         /* Checked when it was written; an import of the future may bring others: no limits. */
-        *out = (struct retention){0};
+        if (status != DEED_OK && status != DEED_NO_MEMORY) {
+            *out = (struct retention){0};
+            status = DEED_OK;
+        }
     }
     if (status == DEED_OK && published) cache_put(store, position, out);
     arena_done(&arena);

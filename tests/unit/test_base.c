@@ -3,6 +3,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/chunks.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/rw.h"
@@ -128,6 +129,23 @@ TEST(arena, sizes_that_overflow_are_refused)
     arena_done(&arena);
 }
 
+TEST(arena, it_remembers_that_it_gave_nothing_until_it_is_reset)
+{
+    struct arena arena;
+    arena_init(&arena, 1 << 16);
+    assert_non_null(arena_alloc(&arena, 100));
+    assert_false(arena.failed);
+    assert_null(arena_alloc(&arena, 1 << 20));
+    assert_non_null(arena_alloc(&arena, 100));
+    assert_true(arena.failed);
+    assert_false(arena.no_memory); /* its limit alone */
+    arena_reset(&arena);
+    assert_false(arena.failed);
+    assert_null(arena_alloc_array(&arena, SIZE_MAX / 2, 4));
+    assert_true(arena.failed);
+    arena_done(&arena);
+}
+
 TEST(arena, the_largest_block_is_kept_by_a_reset)
 {
     struct arena arena;
@@ -159,6 +177,26 @@ TEST(arena, copies_are_whole)
     assert_null(arena_printf(&arena, "%20000d", 1).ptr);
     arena_done(&arena);
     arena_done(&arena);
+}
+
+/* ---- chunks --------------------------------------------------------------------------------- */
+
+TEST(chunks, elements_stay_where_they_are_while_it_grows)
+{
+    struct chunks chunks;
+    chunks_init(&chunks, sizeof(uint64_t));
+    assert_true(chunks_reserve(&chunks, 0));
+    for (uint64_t i = 0; i < 5000; i++) {
+        if (i % 700 == 0) assert_true(chunks_reserve(&chunks, 700));
+        assert_int_equal(chunks_count(&chunks), i); /* room is no element */
+        assert_true(chunks_add(&chunks, &i));
+    }
+    const uint64_t *first = chunks_at(&chunks, 0);
+    for (uint64_t i = 0; i < 5000; i++) {
+        assert_int_equal(*(const uint64_t *)chunks_at(&chunks, i), i);
+    }
+    assert_int_equal(*first, 0);
+    chunks_done(&chunks);
 }
 
 /* ---- buf ---------------------------------------------------------------------------------- */

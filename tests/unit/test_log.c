@@ -259,6 +259,7 @@ TEST(log, an_event_larger_than_the_arena_is_refused)
     arena_init(&small, 8);
     struct reader r = reader_over(buf_bytes(&out));
     assert_false(event_decode(&r, &small, &got, NULL));
+    assert_true(small.failed);
     assert_false(reader_ok(&r));
     arena_done(&small);
     end_bytes();
