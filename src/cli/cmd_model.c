@@ -190,6 +190,11 @@ static deed_status run(const struct options *o, struct deed_error *err)
     if (status != DEED_OK) goto done;
     status = read_side_get(o->app, scratch, &arena, &parts, err);
     (void)nftw(scratch, entry_remove, 16, FTW_DEPTH | FTW_PHYS);
+    if (status == DEED_OK && host == NULL && parts.projection_count + parts.query_count == 0) {
+        status = deed_fail(err, DEED_NOT_FOUND,
+                           "%s: no domain (*.so), no projections, no queries: is it an app, and built?",
+                           o->app);
+    }
     if (status == DEED_OK) status = model_write(&parts, o->format, &page, err);
     if (status == DEED_OK) fwrite(page.ptr, 1, page.len, stdout);
 

@@ -522,6 +522,9 @@ def test_model_in_three_forms():
     check("CreateOrder" in json.dumps(model), str(model))
     check("flowchart" in run("model", APP, "--mermaid").out, "no flowchart")
     run("model", os.path.join(SCRATCH, "no-app"), expect=3)
+    empty = directory("empty-app")
+    os.makedirs(empty)
+    check("is it an app" in run("model", empty, expect=3).err, "an empty folder is no app")
 
 
 def test_given_when_then():
