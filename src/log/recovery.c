@@ -533,12 +533,36 @@ static deed_status write_zeros(struct os_file *file, uint64_t from, uint64_t end
     return status == DEED_OK ? os_file_sync(file, err) : status;
 }
 
+/* Behind the last commit, in its own sector, a failed sync may have left a commit of the same group
+ * that only the cache shows whole. A later scan through the cache would take it for the next link.
+ * Both views agree on the commits before it: they are written again with zeros behind them. */
+static deed_status settle_last_sector(struct log *log, const struct scan *s, struct os_file *direct)
+{
+    uint8_t device[SECTOR_SIZE] = {0};
+    uint8_t cached[SECTOR_SIZE] = {0};
+    uint64_t start = s->end_offset / SECTOR_SIZE * SECTOR_SIZE;
+    size_t good = (size_t)(s->end_offset - start);
+    size_t got = 0;
+    /* What the mark claims was acknowledged, so synced whole: its sector is left alone. */
+    if (good == 0 || s->expected <= s->hash_from) return DEED_OK;
+    deed_status status = os_file_read(direct, start, device, sizeof device, &got, s->err);
+    if (status == DEED_OK) {
+        status = os_file_read(log->active, start, cached, sizeof cached, &got, s->err);
+    }
+    if (status != DEED_OK || memcmp(device, cached, sizeof device) == 0) return status;
+    if (memcmp(device, cached, good) != 0) return DEED_OK; /* not that lie: touch nothing */
+    memset(device + good, 0, sizeof device - good);
+    status = os_file_write(log->active, start, (deed_bytes){device, sizeof device}, s->err);
+    return status == DEED_OK ? os_file_sync(log->active, s->err) : status;
+}
+
 /* Cut the torn tail (4): what the device has there, and what a lying cache may show there. */
 static deed_status clean_tail(struct log *log, struct scan *s, struct os_file *direct)
 {
     uint64_t from = align_up(s->end_offset, SECTOR_SIZE);
     uint64_t end = from;
-    deed_status status = last_content(direct, from, s->file_size, &end, s->err);
+    deed_status status = settle_last_sector(log, s, direct);
+    if (status == DEED_OK) status = last_content(direct, from, s->file_size, &end, s->err);
     if (status == DEED_OK) status = last_content(log->active, from, s->file_size, &end, s->err);
     if (status != DEED_OK || end == from) return status;
     end = align_up(end, SECTOR_SIZE);

@@ -23,6 +23,8 @@
 
 #define FAIL_PLAN_COUNT_MAX 16
 #define DESCRIPTION_SIZE    512
+/* Enough of a store's files for a sector to get lost in. */
+#define STRAY_FILE_COUNT_MAX 64
 
 /* 2026-01-01T00:00:00Z; each seed begins within the year after it. */
 #define CLOCK_START_NS INT64_C(1767225600000000000)
@@ -79,6 +81,7 @@ struct os_sim {
     int64_t now_ns;
     uint64_t ticks_ns;
     uint64_t op_count[OS_SIM_OP_COUNT];
+    uint64_t struck[OS_SIM_FAULT_COUNT];
     struct fail_plan plans[FAIL_PLAN_COUNT_MAX];
     size_t plan_count;
     uint64_t power_off_at; /* of op_count[OS_SIM_ANY] */
@@ -290,7 +293,9 @@ static bool strikes(struct os_sim *sim, enum os_sim_fault fault)
 {
     /* No draw for what is switched off: a fault kind added later leaves old seeds as they are. */
     if (sim->faults.ppm[fault] == 0) return false;
-    return sim_random_chance(&sim->disk, sim->faults.ppm[fault]);
+    bool struck = sim_random_chance(&sim->disk, sim->faults.ppm[fault]);
+    if (struck) sim->struck[fault]++;
+    return struck;
 }
 
 static int chance_error(struct os_sim *sim, enum os_sim_op op)
@@ -551,6 +556,52 @@ static void sim_file_close(struct os_file *base)
     free(file);
 }
 
+static void files_under(struct node *dir, struct node *out[], size_t *inout_count)
+{
+    for (size_t i = 0; i < dir->entries.count; i++) {
+        struct node *node = dir->entries.list[i].node;
+        if (node->is_dir) {
+            files_under(node, out, inout_count);
+        } else if (node->image.size > 0 && *inout_count < STRAY_FILE_COUNT_MAX) {
+            out[(*inout_count)++] = node;
+        }
+    }
+}
+
+/* Where what is misdirected goes to or comes from: half the time the same file. */
+static struct sim_image *stray_image(struct os_sim *sim, struct sim_image *own,
+                                     uint64_t *out_offset)
+{
+    struct node *files[STRAY_FILE_COUNT_MAX];
+    size_t count = 0;
+    struct sim_image *image = own;
+    files_under(sim->root, files, &count);
+    if (count > 0 && sim_random_below(&sim->disk, 2) == 0) {
+        image = &files[sim_random_below(&sim->disk, count)]->image;
+    }
+    *out_offset = sim_random_below(&sim->disk, image->size);
+    return image;
+}
+
+static bool reads_lie(const struct os_sim *sim)
+{
+    return sim->faults.ppm[OS_SIM_STRAY_READ] != 0 || sim->faults.ppm[OS_SIM_STALE_READ] != 0;
+}
+
+/* What the device does wrong while it reads, without saying so. */
+static void read_faults(struct os_sim *sim, struct sim_image *image, uint64_t offset, void *out,
+                        size_t size)
+{
+    if (size == 0) return;
+    uint64_t at = offset + sim_random_below(&sim->disk, size);
+    if (strikes(sim, OS_SIM_STRAY_READ)) {
+        uint64_t from;
+        const struct sim_image *other = stray_image(sim, image, &from);
+        sim_image_read_stray(image, offset, out, size, at, other, from);
+    }
+    if (strikes(sim, OS_SIM_STALE_READ)) sim_image_read_stale(image, offset, out, size, at);
+}
+
 static deed_status sim_file_read(struct os_file *base, uint64_t offset, void *out, size_t size,
                                  size_t *out_read, struct deed_error *err)
 {
@@ -560,7 +611,13 @@ static deed_status sim_file_read(struct os_file *base, uint64_t offset, void *ou
     if (error != 0) return sim_fail(err, error, "cannot read file", base->name);
     digest_add(sim, offset ^ size);
     bool direct = (base->flags & OS_DIRECT) != 0;
-    *out_read = sim_image_read(&file->node->image, offset, out, size, direct);
+    struct sim_image *image = &file->node->image;
+    if (image->size > 0 && strikes(sim, OS_SIM_BIT_ROT)) {
+        sim_image_flip(image, sim_random_below(&sim->disk, image->size),
+                       (unsigned)sim_random_below(&sim->disk, 8));
+    }
+    *out_read = sim_image_read(image, offset, out, size, direct);
+    if (reads_lie(sim)) read_faults(sim, image, offset, out, *out_read);
     return DEED_OK;
 }
 
@@ -591,6 +648,21 @@ static size_t fitting(const struct os_sim *sim, const struct node *node, uint64_
     return end_max <= offset ? 0 : (size_t)(end_max - offset);
 }
 
+/* What fits of `bytes`, as one write; then `error`. */
+static deed_status write_part(struct sim_file *file, uint64_t offset, deed_bytes bytes, int error,
+                              struct deed_error *err)
+{
+    struct os_sim *sim = sim_of(file->base.os);
+    size_t fits = fitting(sim, file->node, offset, bytes.len);
+    if (fits < bytes.len && error == 0) error = ENOSPC;
+    bytes.len = fits;
+    if (bytes.len > 0) {
+        sim_image_write(&file->node->image, ++sim->sequence, &sim->disk, offset, bytes);
+    }
+    if (error == 0) return DEED_OK;
+    return sim_fail(err, error, "cannot write file", file->base.name);
+}
+
 static deed_status sim_file_write(struct os_file *base, uint64_t offset, deed_bytes bytes,
                                   struct deed_error *err)
 {
@@ -601,15 +673,18 @@ static deed_status sim_file_write(struct os_file *base, uint64_t offset, deed_by
     if (error < 0) return sim_fail(err, error, "cannot write file", base->name);
 
     size_t len = bytes.len;
-    if (error != 0) len = (size_t)sim_random_below(&sim->disk, bytes.len + 1);
-    size_t fits = fitting(sim, file->node, offset, len);
-    if (fits < len && error == 0) error = ENOSPC;
-    bytes.len = fits;
-    if (bytes.len > 0) {
-        sim_image_write(&file->node->image, ++sim->sequence, &sim->disk, offset, bytes);
+    if (error == 0 && len > 1 && strikes(sim, OS_SIM_SHORT_WRITE)) {
+        /* os.h's write goes on where the system's stopped. The power may go between the two. */
+        deed_bytes rest = bytes;
+        bytes.len = 1 + (size_t)sim_random_below(&sim->disk, len - 1);
+        rest.ptr += bytes.len;
+        rest.len -= bytes.len;
+        deed_status status = write_part(file, offset, bytes, error, err);
+        return status == DEED_OK ? sim_file_write(base, offset + bytes.len, rest, err) : status;
     }
-    if (error == 0) return DEED_OK;
-    return sim_fail(err, error, "cannot write file", base->name);
+    if (error != 0) len = (size_t)sim_random_below(&sim->disk, bytes.len + 1);
+    bytes.len = len;
+    return write_part(file, offset, bytes, error, err);
 }
 
 static deed_status sim_file_sync(struct os_file *base, struct deed_error *err)
@@ -618,7 +693,17 @@ static deed_status sim_file_sync(struct os_file *base, struct deed_error *err)
     struct sim_file *file = sim_file_of(base);
     int error = sim_begin(sim, OS_SIM_SYNC, file->boot);
     if (error == 0) {
-        sim_image_sync(&file->node->image);
+        struct sim_image *image = &file->node->image;
+        if (strikes(sim, OS_SIM_LYING_SYNC)) return DEED_OK;
+        uint64_t offset;
+        bool dirty =
+            sim->faults.ppm[OS_SIM_STRAY_WRITE] != 0 && sim_image_dirty(image, &sim->disk, &offset);
+        sim_image_sync(image);
+        if (dirty && strikes(sim, OS_SIM_STRAY_WRITE)) {
+            uint64_t to_offset;
+            struct sim_image *to = stray_image(sim, image, &to_offset);
+            sim_image_misdirect(image, offset, to, to_offset);
+        }
         return DEED_OK;
     }
     if (error > 0) sim_image_sync_fail(&file->node->image, &sim->disk);
@@ -890,6 +975,17 @@ void os_sim_fail(struct os_sim *sim, enum os_sim_op op, uint64_t nth, uint64_t m
     uint64_t first = sim->op_count[op] + nth;
     uint64_t last = more > UINT64_MAX - first ? UINT64_MAX : first + more;
     sim->plans[sim->plan_count++] = (struct fail_plan){op, first, last, error_number};
+}
+
+void os_sim_set_faults(struct os_sim *sim, const struct os_sim_faults *faults)
+{
+    sim->faults = *faults;
+}
+
+uint64_t os_sim_struck(const struct os_sim *sim, enum os_sim_fault fault)
+{
+    assert(fault < OS_SIM_FAULT_COUNT);
+    return sim->struck[fault];
 }
 
 void os_sim_heal(struct os_sim *sim)

@@ -21,17 +21,23 @@
 /* Every kind of fault and what it does. The first rows say what a crash may do to unsynced state:
  * each crash draws which of them take part. The others strike single operations. */
 #define OS_SIM_FAULT_MAP(X)                                                                        \
-    X(OS_SIM_LOST_WRITE, "lost writes")      /* at a crash */                                      \
-    X(OS_SIM_REORDERED, "any order")         /* at a crash */                                      \
-    X(OS_SIM_TORN_WRITE, "torn writes")      /* at a crash */                                      \
-    X(OS_SIM_TORN_SECTOR, "torn sectors")    /* at a crash */                                      \
-    X(OS_SIM_SCRAMBLED, "scrambled sectors") /* at a crash */                                      \
-    X(OS_SIM_LOST_NAME, "lost names")        /* at a crash */                                      \
-    X(OS_SIM_READ_ERROR, "read errors")      /* EIO */                                             \
-    X(OS_SIM_WRITE_ERROR, "write errors")    /* EIO, part written */                               \
-    X(OS_SIM_SYNC_ERROR, "sync errors")      /* EIO, half persisted */                             \
-    X(OS_SIM_DISK_FULL, "disk full")         /* ENOSPC, part written */                            \
-    X(OS_SIM_SLOW, "slow operations")        /* the clock advances up to a second */
+    X(OS_SIM_LOST_WRITE, "lost writes")         /* at a crash */                                   \
+    X(OS_SIM_REORDERED, "any order")            /* at a crash */                                   \
+    X(OS_SIM_TORN_WRITE, "torn writes")         /* at a crash */                                   \
+    X(OS_SIM_TORN_SECTOR, "torn sectors")       /* at a crash */                                   \
+    X(OS_SIM_SCRAMBLED, "scrambled sectors")    /* at a crash */                                   \
+    X(OS_SIM_LOST_NAME, "lost names")           /* at a crash */                                   \
+    X(OS_SIM_READ_ERROR, "read errors")         /* EIO */                                          \
+    X(OS_SIM_WRITE_ERROR, "write errors")       /* EIO, part written */                            \
+    X(OS_SIM_SYNC_ERROR, "sync errors")         /* EIO, half persisted */                          \
+    X(OS_SIM_DISK_FULL, "disk full")            /* ENOSPC, part written */                         \
+    X(OS_SIM_SLOW, "slow operations")           /* the clock advances up to a second */            \
+    X(OS_SIM_SHORT_WRITE, "short writes")       /* done in two parts, each an operation */         \
+    X(OS_SIM_LYING_SYNC, "lying syncs")         /* success, but a crash may take it back */        \
+    X(OS_SIM_BIT_ROT, "bit rot")                /* at a read: one bit of the file's platter */     \
+    X(OS_SIM_STRAY_WRITE, "misdirected writes") /* at a sync: a sector lands on another */         \
+    X(OS_SIM_STRAY_READ, "misdirected reads")   /* a sector of the answer is another one */        \
+    X(OS_SIM_STALE_READ, "stale reads") /* a sector of the answer is as before its last write */
 
 enum os_sim_fault {
 #define OS_SIM_FAULT_ENUM(name, text) name,
@@ -114,6 +120,12 @@ uint64_t os_sim_count(const struct os_sim *sim, enum os_sim_op op);
  * go on serving them, and the next sync succeeds without them. At most 16 plans at a time. */
 void os_sim_fail(struct os_sim *sim, enum os_sim_op op, uint64_t nth, uint64_t more,
                  int error_number);
+
+/* From now on these chances hold. */
+void os_sim_set_faults(struct os_sim *sim, const struct os_sim_faults *faults);
+
+/* How often an operation's fault of that kind has struck by chance. */
+uint64_t os_sim_struck(const struct os_sim *sim, enum os_sim_fault fault);
 
 /* Forget all plans, chances of operations to fail, and the capacity. */
 void os_sim_heal(struct os_sim *sim);

@@ -157,6 +157,50 @@ size_t sim_image_read(const struct sim_image *image, uint64_t offset, void *out,
     return size;
 }
 
+static size_t sector_at(const struct sim_image *image, uint64_t offset)
+{
+    assert(offset < image->size);
+    return (size_t)(offset / image->sector_size);
+}
+
+/* The part of [offset, offset + size) that lies in the sector of `at` becomes that of `sector`. */
+static void answer_spoil(size_t sector_size, uint64_t offset, uint8_t *out, size_t size,
+                         uint64_t at, const uint8_t *sector)
+{
+    assert(at >= offset && at - offset < size);
+    uint64_t start = at / sector_size * sector_size;
+    uint64_t from = start > offset ? start : offset;
+    uint64_t end = start + sector_size < offset + size ? start + sector_size : offset + size;
+    memcpy(out + (from - offset), sector + (from - start), (size_t)(end - from));
+}
+
+void sim_image_read_stray(const struct sim_image *image, uint64_t offset, void *out, size_t size,
+                          uint64_t at, const struct sim_image *other, uint64_t other_offset)
+{
+    assert(other->sector_size == image->sector_size);
+    size_t sector = sector_at(other, other_offset);
+    answer_spoil(image->sector_size, offset, out, size, at,
+                 sector_in(other, other->platter, sector));
+}
+
+void sim_image_read_stale(const struct sim_image *image, uint64_t offset, void *out, size_t size,
+                          uint64_t at)
+{
+    size_t sector = sector_at(image, at);
+    answer_spoil(image->sector_size, offset, out, size, at, sector_in(image, image->older, sector));
+}
+
+bool sim_image_dirty(const struct sim_image *image, struct sim_random *random, uint64_t *out_offset)
+{
+    uint64_t count = 0;
+    for (size_t s = image->dirty_from; s < image->dirty_to; s++) {
+        uint64_t start = (uint64_t)s * image->sector_size;
+        if (image->written[s] == 0 || start >= image->size) continue;
+        if (sim_random_below(random, ++count) == 0) *out_offset = start;
+    }
+    return count > 0;
+}
+
 void sim_image_sync(struct sim_image *image)
 {
     for (size_t s = image->dirty_from; s < image->dirty_to; s++) {
@@ -257,12 +301,6 @@ void sim_image_drop_clean(struct sim_image *image)
 }
 
 /* ---- damage ------------------------------------------------------------------------------- */
-
-static size_t sector_at(const struct sim_image *image, uint64_t offset)
-{
-    assert(offset < image->size);
-    return (size_t)(offset / image->sector_size);
-}
 
 void sim_image_flip(struct sim_image *image, uint64_t offset, unsigned bit)
 {

@@ -52,6 +52,17 @@ size_t sim_image_read(const struct sim_image *image, uint64_t offset, void *out,
 
 void sim_image_sync(struct sim_image *image);
 
+/* One of the sectors that a sync would write; false: there is none. It draws only if there is. */
+bool sim_image_dirty(const struct sim_image *image, struct sim_random *random,
+                     uint64_t *out_offset);
+
+/* Spoil what a read of [offset, offset + size) gave: the sector around `at`, inside of it, comes
+ * from `other_offset` of another image (may be the same), or is as before it was last written. */
+void sim_image_read_stray(const struct sim_image *image, uint64_t offset, void *out, size_t size,
+                          uint64_t at, const struct sim_image *other, uint64_t other_offset);
+void sim_image_read_stale(const struct sim_image *image, uint64_t offset, void *out, size_t size,
+                          uint64_t at);
+
 /* A sync that fails the way Linux fails it: some sectors arrive, all of them count as clean, and
  * the cache goes on serving the new bytes. */
 void sim_image_sync_fail(struct sim_image *image, struct sim_random *random);

@@ -4,15 +4,27 @@
  *     sim_store [COUNT]         that many seeds, from 1 (default SIM_SEEDS, else 2500)
  *     sim_store --seed N        one seed, telling what it does
  *
- * Each seed draws its own mix of faults and work. Checked after every opening, of promises 2 and 5:
+ * Each seed draws its own mix of faults and work (a swarm: what every seed does, each seed does too
+ * little of). A machine lives and dies several times by faults that must cost nothing that was
+ * acknowledged; its last life may see faults that damage it. Checked after every opening, of
+ * promises 2 to 5:
  *
  * (1) Every acknowledged event is there, at its position and revision, with its content.
  * (2) What was refused is not there. What has an unknown outcome is there whole or not at all, and
  *     once it was seen it stays.
  * (3) Positions and revisions have no gaps; recorded_at never decreases.
- * (4) Streams, types and tags read by the index give what a scan of the log gives.
- * (5) After rot, what is served is right, and what is missing is reported, by position.
- * (6) With the faults over, an append succeeds. */
+ * (4) Streams, types and tags read by the index give what a scan of the log gives, both ways; a
+ *     cursor that follows gets every event once.
+ * (5) After damage, what is served is right, and what is missing is reported, by position. Silent
+ *     is only the loss of the newest appends, behind the commit mark, each by a fault of its own;
+ *     and of any number of them when syncs lied.
+ * (6) With the faults over, an append succeeds.
+ * (7) A conditional append is accepted exactly when its condition holds for what was accepted
+ *     before it; a refusal names an event that is stored and tells the truth about it.
+ * (8) An append tried again, by key or by event ids, has the first answer: in the same group, later,
+ *     and after a crash.
+ * (9) What a commit mark on the device claims no crash takes back. */
+#include "log/mark.h"
 #include "os/os_sim.h"
 #include "store/store.h"
 
@@ -24,9 +36,12 @@
 
 #define DIRECTORY  "/data"
 #define STREAMS    5
+#define TYPES      3
+#define TAGS       8
 #define EVENTS_MAX 4096
 #define BATCH_MAX  6
 #define GROUP_MAX  8
+#define DATA_SIZE  6000
 
 enum fate { UNBORN, PENDING, ACKED, REFUSED, UNKNOWN };
 
@@ -39,14 +54,28 @@ struct model_event {
     bool present; /* in the scan under way */
 };
 
+struct model_batch {
+    uint32_t first, count;
+    uint32_t round;   /* of appends: what was gathered and synced together */
+    bool keyed, ided; /* can be tried again */
+};
+
 struct world {
     uint64_t seed;
     bool verbose;
     struct os_sim *sim;
     struct store *store;
     struct model_event events[EVENTS_MAX];
-    uint32_t event_count, batch_count;
+    struct model_batch batches[EVENTS_MAX + 1]; /* from 1 on */
+    uint32_t event_count, batch_count, round;
     uint64_t end; /* newest position ever acknowledged or seen */
+    uint64_t marked; /* (9) */
+    bool killed;     /* what is read may be in the cache only */
+
+    struct os_sim_faults faults; /* of this seed's lives, all harmless */
+    bool damaged;                /* events are missing: what follows starts from what is left */
+    struct deed_cursor *follower;
+    uint64_t followed;
 };
 
 static void fail(const struct world *w, const char *what, uint64_t a, uint64_t b)
@@ -67,130 +96,363 @@ static uint64_t pick(struct world *w, uint64_t limit)
     return os_sim_pick(w->sim, limit);
 }
 
+/* ---- what an event is ------------------------------------------------------------------------ */
+
+static const char *const type_names[TYPES] = {"Opened", "Changed", "Closed"};
+
+struct event_text {
+    char stream[16], tag[16], data[DATA_SIZE];
+    deed_str tags[1];
+};
+
+static struct deed_new_event event_of(const struct world *w, uint32_t n, struct event_text *text)
+{
+    const struct model_event *e = &w->events[n];
+    (void)snprintf(text->stream, sizeof text->stream, "s-%u", e->stream);
+    (void)snprintf(text->tag, sizeof text->tag, "tag%u", e->tag);
+    int len = snprintf(text->data, sizeof text->data, "{\"n\":%u,\"pad\":\"%0*d\"}", n,
+                       (int)e->pad + 1, 0);
+    text->tags[0] = deed_str_of(text->tag);
+    struct deed_new_event event = {
+        .stream = deed_str_of(text->stream),
+        .type = deed_str_of(type_names[e->type]),
+        .data = {(const uint8_t *)text->data, (size_t)len},
+        .tags = text->tags,
+        .tag_count = 1,
+    };
+    if (w->batches[e->batch].ided) {
+        event.id.bytes[0] = 1;
+        memcpy(event.id.bytes + 12, &n, sizeof n);
+    }
+    return event;
+}
+
+static uint64_t stream_count(const struct world *w, unsigned stream, uint64_t *out_last)
+{
+    uint64_t count = 0;
+    *out_last = 0;
+    for (uint32_t n = 0; n < w->event_count; n++) {
+        const struct model_event *e = &w->events[n];
+        if (e->fate != ACKED || e->stream != stream) continue;
+        count++;
+        if (e->position > *out_last) *out_last = e->position;
+    }
+    return count;
+}
+
 /* ---- appends -------------------------------------------------------------------------------- */
 
-static const char *const type_names[] = {"Opened", "Changed", "Closed"};
+enum wish { WISH_NOTHING, WISH_STREAM, WISH_NO_MATCH, WISH_IMPOSSIBLE };
 
 struct attempt {
     struct world *w;
     struct deed_new_event events[BATCH_MAX];
+    struct event_text texts[BATCH_MAX];
     struct deed_append append;
-    deed_str tags[BATCH_MAX];
-    char streams[BATCH_MAX][16], tag_names[BATCH_MAX][16], data[BATCH_MAX][6000];
     uint64_t revisions[BATCH_MAX];
-    struct deed_condition condition;
-    uint32_t first;
+    uint32_t batch, first;
     size_t count;
-    bool expect_refusal;
+    char key[16];
+    bool misused_key; /* with another request's hash */
+
+    enum wish wish;
+    struct deed_condition condition;
+    struct deed_query_item item;
+    unsigned stream, type, tag;
+    bool by_type, by_tag;
+    char stream_name[16], tag_name[16];
+    deed_str type_term, tag_term;
 };
+
+static bool matches(const struct attempt *a, const struct model_event *e)
+{
+    return e->fate == ACKED && e->position > a->condition.after &&
+           (!a->by_type || e->type == a->type) && (!a->by_tag || e->tag == a->tag);
+}
+
+static bool condition_holds(const struct attempt *a)
+{
+    const struct world *w = a->w;
+    uint64_t last;
+    uint64_t count = a->wish == WISH_STREAM ? stream_count(w, a->stream, &last) : 0;
+    switch (a->wish) {
+    case WISH_NOTHING:
+        return true;
+    case WISH_IMPOSSIBLE:
+        return false;
+    case WISH_STREAM:
+        if (a->condition.expect == DEED_EXPECT_NONE) return count == 0;
+        if (a->condition.expect == DEED_EXPECT_EXISTS) return count > 0;
+        return count > 0 && a->condition.revision == count - 1;
+    case WISH_NO_MATCH:
+        for (uint32_t n = 0; n < w->event_count; n++) {
+            if (matches(a, &w->events[n])) return false;
+        }
+        return true;
+    }
+    return true;
+}
+
+static bool stored_before(const struct attempt *a)
+{
+    return a->w->events[a->first].fate == ACKED;
+}
+
+/* (8): the first answer. */
+static void check_repeated(const struct attempt *a, const struct deed_appended *appended)
+{
+    struct world *w = a->w;
+    if (!appended->repeated) fail(w, "a retry was stored again", a->first, appended->position);
+    for (size_t i = 0; i < a->count; i++) {
+        const struct model_event *e = &w->events[a->first + i];
+        if (e->position != appended->first_position + i || e->revision != a->revisions[i]) {
+            fail(w, "a retry has another answer", e->position, appended->first_position + i);
+        }
+    }
+}
+
+/* After a repair some are lost, but none is given again that is still there. */
+static void check_revision_is_new(const struct world *w, unsigned stream, uint64_t revision)
+{
+    for (uint32_t n = 0; n < w->event_count; n++) {
+        const struct model_event *e = &w->events[n];
+        if (e->fate == ACKED && e->present && e->stream == stream && e->revision >= revision) {
+            fail(w, "a revision was given twice", revision, e->position);
+        }
+    }
+}
+
+static void attempt_accepted(struct attempt *a, const struct deed_appended *appended)
+{
+    struct world *w = a->w;
+    if (stored_before(a)) {
+        check_repeated(a, appended);
+        return;
+    }
+    if (appended->repeated) fail(w, "an answer to what was never stored", a->first, 0);
+    if (!condition_holds(a)) fail(w, "an append went against its condition", a->first, 0);
+    if (a->misused_key) fail(w, "a key was taken for two requests", a->batch, 0);
+    if (appended->first_position <= w->end) {
+        fail(w, "a position was given twice", appended->first_position, w->end);
+    }
+    for (size_t i = 0; i < a->count; i++) {
+        struct model_event *e = &w->events[a->first + i];
+        uint64_t last;
+        if (!w->damaged && a->revisions[i] != stream_count(w, e->stream, &last)) {
+            fail(w, "a revision does not follow", a->revisions[i],
+                 stream_count(w, e->stream, &last));
+        }
+        if (w->damaged) check_revision_is_new(w, e->stream, a->revisions[i]);
+        e->fate = ACKED;
+        e->present = true;
+        e->position = appended->first_position + i;
+        e->revision = a->revisions[i];
+    }
+    w->batches[a->batch].round = w->round;
+    w->end = appended->position;
+    tell(w, "acknowledged to position", appended->position, "");
+}
+
+/* (7) */
+static void check_refusal(const struct attempt *a, const struct deed_error *err)
+{
+    struct world *w = a->w;
+    if (stored_before(a)) fail(w, "a retry was refused", a->first, err->position);
+    if (a->misused_key) return;
+    if (condition_holds(a)) fail(w, "an append was refused without a reason", a->first, 0);
+    if (err->position != DEED_NONE && err->position > store_position(w->store)) {
+        fail(w, "a refusal names what is not stored", err->position, store_position(w->store));
+    }
+    if (a->wish == WISH_NO_MATCH) {
+        for (uint32_t n = 0; n < w->event_count; n++) {
+            const struct model_event *e = &w->events[n];
+            if (e->position == err->position && matches(a, e)) return;
+        }
+        fail(w, "a refusal names an event that does not match", err->position, 0);
+    }
+    uint64_t last;
+    uint64_t count = stream_count(w, a->stream, &last);
+    if (a->wish != WISH_STREAM) return;
+    if (err->position != (count == 0 ? DEED_NONE : last) || err->revision != count - 1) {
+        fail(w, "a refusal misstates the stream", err->position, last);
+    }
+}
 
 static void attempt_done(void *context, const struct deed_appended *appended,
                          const struct deed_error *err)
 {
     struct attempt *a = context;
     struct world *w = a->w;
+    if (appended != NULL) {
+        attempt_accepted(a, appended);
+        return;
+    }
+    tell(w, "refused event", a->first, err->message);
+    if (err->status == DEED_CONFLICT) check_refusal(a, err);
     for (size_t i = 0; i < a->count; i++) {
         struct model_event *e = &w->events[a->first + i];
-        if (appended != NULL) {
-            e->fate = ACKED;
-            e->position = appended->first_position + i;
-            e->revision = a->revisions[i];
-        } else {
-            e->fate = err->status == DEED_UNKNOWN ? UNKNOWN : REFUSED;
-        }
-    }
-    if (appended != NULL) {
-        if (a->expect_refusal) fail(w, "an append went against its condition", a->first, 0);
-        if (appended->first_position <= w->end) fail(w, "a position was given twice",
-                                                     appended->first_position, w->end);
-        w->end = appended->position;
-        tell(w, "acknowledged to position", appended->position, "");
-    } else {
-        tell(w, "refused event", a->first, err->message);
+        if (e->fate != PENDING && e->fate != REFUSED) continue; /* a retry changes nothing */
+        e->fate = err->status == DEED_UNKNOWN ? UNKNOWN : REFUSED;
     }
 }
 
-static void attempt_fill(struct world *w, struct attempt *a)
+static uint32_t new_batch(struct world *w)
 {
+    uint32_t b = ++w->batch_count;
+    uint32_t count = 1 + (uint32_t)pick(w, BATCH_MAX);
+    w->batches[b] = (struct model_batch){.first = w->event_count,
+                                         .count = count,
+                                         .round = w->round,
+                                         .keyed = pick(w, 4) == 0,
+                                         .ided = pick(w, 4) == 0};
+    for (uint32_t i = 0; i < count; i++) {
+        w->events[w->event_count++] =
+            (struct model_event){.fate = PENDING,
+                                 .stream = (unsigned)pick(w, STREAMS),
+                                 .type = (unsigned)pick(w, TYPES),
+                                 .tag = (unsigned)pick(w, TAGS),
+                                 .pad = pick(w, 4) == 0 ? pick(w, 5000) : pick(w, 200),
+                                 .batch = b,
+                                 .batch_size = count};
+    }
+    return b;
+}
+
+static void attempt_fill(struct world *w, struct attempt *a, uint32_t batch)
+{
+    const struct model_batch *b = &w->batches[batch];
     a->w = w;
-    a->first = w->event_count;
-    a->count = 1 + pick(w, BATCH_MAX);
-    a->expect_refusal = false;
-    w->batch_count++;
-    for (size_t i = 0; i < a->count; i++) {
-        struct model_event *e = &w->events[w->event_count++];
-        *e = (struct model_event){.fate = PENDING,
-                                  .stream = (unsigned)pick(w, STREAMS),
-                                  .type = (unsigned)pick(w, 3),
-                                  .tag = (unsigned)pick(w, 8),
-                                  .pad = pick(w, 4) == 0 ? pick(w, 5000) : pick(w, 200),
-                                  .batch = w->batch_count,
-                                  .batch_size = (uint32_t)a->count};
-        (void)snprintf(a->streams[i], sizeof a->streams[i], "s-%u", e->stream);
-        (void)snprintf(a->tag_names[i], sizeof a->tag_names[i], "tag%u", e->tag);
-        int len = snprintf(a->data[i], sizeof a->data[i], "{\"n\":%u,\"pad\":\"%0*d\"}",
-                           a->first + (unsigned)i, (int)e->pad + 1, 0);
-        a->tags[i] = deed_str_of(a->tag_names[i]);
-        a->events[i] = (struct deed_new_event){
-            .stream = deed_str_of(a->streams[i]),
-            .type = deed_str_of(type_names[e->type]),
-            .data = {(const uint8_t *)a->data[i], (size_t)len},
-            .tags = &a->tags[i],
-            .tag_count = 1,
-        };
+    a->batch = batch;
+    a->first = b->first;
+    a->count = b->count;
+    a->misused_key = false;
+    a->wish = WISH_NOTHING;
+    for (uint32_t i = 0; i < b->count; i++) {
+        a->events[i] = event_of(w, b->first + i, &a->texts[i]);
     }
     a->append = (struct deed_append){
         .events = a->events, .event_count = a->count, .out_revisions = a->revisions};
-    if (pick(w, 8) == 0) {
-        /* The log is past its first event, so "nothing after 0" cannot hold once one is there. */
-        a->condition = (struct deed_condition){.kind = DEED_CONDITION_STREAM,
-                                               .stream = DEED_STR("never-written"),
-                                               .expect = DEED_EXPECT_EXISTS};
-        a->append.conditions = &a->condition;
-        a->append.condition_count = 1;
-        a->expect_refusal = true;
+    if (!b->keyed) return;
+    (void)snprintf(a->key, sizeof a->key, "key%u", batch);
+    a->append.idempotency_key = deed_str_of(a->key);
+    memcpy(a->append.request_hash, &batch, sizeof batch);
+}
+
+/* Mostly near the truth: a wish that is always refused tests little. */
+static void attempt_wish(struct world *w, struct attempt *a)
+{
+    uint64_t last;
+    a->condition = (struct deed_condition){.kind = DEED_CONDITION_STREAM};
+    a->append.conditions = &a->condition;
+    a->append.condition_count = 1;
+    switch (pick(w, 6)) {
+    case 0:
+        a->wish = WISH_IMPOSSIBLE;
+        a->condition.stream = DEED_STR("never-written");
+        a->condition.expect = DEED_EXPECT_EXISTS;
+        break;
+    case 1:
+    case 2:
+        a->wish = WISH_STREAM;
+        a->stream = (unsigned)pick(w, STREAMS);
+        (void)snprintf(a->stream_name, sizeof a->stream_name, "s-%u", a->stream);
+        a->condition.stream = deed_str_of(a->stream_name);
+        a->condition.expect = (enum deed_expect)(DEED_EXPECT_REVISION + pick(w, 3));
+        a->condition.revision = stream_count(w, a->stream, &last) + pick(w, 3) - 1;
+        break;
+    default:
+        a->wish = WISH_NO_MATCH;
+        a->type = (unsigned)pick(w, TYPES);
+        a->tag = (unsigned)pick(w, TAGS);
+        a->by_type = pick(w, 3) > 0;
+        a->by_tag = !a->by_type || pick(w, 2) == 0;
+        (void)snprintf(a->tag_name, sizeof a->tag_name, "tag%u", a->tag);
+        a->type_term = deed_str_of(type_names[a->type]);
+        a->tag_term = deed_str_of(a->tag_name);
+        a->item = (struct deed_query_item){.types = &a->type_term,
+                                           .type_count = a->by_type,
+                                           .tags = &a->tag_term,
+                                           .tag_count = a->by_tag};
+        a->condition.kind = DEED_CONDITION_NO_MATCH;
+        a->condition.items = &a->item;
+        a->condition.item_count = 1;
+        a->condition.after = w->end - (pick(w, 2) == 0 ? 0 : pick(w, w->end < 30 ? w->end : 30));
+        break;
     }
 }
+
+/* A batch that can be tried again, of the latest or of all; 0: there is none. */
+static uint32_t pick_retry(struct world *w)
+{
+    if (w->batch_count == 0) return 0;
+    uint64_t near = pick(w, 2) == 0 && w->batch_count > GROUP_MAX ? GROUP_MAX : w->batch_count;
+    uint32_t b = w->batch_count - (uint32_t)pick(w, near);
+    bool known = w->batches[b].keyed || w->batches[b].ided;
+    /* What has an unknown outcome waits for recovery's word. */
+    return known && w->events[w->batches[b].first].fate != UNKNOWN ? b : 0;
+}
+
+static void attempt_draw(struct world *w, struct attempt *a)
+{
+    uint32_t retry = pick(w, 6) == 0 ? pick_retry(w) : 0;
+    bool misuse = retry != 0 && w->batches[retry].keyed && pick(w, 3) == 0 &&
+                  w->events[w->batches[retry].first].fate == ACKED;
+    attempt_fill(w, a, retry != 0 && !misuse ? retry : new_batch(w));
+    if (misuse) {
+        a->misused_key = true;
+        w->batches[a->batch].keyed = w->batches[a->batch].ided = false;
+        attempt_fill(w, a, a->batch);
+        a->misused_key = true;
+        (void)snprintf(a->key, sizeof a->key, "key%u", retry);
+        a->append.idempotency_key = deed_str_of(a->key);
+        a->append.request_hash[31] = 1;
+    } else if (pick(w, 4) == 0) {
+        attempt_wish(w, a);
+    }
+}
+
+static void follow_check(struct world *w);
 
 /* Several appends, gathered into groups by the committer. */
 static void append_some(struct world *w)
 {
     static struct attempt attempts[GROUP_MAX];
     size_t count = 1 + pick(w, GROUP_MAX);
+    w->round++;
     for (size_t i = 0; i < count && w->event_count + BATCH_MAX < EVENTS_MAX; i++) {
         struct attempt *a = &attempts[i];
         struct deed_error err = {0};
-        attempt_fill(w, a);
+        attempt_draw(w, a);
         if (store_submit(w->store, &a->append, attempt_done, a, &err) != DEED_OK) {
             if (err.status != DEED_STOPPED) fail(w, "an append was not taken", err.status, 0);
             attempt_done(a, NULL, &err);
         }
     }
     while (store_step(w->store)) continue;
+    if (w->follower != NULL) follow_check(w);
 }
 
 /* ---- checks --------------------------------------------------------------------------------- */
 
 static struct model_event *known_event(struct world *w, const struct deed_event *e)
 {
+    static struct event_text text;
     unsigned n = 0;
-    char text[32] = "";
-    size_t len = e->data.len < sizeof text - 1 ? e->data.len : sizeof text - 1;
-    memcpy(text, e->data.ptr, len);
-    if (sscanf(text, "{\"n\":%u,", &n) != 1 || n >= w->event_count) {
+    char start[32] = "";
+    size_t len = e->data.len < sizeof start - 1 ? e->data.len : sizeof start - 1;
+    memcpy(start, e->data.ptr, len);
+    if (sscanf(start, "{\"n\":%u,", &n) != 1 || n >= w->event_count) {
         fail(w, "an event that nobody wrote", e->position, 0);
     }
-    struct model_event *m = &w->events[n];
-    char data[6000], stream[16], tag[16];
-    int size = snprintf(data, sizeof data, "{\"n\":%u,\"pad\":\"%0*d\"}", n, (int)m->pad + 1, 0);
-    (void)snprintf(stream, sizeof stream, "s-%u", m->stream);
-    (void)snprintf(tag, sizeof tag, "tag%u", m->tag);
-    bool same = e->data.len == (size_t)size && memcmp(e->data.ptr, data, (size_t)size) == 0 &&
-                deed_str_equal(e->stream, deed_str_of(stream)) &&
-                deed_str_equal(e->type, deed_str_of(type_names[m->type])) && e->tag_count == 1 &&
-                deed_str_equal(e->tags[0], deed_str_of(tag));
+    struct deed_new_event wanted = event_of(w, n, &text);
+    bool ided = w->batches[w->events[n].batch].ided;
+    bool same = e->data.len == wanted.data.len &&
+                memcmp(e->data.ptr, wanted.data.ptr, wanted.data.len) == 0 &&
+                deed_str_equal(e->stream, wanted.stream) && deed_str_equal(e->type, wanted.type) &&
+                e->tag_count == 1 && deed_str_equal(e->tags[0], wanted.tags[0]) &&
+                (!ided || memcmp(e->id.bytes, wanted.id.bytes, sizeof e->id.bytes) == 0);
     if (!same) fail(w, "an event has other content", e->position, n);
-    return m;
+    return &w->events[n];
 }
 
 static void check_event(struct world *w, const struct deed_event *e)
@@ -207,53 +469,124 @@ static void check_event(struct world *w, const struct deed_event *e)
     m->revision = e->revision;
 }
 
-static uint64_t read_count(struct world *w, const struct deed_read_options *options,
-                           uint64_t *out_hash)
+/* (4): a term of the index, and what a scan gives for it. */
+struct term {
+    bool stream, type, tag;
+    unsigned k, tag_k;
+};
+
+static bool term_has(const struct term *t, const struct model_event *m)
 {
+    return m->present && (!t->stream || m->stream == t->k) && (!t->type || m->type == t->k) &&
+           (!t->tag || m->tag == t->tag_k);
+}
+
+static void check_term(struct world *w, const struct term *t, bool backwards)
+{
+    char stream[16], tag[16];
     struct deed_cursor *cursor = NULL;
     struct deed_error err;
     struct deed_event e;
-    uint64_t count = 0;
-    *out_hash = 0;
-    deed_status status = store_read(w->store, options, &cursor, &err);
-    if (status == DEED_NOT_FOUND) return 0;
-    if (status != DEED_OK) fail(w, "a read did not open", status, 0);
+    struct deed_read_options options = {.backwards = backwards};
+    (void)snprintf(stream, sizeof stream, "s-%u", t->k);
+    (void)snprintf(tag, sizeof tag, "tag%u", t->tag_k);
+    deed_str tag_term = deed_str_of(tag);
+    deed_str type_term = deed_str_of(type_names[t->type ? t->k : 0]);
+    if (t->stream) options.stream = deed_str_of(stream);
+    if (t->type) options.filter.types = &type_term, options.filter.type_count = 1;
+    if (t->tag) options.filter.tags = &tag_term, options.filter.tag_count = 1;
+    if (backwards) options.from_revision = options.after_position = DEED_NONE;
+
+    uint64_t wanted = 0, got = 0, last = backwards ? DEED_NONE : 0;
+    for (uint32_t n = 0; n < w->event_count; n++)
+        wanted += term_has(t, &w->events[n]);
+    deed_status status = store_read(w->store, &options, &cursor, &err);
+    if (status == DEED_NOT_FOUND && wanted == 0) return;
+    if (status != DEED_OK) fail(w, "a read did not open", status, t->k);
     while ((status = cursor_next(cursor, &e, &err)) == DEED_OK) {
-        count++;
-        *out_hash = (*out_hash ^ e.position) * UINT64_C(0x9e3779b97f4a7c15);
+        if (backwards ? e.position >= last : e.position <= last) {
+            fail(w, "a read is out of order", e.position, last);
+        }
+        last = e.position;
+        const struct model_event *m = known_event(w, &e);
+        if (!term_has(t, m) || m->position != e.position) {
+            fail(w, "a read gives another event", e.position, t->k);
+        }
+        got++;
     }
     if (status != DEED_END) fail(w, "a read failed", status, err.position);
     cursor_close(cursor);
-    return count;
+    if (got != wanted) fail(w, "the index gives another number of events", got, wanted);
 }
 
-/* (4): by index as by scan. */
 static void check_index(struct world *w)
 {
-    for (unsigned i = 0; i < STREAMS + 3 + 8; i++) {
-        char name[16];
-        deed_str term;
-        struct deed_read_options options = {0};
-        uint64_t wanted = 0;
-        bool stream = i < STREAMS;
-        bool type = !stream && i < STREAMS + 3;
-        unsigned k = stream ? i : type ? i - STREAMS : i - STREAMS - 3;
-        (void)snprintf(name, sizeof name, stream ? "s-%u" : "tag%u", k);
-        term = deed_str_of(type ? type_names[k] : name);
-        if (stream) options.stream = term;
-        if (type) options.filter = (struct deed_filter){.types = &term, .type_count = 1};
-        if (!stream && !type) options.filter = (struct deed_filter){.tags = &term, .tag_count = 1};
-        for (uint32_t n = 0; n < w->event_count; n++) {
-            const struct model_event *m = &w->events[n];
-            wanted += m->present && (stream ? m->stream : type ? m->type : m->tag) == k;
-        }
-        uint64_t hash;
-        uint64_t got = read_count(w, &options, &hash);
-        if (got != wanted) fail(w, "the index gives another number of events", got, wanted);
+    for (unsigned i = 0; i < STREAMS + TYPES + TAGS; i++) {
+        struct term t = {.stream = i < STREAMS, .tag = i >= STREAMS + TYPES};
+        t.type = !t.stream && !t.tag;
+        t.k = t.stream ? i : t.type ? i - STREAMS : 0;
+        t.tag_k = t.tag ? i - STREAMS - TYPES : 0;
+        check_term(w, &t, pick(w, 2) == 0);
+    }
+    struct term both = {.type = true, .tag = true};
+    both.k = (unsigned)pick(w, TYPES);
+    both.tag_k = (unsigned)pick(w, TAGS);
+    check_term(w, &both, pick(w, 2) == 0);
+}
+
+/* Where time leads: to the last position recorded by then. */
+static void check_time(struct world *w)
+{
+    struct deed_error err;
+    uint64_t position = 1 + pick(w, w->end);
+    uint64_t found = 0;
+    int64_t time = 0, there = 0, next = 0;
+    if (store_recorded_at(w->store, position, &time, &err) != DEED_OK ||
+        store_position_at(w->store, time, &found, &err) != DEED_OK || found < position ||
+        store_recorded_at(w->store, found, &there, &err) != DEED_OK || there != time) {
+        fail(w, "a time leads elsewhere", position, found);
+    }
+    if (store_recorded_at(w->store, found + 1, &next, &err) == DEED_OK && next <= time) {
+        fail(w, "a time leads too low", position, found);
     }
 }
 
-static void check_batches(struct world *w)
+/* (4): what a following cursor has got since it was last asked. */
+static void follow_check(struct world *w)
+{
+    struct deed_error err;
+    struct deed_event e;
+    deed_status status;
+    while ((status = cursor_next(w->follower, &e, &err)) == DEED_OK) {
+        if (e.position != ++w->followed) fail(w, "following skips", e.position, w->followed);
+        if (e.position == 1) continue;
+        const struct model_event *m = known_event(w, &e);
+        if (m->fate != ACKED || m->position != e.position || m->revision != e.revision) {
+            fail(w, "following sees what was not acknowledged", e.position, m->position);
+        }
+    }
+    if (status == DEED_IO) return; /* the power is off */
+    if (status != DEED_END) fail(w, "following failed", status, err.position);
+    if (w->followed != w->end) fail(w, "following misses", w->followed, w->end);
+}
+
+static void follow_begin(struct world *w)
+{
+    struct deed_error err;
+    struct deed_read_options options = {.follow = true, .filter.system = true};
+    if (store_read(w->store, &options, &w->follower, &err) != DEED_OK) {
+        fail(w, "following does not begin", err.status, 0);
+    }
+    w->followed = 0;
+}
+
+static void follow_end(struct world *w)
+{
+    cursor_close(w->follower);
+    w->follower = NULL;
+}
+
+static void check_batches(const struct world *w)
 {
     uint32_t n = 0;
     while (n < w->event_count) {
@@ -263,6 +596,28 @@ static void check_batches(struct world *w)
         if (present != 0 && present != size) fail(w, "half a commit is there", n, present);
         n += size;
     }
+}
+
+/* What a verification tells. */
+struct reported {
+    bool verbose;
+    struct {
+        uint64_t first, last;
+    } ranges[256];
+    size_t count;
+};
+
+static void note_damage(void *context, const struct store_damage *damage)
+{
+    struct reported *r = context;
+    if (r->verbose) {
+        printf("  damage: segment %u offset %" PRIu64 " positions %" PRId64 " to %" PRId64 ": %s\n",
+               damage->segment, damage->offset, (int64_t)damage->first_position,
+               (int64_t)damage->last_position, damage->what);
+    }
+    if (damage->first_position == DEED_NONE || r->count == 256) return;
+    r->ranges[r->count].first = damage->first_position;
+    r->ranges[r->count++].last = damage->last_position;
 }
 
 /* (1) to (4). */
@@ -298,8 +653,10 @@ static void check_all(struct world *w)
     w->end = next - 1;
     check_batches(w);
     check_index(w);
+    check_time(w);
     struct store_verify_report report;
-    status = store_verify(w->store, NULL, NULL, NULL, &report, &err);
+    struct reported reported = {.verbose = w->verbose};
+    status = store_verify(w->store, note_damage, NULL, &reported, &report, &err);
     if (status != DEED_OK) fail(w, "the log does not verify", status, report.damage_count);
     if (report.events != w->end) fail(w, "verify counts otherwise", report.events, w->end);
 }
@@ -320,17 +677,37 @@ static deed_status reopen(struct world *w, struct deed_error *err)
     return status;
 }
 
+/* What the newest commit mark on the device claims. */
+static uint64_t mark_position(struct world *w)
+{
+    struct os_dir *dir = NULL;
+    struct deed_error err;
+    struct mark mark = {0};
+    deed_status status = os_dir_open(os_sim_os(w->sim), DIRECTORY "/log", false, &dir, &err);
+    if (status == DEED_NOT_FOUND) return 0;
+    if (status != DEED_OK || mark_load(dir, &mark, &err) != DEED_OK) {
+        fail(w, "the mark cannot be read", err.status, 0);
+    }
+    os_dir_close(dir);
+    return mark.position;
+}
+
 /* Open through crashes of the recovery itself. */
 static void open_at_last(struct world *w)
 {
     struct deed_error err = {0};
     for (unsigned crashes = 0; crashes < 4 && pick(w, 4) == 0; crashes++) {
         os_sim_power_off_after(w->sim, pick(w, 60));
+        if (pick(w, 2) == 0) os_sim_set_faults(w->sim, &w->faults);
         if (reopen(w, &err) == DEED_OK) store_close(w->store);
         w->store = NULL;
         os_sim_crash(w->sim);
+        w->killed = false;
     }
     os_sim_heal(w->sim);
+    uint64_t marked = mark_position(w);
+    if (marked < w->marked) fail(w, "a commit mark was taken back", marked, w->marked);
+    if (!w->killed) w->marked = marked;
     if (reopen(w, &err) != DEED_OK) {
         fprintf(stderr, "%s\n", err.message);
         fail(w, "the store does not open", err.status, 0);
@@ -350,15 +727,51 @@ static void plan_fault(struct world *w)
     }
 }
 
+/* This seed's mix: what each crash may do, and operations that fail or tell the truth late. */
+static void draw_faults(struct world *w)
+{
+    static const uint32_t crash_ppm[] = {0, 200000, 500000, 1000000};
+    static const uint32_t op_ppm[] = {200, 2000, 20000};
+    static const enum os_sim_fault harmless[] = {OS_SIM_WRITE_ERROR, OS_SIM_SYNC_ERROR,
+                                                 OS_SIM_DISK_FULL, OS_SIM_SLOW, OS_SIM_SHORT_WRITE};
+    w->faults = os_sim_faults_crash();
+    if (pick(w, 2) == 0) {
+        for (int f = OS_SIM_REORDERED; f <= OS_SIM_LOST_NAME; f++) {
+            w->faults.ppm[f] = crash_ppm[pick(w, 4)];
+        }
+        w->faults.ppm[OS_SIM_LOST_WRITE] = crash_ppm[1 + pick(w, 3)];
+    }
+    if (pick(w, 2) == 0) return;
+    for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++) {
+        if (pick(w, 2) == 0) w->faults.ppm[harmless[i]] = op_ppm[pick(w, 3)];
+    }
+}
+
+/* (4) while the store is open, also one that stopped with a group of unknown outcome. */
+static void check_in_life(struct world *w)
+{
+    os_sim_heal(w->sim);
+    if (!os_sim_powered(w->sim) || pick(w, 2) == 0) return;
+    os_sim_power_off_after(w->sim, DEED_NONE);
+    for (uint32_t n = 0; n < w->event_count; n++) {
+        w->events[n].present = w->events[n].fate == ACKED;
+    }
+    check_index(w);
+}
+
 static void live(struct world *w)
 {
     plan_fault(w);
+    os_sim_set_faults(w->sim, &w->faults);
+    if (pick(w, 2) == 0) follow_begin(w);
     uint64_t rounds = pick(w, 30);
     for (uint64_t i = 0; i < rounds && w->event_count + GROUP_MAX * BATCH_MAX < EVENTS_MAX; i++) {
         append_some(w);
         if (pick(w, 3) == 0) os_sim_advance(w->sim, pick(w, 80000000));
         if (pick(w, 50) == 0) os_sim_set_clock(w->sim, (int64_t)pick(w, 1u << 30));
     }
+    follow_end(w);
+    check_in_life(w);
 }
 
 static void die(struct world *w)
@@ -373,6 +786,7 @@ static void die(struct world *w)
     /* Without power closing does nothing but free memory. */
     os_sim_power_off_after(w->sim, 0);
     bool kill = pick(w, 4) == 0;
+    w->killed = kill;
     if (kill) {
         tell(w, "kill", 0, "");
         os_sim_kill(w->sim);
@@ -392,9 +806,8 @@ static void expect_append_succeeds(struct world *w)
     struct deed_appended appended;
     struct attempt *a = calloc(1, sizeof *a);
     if (a == NULL) abort();
-    attempt_fill(w, a);
-    a->append.condition_count = 0;
-    a->expect_refusal = false;
+    w->round++;
+    attempt_fill(w, a, new_batch(w));
     if (store_append(w->store, &a->append, &appended, &err) != DEED_OK) {
         fprintf(stderr, "%s\n", err.message);
         fail(w, "an append fails on a healthy machine", err.status, 0);
@@ -445,6 +858,81 @@ static void rot_something(struct world *w)
     if (os_sim_rot(w->sim, path, offset, rot) != DEED_OK) fail(w, "cannot rot", offset, 0);
 }
 
+/* ---- damage that strikes while the store works ----------------------------------------------- */
+
+/* What may spoil acknowledged data, or what is read of it. */
+static const enum os_sim_fault harmful[] = {OS_SIM_READ_ERROR, OS_SIM_LYING_SYNC,
+                                            OS_SIM_BIT_ROT,    OS_SIM_STRAY_WRITE,
+                                            OS_SIM_STRAY_READ, OS_SIM_STALE_READ};
+
+static uint64_t strikes(const struct world *w)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < sizeof harmful / sizeof harmful[0]; i++) {
+        count += os_sim_struck(w->sim, harmful[i]);
+    }
+    return count;
+}
+
+static void draw_damage(struct world *w, struct os_sim_faults *out)
+{
+    static const uint32_t ppm[] = {1000, 10000, 100000};
+    size_t kinds = sizeof harmful / sizeof harmful[0];
+    *out = os_sim_faults_crash();
+    for (uint64_t i = 1 + pick(w, 2); i > 0; i--)
+        out->ppm[harmful[pick(w, kinds)]] = ppm[pick(w, 3)];
+}
+
+/* (5) of one read of everything, while the device may lie: nothing wrong is served. */
+static void read_all_doubtfully(struct world *w)
+{
+    struct deed_cursor *cursor = NULL;
+    struct deed_error err = {0};
+    struct deed_event e;
+    struct deed_read_options options = {.filter.system = true};
+    if (store_read(w->store, &options, &cursor, &err) != DEED_OK) fail(w, "no log to read", 0, 0);
+    deed_status status;
+    unsigned failures = 0;
+    while ((status = cursor_next(cursor, &e, &err)) != DEED_END && failures < 20) {
+        failures += status == DEED_IO; /* tried again at the same place */
+        if (status != DEED_OK && status != DEED_CORRUPT && status != DEED_IO) {
+            fail(w, "a read failed otherwise", status, err.position);
+        }
+        if (status != DEED_OK || e.position == 1) continue;
+        const struct model_event *m = known_event(w, &e);
+        if (m->fate == ACKED && m->position != e.position) {
+            fail(w, "a wrong event", e.position, m->position);
+        }
+    }
+    cursor_close(cursor);
+}
+
+/* The store is open and healthy; the device begins to do wrong. */
+static void live_with_damage(struct world *w)
+{
+    struct os_sim_faults faults;
+    struct deed_error err;
+    draw_damage(w, &faults);
+    os_sim_set_faults(w->sim, &faults);
+    uint64_t rounds = pick(w, 20);
+    for (uint64_t i = 0; i < rounds && w->event_count + GROUP_MAX * BATCH_MAX < EVENTS_MAX; i++) {
+        append_some(w);
+        if (pick(w, 3) == 0) os_sim_advance(w->sim, pick(w, 80000000));
+        if (pick(w, 8) == 0) read_all_doubtfully(w);
+    }
+    die(w);
+    if (pick(w, 2) == 0) {
+        /* Nothing is appended here: a recovery that was lied to may have cut the newest group. */
+        os_sim_set_faults(w->sim, &faults);
+        if (reopen(w, &err) == DEED_OK) {
+            read_all_doubtfully(w);
+            store_close(w->store);
+            w->store = NULL;
+        }
+    }
+    os_sim_heal(w->sim);
+}
+
 /* (6) also after damage, once somebody accepts it; and what is given out is given out once. */
 static void expect_repair(struct world *w, uint64_t position)
 {
@@ -462,44 +950,123 @@ static void expect_repair(struct world *w, uint64_t position)
         if (info.position < position) fail(w, "positions went back", info.position, position);
         w->end = info.position;
         expect_append_succeeds(w);
+        if (pick(w, 2) == 0) {
+            os_sim_power_off_after(w->sim, 0);
+            os_sim_crash(w->sim);
+        }
         store_close(w->store);
         w->store = NULL;
         position = w->end;
     }
 }
 
-/* (5) */
-static void check_rotten(struct world *w)
+static bool was_reported(const struct reported *r, uint64_t position)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->ranges[i].first <= position && position <= r->ranges[i].last) return true;
+    }
+    return r->count == 256;
+}
+
+/* (5): scan what is served; mark what is present. */
+static void scan_damaged(struct world *w, const struct deed_info *info)
 {
     struct deed_error err = {0};
-    struct deed_info info;
     struct deed_cursor *cursor = NULL;
     struct deed_event e;
     struct deed_read_options options = {.filter.system = true};
-    deed_status status = reopen(w, &err);
-    if (status == DEED_CORRUPT) return; /* refused as a whole, with a reason */
-    if (status != DEED_OK) fail(w, "rot is reported as something else", status, 0);
-    store_info(w->store, &info);
     for (uint32_t n = 0; n < w->event_count; n++) w->events[n].present = false;
     if (store_read(w->store, &options, &cursor, &err) != DEED_OK) fail(w, "no log to read", 0, 0);
     uint64_t reported = 0;
+    deed_status status;
     while ((status = cursor_next(cursor, &e, &err)) != DEED_END) {
         if (status == DEED_OK && e.position > 1) {
-            if (known_event(w, &e)->position != e.position) fail(w, "a wrong event", e.position, 0);
-            known_event(w, &e)->present = true;
+            struct model_event *m = known_event(w, &e);
+            if (m->fate == REFUSED) fail(w, "a refused event is there", e.position, 0);
+            if (m->fate == ACKED && m->position != e.position)
+                fail(w, "a wrong event", e.position, 0);
+            m->present = true;
         }
         if (status != DEED_OK && status != DEED_CORRUPT) fail(w, "a read failed", status, 0);
-        if (status == DEED_CORRUPT && reported++ == 0 && err.position != info.corrupt_first) {
-            fail(w, "another position is reported", err.position, info.corrupt_first);
+        if (status == DEED_CORRUPT && reported++ == 0 && err.position != info->corrupt_first) {
+            fail(w, "another position is reported", err.position, info->corrupt_first);
         }
     }
     cursor_close(cursor);
+}
+
+/* (5): a read by type stops at the first loss too. */
+static void scan_damaged_type(struct world *w, const struct deed_info *info)
+{
+    struct deed_error err = {0};
+    struct deed_cursor *cursor = NULL;
+    struct deed_event e;
+    deed_str type = deed_str_of(type_names[pick(w, TYPES)]);
+    struct deed_read_options options = {.filter = {.types = &type, .type_count = 1}};
+    if (store_read(w->store, &options, &cursor, &err) != DEED_OK) fail(w, "no log to read", 0, 0);
+    deed_status status;
+    do
+        status = cursor_next(cursor, &e, &err);
+    while (status == DEED_OK);
+    cursor_close(cursor);
+    if (info->corrupt_first == DEED_NONE) {
+        if (status != DEED_END) fail(w, "a read by type failed", status, 0);
+    } else if (status != DEED_CORRUPT || err.position != info->corrupt_first) {
+        fail(w, "a read by type hides a loss", err.position, info->corrupt_first);
+    }
+}
+
+/* (5): every loss is reported, unless it is of the newest, behind the mark, and explained by as
+ * many strikes as appends gathered in a round are lost. */
+static void check_losses(struct world *w, const struct deed_info *info, uint64_t marked,
+                         uint64_t struck, bool lied)
+{
+    struct reported reported = {.verbose = w->verbose};
+    struct store_verify_report report;
+    struct deed_error err;
+    uint64_t silent = 0, lost = 0;
+    uint32_t last_silent = 0, last_lost = 0;
+    deed_status status = store_verify(w->store, note_damage, NULL, &reported, &report, &err);
+    if (status != DEED_OK && status != DEED_CORRUPT) fail(w, "verify failed", status, 0);
     for (uint32_t n = 0; n < w->event_count; n++) {
         const struct model_event *m = &w->events[n];
-        if (m->fate != ACKED || m->present) continue;
-        if (info.writable) fail(w, "an event is missing, but appends go on", m->position, 0);
-        if (m->position < info.corrupt_first) fail(w, "a loss is not reported", m->position, 0);
+        if (m->fate != ACKED) continue;
+        bool told = was_reported(&reported, m->position);
+        if (m->present && told) fail(w, "what is served is reported lost", m->position, 0);
+        if (m->present) continue;
+        uint32_t round = w->batches[m->batch].round;
+        lost += round != last_lost;
+        last_lost = round;
+        if (m->position <= info->position) {
+            if (!told) fail(w, "a loss is not reported", m->position, n);
+            if (info->writable) fail(w, "an event is missing, but appends go on", m->position, 0);
+        } else if (m->position <= marked) {
+            fail(w, "a loss that the mark knows of is silent", m->position, marked);
+        } else {
+            silent += round != last_silent;
+            last_silent = round;
+        }
     }
+    if (lied) return;
+    if (silent > struck) fail(w, "silent losses without a cause", silent, struck);
+    /* A sector belongs to one round; a misdirected write spoils two. */
+    if (lost > 2 * struck) fail(w, "more is lost than was damaged", lost, struck);
+}
+
+/* (5) */
+static void check_damaged(struct world *w, uint64_t struck)
+{
+    struct deed_error err = {0};
+    struct deed_info info;
+    bool lied = os_sim_struck(w->sim, OS_SIM_LYING_SYNC) > 0;
+    uint64_t marked = mark_position(w);
+    deed_status status = reopen(w, &err);
+    if (status == DEED_CORRUPT) return; /* refused as a whole, with a reason */
+    if (status != DEED_OK) fail(w, "damage is reported as something else", status, 0);
+    store_info(w->store, &info);
+    scan_damaged(w, &info);
+    scan_damaged_type(w, &info);
+    check_losses(w, &info, marked, struck, lied);
     store_close(w->store);
     w->store = NULL;
     expect_repair(w, info.position);
@@ -512,6 +1079,7 @@ static void run_seed(uint64_t seed, bool verbose)
     w->seed = seed;
     w->verbose = verbose;
     w->sim = os_sim_create(seed, NULL);
+    draw_faults(w);
     uint64_t boots = 2 + pick(w, 5);
     for (uint64_t i = 0; i < boots; i++) {
         open_at_last(w);
@@ -528,12 +1096,15 @@ static void run_seed(uint64_t seed, bool verbose)
     open_at_last(w);
     check_all(w);
     expect_append_succeeds(w);
+    uint64_t end = pick(w, 3);
+    if (end == 0) live_with_damage(w);
     store_close(w->store);
     w->store = NULL;
-    if (pick(w, 2) == 0) {
-        rot_something(w);
+    w->damaged = end < 2;
+    if (end == 1) rot_something(w);
+    if (end < 2) {
         os_sim_drop_cache(w->sim);
-        check_rotten(w);
+        check_damaged(w, strikes(w) + (end == 1));
     }
     os_sim_destroy(w->sim);
     free(w);
