@@ -685,12 +685,15 @@ static void note_number(void *context, const char *name)
     if (entry.number > existing->number_max) existing->number_max = entry.number;
 }
 
+/* Its tables are durable before the manifest names it: a power cut may take the write-ahead log, and
+ * a live generation without tables is a damaged one. */
 static deed_status first_generation(struct projection *p, const struct projection_file *file,
                                     struct deed_error *err)
 {
     deed_status status = side_create(p, &p->live, file, err);
     if (status != DEED_OK) return status;
-    status = os_dir_sync(p->set->dir, err);
+    status = generation_settle(p->live.fold.generation, err);
+    if (status == DEED_OK) status = os_dir_sync(p->set->dir, err);
     if (status == DEED_OK) {
         status = manifest_write(p->set->dir, deed_str_of(p->name), p->live.number, err);
     }
