@@ -15,9 +15,14 @@
  * (3) An exchange is `running` from api_run until its finish has been taken from the stack, and
  *     `pulling` while a pool thread is in its source. In these times it is not freed: a connection
  *     that goes leaves it behind, and it is freed when it comes back from the stack.
- * (4) `out` stops being filled at write_size_max: a slow reader holds that, the body of its first
- *     answer, and nothing else. Reading stops while pipeline_count_max exchanges are linked.
- * (5) in_flight_size is the sum of `charged` of all exchanges.
+ * (4) `out` stops being filled at write_size_max, and no request starts on a pool thread while
+ *     answers of that size wait behind it or RUN_AHEAD_MAX others run: a slow reader holds that
+ *     many answers, however long its pipeline. Reading stops while pipeline_count_max exchanges
+ *     are linked.
+ * (5) in_flight_size is the sum of `charged` of all exchanges, changed on the loop's thread. It is
+ *     looked at when a head has come, for the request's body, and by a pool thread before it makes
+ *     an answer: of many requests that came at once, most come to their turn when the first
+ *     answers are counted.
  * (6) When three quarters of in_flight_size_max are taken, readers of large answers that take less
  *     than a rate are cut: otherwise a few of them, each just fast enough not to time out, would
  *     cost everyone else a 503.
@@ -47,6 +52,9 @@
 #define LINGER_MS 1000
 
 #define RETRY_AFTER_SECONDS "1"
+
+/* (4): as many as a few threads can use; each answer may be a page of eight megabytes. */
+#define RUN_AHEAD_MAX 4
 
 /* (6): who holds more than this must take so many bytes a second, looked at every two. */
 #define PRESSURE_CHARGED_MIN ((size_t)256 << 10)
@@ -251,10 +259,23 @@ static struct exchange *exchange_of(struct pool_task *task)
     return (struct exchange *)(void *)((char *)task - offsetof(struct exchange, task));
 }
 
+/* (5) */
 static void exchange_run(struct pool_task *task)
 {
     struct exchange *x = exchange_of(task);
-    api_run(x->service->api, &x->api);
+    struct service *service = x->service;
+    uint64_t size = atomic_load(&service->in_flight_size);
+    if (size <= service->limits.in_flight_size_max) {
+        api_run(service->api, &x->api);
+        return;
+    }
+    struct deed_error err = {0};
+    (void)deed_fail(&err, DEED_BUSY, "%llu bytes are in flight, limit %llu",
+                    (unsigned long long)size,
+                    (unsigned long long)service->limits.in_flight_size_max);
+    traffic_add(service->traffic, TRAFFIC_OVERLOADS, 1);
+    api_problem(&x->api, 503, &err);
+    exchange_finish(&x->api);
 }
 
 static void exchange_pull(struct pool_task *task)
@@ -334,9 +355,21 @@ static bool method_safe(deed_str method)
            deed_str_equal(method, DEED_STR("OPTIONS"));
 }
 
+/* (4) */
+static bool has_room_ahead(const struct connection *c, const struct exchange *x)
+{
+    size_t unsent = 0;
+    if (c->running_count >= RUN_AHEAD_MAX) return false;
+    for (const struct exchange *other = c->first; other != x; other = other->next) {
+        if (other->answered) unsent += other->api.response.body.len - other->body_sent;
+    }
+    return unsent < c->service->limits.write_size_max;
+}
+
 /* (2) */
 static bool may_start(const struct connection *c, const struct exchange *x)
 {
+    if (x->where != API_INLINE && !has_room_ahead(c, x)) return false;
     if (c->running_count == 0) return true;
     for (const struct exchange *other = c->first; other != x; other = other->next) {
         if (other->answered) continue;
@@ -480,7 +513,8 @@ static void refuse_overload(struct exchange *x, uint64_t wanted)
     struct deed_error err = {0};
     (void)deed_fail(&err, DEED_BUSY,
                     "%llu bytes are in flight and this needs %llu more, limit %llu",
-                    (unsigned long long)service->in_flight_size, (unsigned long long)wanted,
+                    (unsigned long long)atomic_load(&service->in_flight_size),
+                    (unsigned long long)wanted,
                     (unsigned long long)service->limits.in_flight_size_max);
     traffic_add(service->traffic, TRAFFIC_OVERLOADS, 1);
     exchange_refuse(x, 503, &err);
@@ -491,7 +525,8 @@ static bool admit(struct exchange *x, uint64_t more)
 {
     struct service *service = x->service;
     uint64_t limit = service->limits.in_flight_size_max;
-    if (service->in_flight_size <= limit && more <= limit - service->in_flight_size) return true;
+    uint64_t size = atomic_load(&service->in_flight_size);
+    if (size <= limit && more <= limit - size) return true;
     refuse_overload(x, more);
     return false;
 }
@@ -791,6 +826,8 @@ static void exchange_complete(struct connection *c, struct exchange *x)
             exchange_orphan(rest);
         }
         c->last = c->reading = c->to_start = NULL;
+    } else {
+        connection_start(c); /* one may have waited for this answer to be sent (4) */
     }
 }
 

@@ -40,7 +40,7 @@ struct service {
     struct exchange *free_exchanges;
     size_t free_count;
     size_t exchange_count; /* taken and not given back, also those whose connection is gone */
-    uint64_t in_flight_size;
+    _Atomic uint64_t in_flight_size;
     struct exchange *waiting;     /* streams at the log's end */
     struct connection *unflushed; /* with something to do at the end of this turn of the loop */
     bool stopping, draining;

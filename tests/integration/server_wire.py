@@ -544,6 +544,38 @@ def readers_who_hold_large_answers_are_cut_before_they_cost_others():
 
 
 @test
+def a_pipeline_of_large_answers_is_made_as_it_is_read():
+    with Server(write_size_max=65536) as s, s.connect() as c:
+        size = 4000000
+        before = s.rss()
+        c.send(("GET /big?size=%d HTTP/1.1\r\n%s\r\n" % (size, H)) * 40)
+        time.sleep(1)
+        assert s.rss() - before < 8 * size, (before, s.rss())
+        for _ in range(40):
+            assert len(c.answer().body) == size
+
+
+@test
+def many_large_answers_at_once_stay_within_the_bytes_in_flight():
+    with Server(in_flight_size_max=20000000, write_size_max=65536) as s:
+        size, before, readers = 4000000, s.rss(), []
+        for _ in range(60):
+            c = Client.__new__(Client)
+            c.socket, c.rest = socket.socket(), b""
+            c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            c.socket.connect(("127.0.0.1", s.port))
+            readers.append(c)
+        for c in readers:
+            c.send("GET /big?size=%d HTTP/1.1\r\n%s\r\n" % (size, H))
+        time.sleep(1)
+        peak = s.rss() - before
+        for c in readers:
+            c.socket.close()
+        # One answer more than the limit, and one for each thread.
+        assert peak < 20000000 + 20 * size, peak
+
+
+@test
 def a_reader_that_takes_its_time_gets_all_of_it():
     with Server(write_size_max=65536) as s, s.connect() as c:
         c.send("GET /big?size=9000000 HTTP/1.1\r\n%s\r\nGET /stream?count=100&size=50000 HTTP/1.1\r\n%s\r\n" % (H, H))
