@@ -2,7 +2,9 @@
  *
  * (1) What is NULL was never opened; house_close takes a house built to any height.
  * (2) Acknowledged means stored: the server runs until every exchange is finished, and only then
- *     the executor, the projections and the store close, each after what it has accepted. */
+ *     the executor, the projections and the store close, each after what it has accepted.
+ * (3) The server's memory goes last: the committer's thread may still be on its way out of the
+ *     wake-up after an answer that has been sent already. */
 #include "server/serve.h"
 
 #include "api/api.h"
@@ -346,9 +348,9 @@ static void house_close(struct house *h)
     executor_close(h->executor);
     queries_close(h->queries);
     projections_close(h->projections);
+    store_close(h->store);
     api_destroy(h->api);
     server_destroy(h->server);
-    store_close(h->store);
     arena_done(&h->arena);
 }
 
