@@ -194,7 +194,7 @@ static const struct {
              "tables": {"type": "array", "items": {"type": "string"}},
              "error": {"type": ["object", "null"], "properties": {
                  "message": {"type": "string"}, "statement": {"type": "string"},
-                 "position": {"type": "integer"}}},
+                 "position": {"type": ["integer", "null"], "description": "of the event"}}},
              "rebuild": {"type": ["object", "null"], "properties": {
                  "position": {"type": "integer"}, "target": {"type": "integer"},
                  "rate": {"type": ["number", "null"]},

@@ -39,7 +39,12 @@ static void put_failure(struct json_writer *w, const struct projection_status *p
     json_object_begin(w);
     json_member_text(w, "message", p->error);
     json_member_text(w, "statement", p->error_statement);
-    json_member_uint(w, "position", p->error_position);
+    json_key(w, DEED_STR("position"));
+    if (p->error_position == DEED_NONE) { /* the files failed, not an event */
+        json_put_null(w);
+    } else {
+        json_put_uint(w, p->error_position);
+    }
     json_object_end(w);
 }
 

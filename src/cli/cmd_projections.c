@@ -87,8 +87,12 @@ static void failure_print(json_value row)
     json_value error = json_get(row, DEED_STR("error"));
     printf("\n%s", out_start(stdout, OUT_RED));
     out_text(stdout, text_of(row, "name"));
-    printf("%s stopped at position %.*s: ", out_stop(stdout),
-           DEED_FMT(json_raw(json_get(error, DEED_STR("position")))));
+    json_value position = json_get(error, DEED_STR("position"));
+    printf("%s stopped", out_stop(stdout));
+    if (json_kind_of(position) != JSON_NULL) {
+        printf(" at position %.*s", DEED_FMT(json_raw(position)));
+    }
+    fputs(": ", stdout);
     out_text(stdout, text_of(error, "message"));
     printf("\n  ");
     out_text(stdout, text_of(error, "statement"));

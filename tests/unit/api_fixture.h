@@ -140,7 +140,7 @@ void executor_get_metrics(struct executor *executor, struct executor_metrics *ou
 }
 
 struct projections {
-    bool rebuilding;
+    bool rebuilding, no_position;
     enum projection_state state;
 };
 static struct projections the_projections;
@@ -162,7 +162,7 @@ deed_status projections_list(struct projections *projections, struct arena *aren
         .lag = 2,
         .error = DEED_STR("no such table"),
         .error_statement = DEED_STR("INSERT"),
-        .error_position = 41,
+        .error_position = projections->no_position ? DEED_NONE : 41,
         .event_types = types,
         .event_type_count = 1,
         .tables = tables,

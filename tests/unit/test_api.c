@@ -978,6 +978,9 @@ TEST(api, projections_are_listed_and_handled)
     get("/projections/orders");
     expect_answer(
         200, "\"error\":{\"message\":\"no such table\",\"statement\":\"INSERT\",\"position\":41}");
+    the_projections.no_position = true;
+    get("/projections/orders");
+    expect_answer(200, "\"statement\":\"INSERT\",\"position\":null}");
     get("/projections/nothing");
     expect_answer(404, "there is no projection nothing");
     api_parts.projections = NULL;
