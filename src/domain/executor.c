@@ -314,7 +314,8 @@ static void job_conflict(struct job *job, const struct deed_error *conflict)
     struct executor *ex = job->executor;
     struct deed_error err = *conflict;
     count(&ex->conflicts);
-    if (job->command.has_if_match) {
+    /* When it is the metadata that moved, deciding again says whether the revision still holds. */
+    if (job->command.has_if_match && err.condition == 0) {
         job_fail(job, DEED_STALE, &err);
     } else if (++job->attempts >= ex->options.attempts_max) {
         deed_wrap(&err, "other writers were faster %u times", job->attempts);

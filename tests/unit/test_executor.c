@@ -504,6 +504,52 @@ TEST(executor, a_long_stream_is_folded_in_pieces)
     gone();
 }
 
+static void start_without_threads(void)
+{
+    struct domain_host *host = NULL;
+    struct executor_options options = {.no_threads = true};
+    struct store_options store_options = {.no_threads = true, .unsafe_no_sync = true};
+    stop();
+    expect_ok(host_in_process(&deed_domain_v1, &host, &err));
+    expect_ok(store_open(os_real(), directory, &store_options, &store, &err));
+    expect_ok(executor_open(store, host, &options, &executor, &err));
+}
+
+static void nothing_done(void *context, const struct deed_appended *appended,
+                         const struct deed_error *error)
+{
+    (void)context, (void)error;
+    assert_non_null(appended);
+}
+
+TEST(executor, if_match_still_holds_when_only_the_metadata_moves)
+{
+    fresh();
+    expect_ok(run("CreateOrder", CREATE("1", "")));
+    start_without_threads();
+    struct deed_command command = {.name = DEED_STR("AddLineItem"),
+                                   .data = deed_bytes_of(DEED_STR(ADD("1", "a"))),
+                                   .has_if_match = true,
+                                   .if_match = 0};
+    struct deed_new_event event = {.stream = DEED_STR("$$order-1"),
+                                   .type = DEED_STR("$metadata"),
+                                   .data = deed_bytes_of(DEED_STR("{\"$maxCount\":100}"))};
+    struct deed_append append = {.events = &event, .event_count = 1};
+    struct seen seen;
+    seen_init(&seen);
+    /* Stored between the decision and its append. */
+    expect_ok(store_submit(store, &append, nothing_done, NULL, &err));
+    expect_ok(executor_submit(executor, &command, seen_done, &seen, &err));
+    assert_true(executor_step(executor));
+    while (store_step(store) || executor_step(executor))
+        continue;
+    assert_int_equal(seen.ok, 1);
+    struct executor_metrics metrics;
+    executor_get_metrics(executor, &metrics);
+    assert_int_equal(metrics.conflicts, 1);
+    gone();
+}
+
 TEST(executor, a_full_queue_is_busy_and_closing_finishes_what_was_accepted)
 {
     fresh();
