@@ -45,7 +45,13 @@ static deed_status check_stream(struct store *store, const struct deed_condition
     case DEED_EXPECT_NONE:
         return exists ? conflict(err, &s, c->stream, "not exist") : DEED_OK;
     case DEED_EXPECT_EXISTS:
-        return exists ? DEED_OK : conflict(err, &s, c->stream, "exist");
+        if (exists) return DEED_OK;
+        status = conflict(err, &s, c->stream, "exist");
+        /* The deletion is the cause: if it fails with its group, this refusal does. */
+        if (s.count > 0 && err != NULL) {
+            err->position = index_at(s.metadata_list, s.metadata_count - 1);
+        }
+        return status;
     default: break;
     }
     if (s.count > 0 && s.count - 1 == c->revision) return DEED_OK;

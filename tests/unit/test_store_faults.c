@@ -280,6 +280,37 @@ TEST(store_faults, an_answer_that_rests_on_a_failed_group_fails_with_it)
     }
 }
 
+/* What deletes a stream is the event that a condition on the stream rests on. */
+TEST(store_faults, a_refusal_that_rests_on_a_failed_deletion_fails_with_it)
+{
+    for (unsigned fails = 0; fails < 2; fails++) {
+        start();
+        say("a", "one");
+        struct deed_new_event deletion = {.stream = DEED_STR("$$a"),
+                                          .type = DEED_STR("$metadata"),
+                                          .data = deed_bytes_of(DEED_STR("{\"$tb\":1}"))};
+        struct deed_new_event other = said("c", "never");
+        struct deed_condition exists = stream_is("a", DEED_EXPECT_EXISTS, 0);
+        struct deed_append appends[] = {
+            {.events = &deletion, .event_count = 1},
+            {.events = &other, .event_count = 1, .conditions = &exists, .condition_count = 1}};
+        deed_status got[2] = {0};
+        for (size_t i = 0; i < 2; i++) {
+            expect_ok(store_submit(store, &appends[i], note_answer, &got[i], &err));
+        }
+        if (fails == 1) os_sim_fail(sim, OS_SIM_SYNC, 1, 0, EIO);
+        (void)store_step(store);
+        assert_int_equal(got[0], fails == 1 ? DEED_UNKNOWN : DEED_OK);
+        assert_int_equal(got[1], fails == 1 ? DEED_UNKNOWN : DEED_CONFLICT);
+        if (fails == 0) {
+            expect_status(DEED_CONFLICT, append_if(other, exists));
+            expect_message(err, "stream a should exist, it is at revision 0 and deleted");
+            assert_int_equal(err.position, 3); /* the deletion's */
+        }
+        finish();
+    }
+}
+
 TEST(store_faults, a_segment_that_cannot_be_made_stops_writing_without_doubt)
 {
     static const enum os_sim_op ops[] = {OS_SIM_OPEN, OS_SIM_WRITE, OS_SIM_SYNC, OS_SIM_DIR_SYNC};
