@@ -81,21 +81,42 @@ static void refusal_print(json_value row)
     putchar('\n');
 }
 
-/* What stopped a projection, whole: it is what its author needs. */
+static void name_print(json_value row)
+{
+    printf("\n%s", out_start(stdout, OUT_RED));
+    out_text(stdout, text_of(row, "name"));
+    printf("%s", out_stop(stdout));
+}
+
+/* What stopped a projection, whole: it is what its author needs. Trouble with storage is on no
+ * event and in no statement. */
 static void failure_print(json_value row)
 {
     json_value error = json_get(row, DEED_STR("error"));
-    printf("\n%s", out_start(stdout, OUT_RED));
-    out_text(stdout, text_of(row, "name"));
     json_value position = json_get(error, DEED_STR("position"));
-    printf("%s stopped", out_stop(stdout));
-    if (json_kind_of(position) != JSON_NULL) {
+    deed_str statement = text_of(error, "statement");
+    name_print(row);
+    printf(" stopped");
+    if (json_kind_of(position) == JSON_NUMBER) {
         printf(" at position %.*s", DEED_FMT(json_raw(position)));
     }
-    fputs(": ", stdout);
+    printf(": ");
     out_text(stdout, text_of(error, "message"));
-    printf("\n  ");
-    out_text(stdout, text_of(error, "statement"));
+    putchar('\n');
+    if (statement.len == 0) return;
+    printf("  ");
+    out_text(stdout, statement);
+    putchar('\n');
+}
+
+/* A changed file that could not take over: the old one answers, and nothing else would tell. */
+static void rebuild_failure_print(json_value row)
+{
+    deed_str message = text_of(row, "rebuild_error");
+    if (message.len == 0) return;
+    name_print(row);
+    printf(" was not rebuilt, its rows stay as they were: ");
+    out_text(stdout, message);
     putchar('\n');
 }
 
@@ -126,6 +147,7 @@ static deed_status list_print(json_value list, struct deed_error *err)
     for (struct json_iterator i = json_iterate(list); json_next(&i);) {
         if (is_stopped(i.value)) failure_print(i.value);
         if (is_refused(i.value)) refusal_print(i.value);
+        rebuild_failure_print(i.value);
     }
     return status;
 }

@@ -553,7 +553,8 @@ static uint64_t live_step(struct projection *p)
     publish_live(p);
     if (result == FOLD_FAILED) {
         live_failed(p);
-        return ACTOR_WAIT;
+        /* Nothing else wakes it where the log does not grow. */
+        return p->retry_ticks == 0 ? ACTOR_WAIT : STORAGE_RETRY_NS;
     }
     if (result == FOLD_MORE) return ACTOR_AGAIN;
     uint64_t wait = fold_save_wait(&p->live.fold);

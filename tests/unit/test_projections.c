@@ -1308,6 +1308,37 @@ TEST(projections, storage_that_fails_is_shown_and_tried_again)
     end();
 }
 
+static bool comes_to(enum projection_state state, unsigned seconds)
+{
+    for (unsigned i = 0; i < seconds * 20; i++) {
+        if (status_of("items").state == state) return true;
+        (void)usleep(50000);
+    }
+    return false;
+}
+
+/* Nothing is appended meanwhile, and nobody resumes it. */
+TEST(projections, storage_that_is_well_again_is_found_so_without_being_asked)
+{
+    begin_with((struct projections_options){0});
+    add(ITEMS);
+    uint64_t first = added("a", 1);
+    expect_ok(projections_wait(projections, NULL, 0, first, 5000, &failure));
+    expect_ok(projections_pause(projections, DEED_STR("items"), &failure));
+    assert_true(comes_to(PROJECTION_PAUSED, 5));
+    (void)added("b", 2);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    limit_files(1024);
+    expect_ok(projections_resume(projections, DEED_STR("items"), &failure));
+    bool failed = comes_to(PROJECTION_FAILED, 5);
+    limit_files(RLIM_INFINITY);
+    assert_true(failed);
+    assert_true(comes_to(PROJECTION_RUNNING, 15));
+    expect_ok(projections_wait(projections, NULL, 0, first + 1, 5000, &failure));
+    expect_rows("a|1\nb|2\n");
+    end();
+}
+
 TEST(projections, a_statement_that_does_not_end_ends_with_the_set)
 {
     begin_with((struct projections_options){0});
