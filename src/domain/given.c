@@ -72,6 +72,7 @@ static deed_status members_check(json_value object, const char *const *allowed,
 
 static const char *const file_members[] = {"about", "fixtures", "tests", NULL};
 static const char *const test_members[] = {"name", "given", "when", "then", NULL};
+static const char *const test_needs[] = {"when", "then"};
 static const char *const event_members[] = {"type", "data", "time", "actor", NULL};
 static const char *const command_members[] = {"command", "data", "now", "actor", NULL};
 static const char *const then_members[] = {"events",  "state",   "rejected",
@@ -187,6 +188,19 @@ static deed_status given_command(struct given *g, json_value command, struct dee
     return status;
 }
 
+/* Others change nothing: a misspelt one makes a test of something else than it says. */
+static bool event_is_known(const struct given *g, deed_str type)
+{
+    json_value aggregates = json_get(g->model, DEED_STR("aggregates"));
+    for (struct json_iterator a = json_iterate(aggregates); json_next(&a);) {
+        json_value events = json_get(a.value, DEED_STR("events"));
+        for (struct json_iterator e = json_iterate(events); json_next(&e);) {
+            if (deed_str_equal(json_text(json_get(e.value, DEED_STR("name"))), type)) return true;
+        }
+    }
+    return false;
+}
+
 static deed_status given_event(struct given *g, json_value item, struct deed_error *err)
 {
     struct host_event event = {.time_ns = g->now_ns,
@@ -196,6 +210,9 @@ static deed_status given_event(struct given *g, json_value item, struct deed_err
     deed_status status = members_check(item, event_members, err);
     if (status == DEED_OK && event.type.len == 0) {
         status = malformed(err, item, "expected a type or a command");
+    }
+    if (status == DEED_OK && !event_is_known(g, event.type)) {
+        status = deed_fail(err, DEED_INVALID, "there is no event %.*s", DEED_FMT(event.type));
     }
     if (status == DEED_OK) status = time_of(item, "time", &event.time_ns, err);
     return status == DEED_OK ? event_add(g, event, err) : status;
@@ -425,6 +442,10 @@ static deed_status test_run(struct given *g, json_value test, struct deed_error 
 {
     json_value when = json_get(test, DEED_STR("when"));
     deed_status status = members_check(test, test_members, err);
+    for (size_t i = 0; status == DEED_OK && i < sizeof test_needs / sizeof *test_needs; i++) {
+        if (json_kind_of(json_get(test, deed_str_of(test_needs[i]))) != JSON_NONE) continue;
+        return deed_fail(err, DEED_INVALID, "\"%s\" is missing", test_needs[i]);
+    }
     if (status == DEED_OK) status = members_check(when, command_members, err);
     if (status == DEED_OK) status = stream_of(g, when, &g->stream, err);
     if (status == DEED_OK) {

@@ -93,7 +93,13 @@ TEST(given, a_malformed_test_fails_and_a_malformed_file_is_refused)
     expect_ok(run("{\"fixtures\":{\"a\":[\"a\"]},\"tests\":[{\"name\":\"n\",\"given\":[\"a\"],"
                   "\"when\":" CANCEL ",\"then\":{\"events\":[]}}]}"));
     expect_told("fixtures go round in circles");
-    assert_int_equal(summary.failed, 6);
+    expect_ok(run(ONE("{\"type\":\"OrderCraeted\"}", CANCEL, "{\"rejected\":\"x\"}")));
+    expect_told("there is no event OrderCraeted");
+    expect_ok(run("{\"tests\":[{\"name\":\"n\",\"when\":" CANCEL "}]}"));
+    expect_told("\"then\" is missing");
+    expect_ok(run("{\"tests\":[{\"name\":\"n\",\"then\":{\"events\":[]}}]}"));
+    expect_told("\"when\" is missing");
+    assert_int_equal(summary.failed, 9);
     expect_status(DEED_INVALID, run("{\"tests\":[]}"));
     expect_status(DEED_INVALID, run("{\"test\":[]}"));
     expect_message(err, "t.json: \"test\" is no member");
