@@ -153,7 +153,6 @@ struct deed_options {
      * deed_appended says unsafe. For tests and imports only. */
     bool unsafe_no_sync;
     unsigned projection_batch_max; /* events in one projection transaction; 0: 4,096 */
-    /* Where generations of read models live; NULL: "projections" in the data directory. */
     const char *app; /* an app folder to load at once, or NULL (see deed_load_app) */
 };
 

@@ -294,8 +294,8 @@ static deed_status take_comment(struct parsing *p, const struct sql_item *item,
     enum heading_kind kind = heading_of(item->comment, &rest);
     if (kind == HEADING_NONE) return DEED_OK;
     if (kind != HEADING_PROJECTION && p->file->name.ptr == NULL) {
-        return deed_fail(err, DEED_INVALID, "line %u: the file begins with \"-- projection: NAME\"",
-                         item->line);
+        return deed_fail(err, DEED_INVALID,
+                         "line %u: the file must begin with \"-- projection: NAME\"", item->line);
     }
     deed_status status = close_section(p, err);
     if (status != DEED_OK) return status;

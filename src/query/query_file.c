@@ -25,6 +25,16 @@ static bool is_plain(deed_str name)
     return true;
 }
 
+/* What a request for any query says with these: no value could be given to a query's own. */
+static bool is_taken(deed_str name)
+{
+    static const char *const taken[] = {"after", "timeout", "position", "at"};
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
+        if (deed_str_equal(name, deed_str_of(taken[i]))) return true;
+    }
+    return false;
+}
+
 static deed_status check_parameters(struct query_file *file, struct deed_error *err)
 {
     const struct sql_statement *sql = &file->sql;
@@ -36,6 +46,13 @@ static deed_status check_parameters(struct query_file *file, struct deed_error *
             return deed_fail(err, DEED_INVALID,
                              "line %u: parameter :%.*s: a query's parameters have no '.'", p->line,
                              DEED_FMT(p->name));
+        }
+        if (is_taken(p->name)) {
+            return deed_fail(
+                err, DEED_INVALID,
+                "line %u: parameter :%.*s: every query has that one, to say as of when "
+                "it answers; name it otherwise",
+                p->line, DEED_FMT(p->name));
         }
         for (size_t j = 0; j < i; j++) {
             if (!deed_str_equal(sql->parameters[j].name, p->name)) continue;

@@ -131,7 +131,7 @@ TEST(projection_file, a_star_answers_to_every_type)
 TEST(projection_file, headings_that_do_not_fit_are_told_by_line)
 {
     refuses("", "there is no \"-- projection: NAME\"");
-    refuses("-- tables\n", "line 1: the file begins with");
+    refuses("-- tables\n", "line 1: the file must begin with");
     refuses("SELECT 1;", "line 1: a statement before");
     refuses("-- projection: a b\n", "line 1: projection name \"a b\"");
     refuses("-- projection: 1a\n", "projection name");

@@ -275,6 +275,8 @@ TEST(queries, only_one_select_is_a_query)
     refuses("\n\nSELECT missing FROM items", "line 3: no such column: missing");
     refuses("SELECT FROM items", "line 1: near \"FROM\": syntax error");
     refuses("SELECT 1 AS a, 2 AS a", "two columns are called \"a\": name them with AS");
+    refuses("SELECT :at AS x", "parameter :at: every query has that one");
+    refuses("SELECT :timeout? AS x", "parameter :timeout: every query has that one");
     refuses("SELECT :a.b AS x", "a query's parameters have no '.'");
     refuses("SELECT :a AS x, :a? AS y", "parameter :a is written both with and without '?'");
     refuses("SELECT name FROM sqlite_master", "the table sqlite_master is reserved");
