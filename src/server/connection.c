@@ -24,8 +24,8 @@
  *     an answer: of many requests that came at once, most come to their turn when the first
  *     answers are counted.
  * (6) When three quarters of in_flight_size_max are taken, readers of large answers that take less
- *     than a rate are cut: otherwise a few of them, each just fast enough not to time out, would
- *     cost everyone else a 503.
+ *     than a rate are cut, and so are senders of large bodies: otherwise a few of them, each just
+ *     fast enough not to time out, would cost everyone else a 503.
  * (7) Work is done in callbacks of the loop, which end with service_turn: it takes the finished
  *     stack, pumps and flushes each connection once. So the answers of a pipeline leave in one
  *     write. */
@@ -56,7 +56,7 @@
 /* (4): as many as a few threads can use; each answer may be a page of eight megabytes. */
 #define RUN_AHEAD_MAX 4
 
-/* (6): who holds more than this must take so many bytes a second, looked at every two. */
+/* (6): who holds more than this must move so many bytes a second, looked at every two. */
 #define PRESSURE_CHARGED_MIN ((size_t)256 << 10)
 #define PRESSURE_RATE ((uint64_t)64 << 10)
 #define PRESSURE_WINDOW_MS 2000
@@ -104,8 +104,8 @@ struct connection {
     uint64_t write_since;
     size_t write_left;
     uint64_t linger_since;
-    uint64_t enqueued;                       /* bytes given to the socket, ever */
-    uint64_t pressure_since, pressure_taken; /* (6): the window, and what was taken before it */
+    uint64_t enqueued, received;             /* bytes given to the socket, of bodies; ever */
+    uint64_t pressure_since, pressure_moved; /* (6): the window, and what was moved before it */
     char peer[64];
     bool reads, writing, unflushed;
     bool served;    /* at least one request */
@@ -552,6 +552,7 @@ static bool connection_event(struct connection *c, deed_bytes *in)
     enum http1_event event = http1_read(&c->codec, &x->request, in, &err);
     size_t added = x->request.body.len - size_before;
     c->body_size += added;
+    c->received += added;
     if (added > 0) {
         x->wants_continue = false; /* it did not wait */
         if (!admit(x, added)) return false;
@@ -1138,21 +1139,27 @@ static void check_pressure(struct connection *c, uint64_t now)
     const struct service *service = c->service;
     uint64_t limit = service->limits.in_flight_size_max;
     size_t left = uv_stream_get_write_queue_size((uv_stream_t *)&c->tcp);
-    uint64_t taken = c->enqueued - left;
-    bool large = c->first != NULL && c->first->charged >= PRESSURE_CHARGED_MIN;
-    if (!c->writing || !large || service->in_flight_size < limit / 4 * 3) {
+    uint64_t moved = c->enqueued - left + c->received;
+    bool takes = c->writing && c->first != NULL && c->first->charged >= PRESSURE_CHARGED_MIN;
+    bool sends =
+        c->reads && c->reading != NULL && c->reading->charged >= PRESSURE_CHARGED_MIN;
+    if ((!takes && !sends) || atomic_load(&service->in_flight_size) < limit / 4 * 3) {
         c->pressure_since = now;
-        c->pressure_taken = taken;
+        c->pressure_moved = moved;
         return;
     }
     uint64_t elapsed = now - c->pressure_since;
     if (elapsed < PRESSURE_WINDOW_MS) return;
-    if (taken - c->pressure_taken < PRESSURE_RATE * elapsed / 1000) {
-        traffic_add(service->traffic, TRAFFIC_TIMEOUTS, 1);
-        connection_close(c);
+    if (moved - c->pressure_moved < PRESSURE_RATE * elapsed / 1000) {
+        if (takes) {
+            traffic_add(service->traffic, TRAFFIC_TIMEOUTS, 1);
+            connection_close(c);
+        } else {
+            refuse_slow(c, "the request's body arrives too slowly for a server short of room");
+        }
     }
     c->pressure_since = now;
-    c->pressure_taken = taken;
+    c->pressure_moved = moved;
 }
 
 static void connection_tick(struct connection *c, uint64_t now)

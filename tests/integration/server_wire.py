@@ -544,6 +544,35 @@ def readers_who_hold_large_answers_are_cut_before_they_cost_others():
 
 
 @test
+def senders_of_large_bodies_are_cut_before_they_cost_others():
+    with Server(in_flight_size_max=41000000) as s:
+        slow = []
+        for _ in range(5):
+            c = s.connect()
+            c.send("POST /echo HTTP/1.1\r\n%sContent-Length: 8500000\r\n\r\n" % H)
+            c.send(b"a" * 7990000)
+            slow.append(c)
+        post = "POST /echo HTTP/1.1\r\n%sContent-Length: 1500000\r\n\r\n" % H + "b" * 1500000
+        time.sleep(0.5)  # until the last of it is read
+        with s.connect() as c:
+            assert c.ask(post).status == 503
+        deadline, status = time.time() + 8, 503
+        while status == 503:
+            assert time.time() < deadline
+            for c in slow:
+                try:
+                    c.send(b"a" * 4000)
+                except OSError:
+                    pass  # it is cut
+            time.sleep(0.5)
+            with s.connect() as c:
+                status = c.ask(post).status
+        assert status == 200
+        for c in slow:
+            c.socket.close()
+
+
+@test
 def a_pipeline_of_large_answers_is_made_as_it_is_read():
     with Server(write_size_max=65536) as s, s.connect() as c:
         size = 4000000
