@@ -14,6 +14,7 @@
 #include "index/index.h"
 
 #include "base/hash.h"
+#include "base/planted.h"
 
 #include <assert.h>
 #include <stdatomic.h>
@@ -263,6 +264,7 @@ uint64_t index_count(const struct index_list *list, uint64_t end)
 {
     if (list == NULL) return 0;
     uint64_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+    if (PLANTED(COUNT_PAST_END)) return count;
     /* Few, if any, are unpublished: they are at the end. */
     uint64_t step = 1;
     while (count > 0 && index_at(list, count - 1) > end) {
@@ -393,7 +395,9 @@ static bool event_term(const struct index *index, const struct index_event *even
         break;
     default:
         if (i - 7 >= event->tag_count) return false;
-        if (tag_repeated(event, i - 7)) break;
+        if (tag_repeated(event, i - 7) || (PLANTED(LOSE_POSTING) && event->position % 64 == 0)) {
+            break;
+        }
         *out = term_make(index, INDEX_TAG, deed_bytes_of(event->tags[i - 7]), none);
         break;
     }

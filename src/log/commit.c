@@ -13,6 +13,8 @@
  * Normative: docs/format/log.md */
 #include "log/commit.h"
 
+#include "base/planted.h"
+
 #include <assert.h>
 
 #define COMMIT_MAGIC UINT32_C(0x544d4344) /* "DCMT" */
@@ -26,7 +28,13 @@ static uint32_t seed_crc(const struct commit_seed *seed)
     memcpy(bytes, seed->log_id.bytes, 16);
     put_uint(bytes + 16, seed->segment, 4);
     put_uint(bytes + 20, seed->offset, 8);
-    return crc32c(0, (deed_bytes){bytes, sizeof bytes});
+    return PLANTED(UNSEEDED_CRC) ? 0 : crc32c(0, (deed_bytes){bytes, sizeof bytes});
+}
+
+/* (1): how many bytes, from byte 8 on. */
+static size_t covered(uint32_t size)
+{
+    return (PLANTED(HEAD_ONLY_CRC) ? COMMIT_HEAD_SIZE : size) - 8;
 }
 
 static void chain_hash(const struct commit *commit, deed_uuid log_id,
@@ -73,7 +81,7 @@ void commit_finish(struct buf *out, size_t start, const struct commit_seed *seed
     put_uint(head + 40, 0, 8);
     memcpy(head + 48, commit->previous, SHA256_SIZE);
     memcpy(head + 80, commit->hash, SHA256_SIZE);
-    put_uint(head + 4, crc32c(seed_crc(seed), (deed_bytes){head + 8, commit->size - 8}), 4);
+    put_uint(head + 4, crc32c(seed_crc(seed), (deed_bytes){head + 8, covered(commit->size)}), 4);
     commit->events = (deed_bytes){head + COMMIT_HEAD_SIZE, commit->size - COMMIT_HEAD_SIZE};
 }
 
@@ -107,7 +115,7 @@ bool commit_decode(deed_bytes in, const struct commit_seed *seed, struct commit 
     read_into(&r, commit.hash, SHA256_SIZE);
     commit.events = read_bytes(&r, reader_left(&r));
 
-    if (crc32c(seed_crc(seed), (deed_bytes){in.ptr + 8, size - 8}) != crc) return false;
+    if (crc32c(seed_crc(seed), (deed_bytes){in.ptr + 8, covered(size)}) != crc) return false;
     if (flags != 0 || commit.event_count == 0 || commit.first_position == 0) return false;
     if (commit.first_position > POSITION_MAX) return false;
     *out_commit = commit;

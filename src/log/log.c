@@ -18,6 +18,7 @@
  * Normative: docs/format/log.md */
 #include "log/log_state.h"
 
+#include "base/planted.h"
 #include "base/uuid.h"
 
 #include <assert.h>
@@ -179,7 +180,7 @@ static void note_durable(struct log *log)
     log->durable.epoch = log->epoch;
     log->durable.segment = log->active_number;
     log->durable.offset = log->head_offset;
-    log->durable.position = log->head_position;
+    log->durable.position = log->head_position + PLANTED(MARK_TOO_MUCH);
     memcpy(log->durable.hash, log->head_hash, SHA256_SIZE);
     os_mutex_unlock(&log->mark_lock);
 }
@@ -270,10 +271,10 @@ static deed_status segment_start(struct log *log, uint32_t number, struct deed_e
         .log_id = log->id,
         .epoch = log->epoch,
         .number = number,
-        .first_position = log->next_position,
+        .first_position = log->next_position + PLANTED(SEAM_OFF_BY_ONE),
         .created_at_ns = os_now_ns(log->os),
     };
-    memcpy(segment.header.previous, log->hash, SHA256_SIZE);
+    if (!PLANTED(SEAM_WITHOUT_CHAIN)) memcpy(segment.header.previous, log->hash, SHA256_SIZE);
     if (log->roll_due) segment_remove(log->dir, number);
     log->roll_due = true;
     status = segment_create(log->dir, &segment.header, &segment.file, err);
@@ -296,7 +297,10 @@ static deed_status segment_start(struct log *log, uint32_t number, struct deed_e
     log->fill_stopped = false;
     os_mutex_unlock(&log->grow);
     /* Give back the zeros behind the old segment's end; that they stay would do no harm. */
-    if (old != NULL) (void)!os_file_truncate(old, old_end, NULL);
+    if (old != NULL) {
+        (void)!os_file_truncate(old, old_end - (PLANTED(ROLL_CUTS_TOO_MUCH) ? SECTOR_SIZE : 0),
+                                NULL);
+    }
     return DEED_OK;
 }
 
@@ -324,7 +328,9 @@ deed_status log_reserve(struct log *log, uint64_t size, struct deed_error *err)
     uint64_t need = align_up(log->group.len + size, SECTOR_SIZE);
     if (log->group.len > 0 && need > GROUP_SIZE_MAX) return DEED_BUSY;
 
-    if (log->active == NULL || log->roll_due) return segment_next(log, err); /* (5) */
+    if (log->active == NULL || (log->roll_due && !PLANTED(ROLL_INTO_OLD))) {
+        return segment_next(log, err); /* (5) */
+    }
     bool empty = log->group_offset == SEGMENT_HEADER_SIZE;
     if (empty || log->group_offset + need <= log->options.segment_size) return DEED_OK;
     if (log->group.len > 0) return DEED_BUSY;
@@ -379,7 +385,8 @@ deed_status log_commit_end(struct log *log, uint32_t event_count, int64_t record
         .event_count = event_count,
         .first_position = log->next_position,
         .recorded_at_ns = recorded_at_ns,
-        .durable_before = log->durable.position,
+        .durable_before =
+            PLANTED(DURABLE_BEFORE_TOO_HIGH) ? log->next_position - 1 : log->durable.position,
     };
     memcpy(commit.previous, log->hash, SHA256_SIZE);
     struct commit_seed seed = {log->id, log->active_number, log->group_offset + log->commit_start};
@@ -421,7 +428,7 @@ deed_status log_write(struct log *log, struct deed_error *err)
     deed_status status = refuse_if_stopped(log, err);
     if (status != DEED_OK) return status;
 
-    uint64_t padded = align_up(log->group.len, SECTOR_SIZE);
+    uint64_t padded = align_up(log->group.len, PLANTED(UNALIGNED_GROUPS) ? 8 : SECTOR_SIZE);
     buf_add_zeros(&log->group, (size_t)padded - log->group.len);
     if (!buf_ok(&log->group)) return deed_fail(err, DEED_NO_MEMORY, "log: no memory for a group");
 
@@ -435,12 +442,19 @@ deed_status log_write(struct log *log, struct deed_error *err)
     if (status == DEED_OK) {
         status = os_file_write(log->active, log->group_offset, buf_bytes(&log->group), err);
     }
-    if (status == DEED_OK && !log->options.no_sync) status = os_file_sync(log->active, err);
+    if (PLANTED(MARK_BEFORE_SYNC)) {
+        log->durable.position = log->next_position - 1;
+        (void)!mark_now(log, NULL);
+    }
+    bool sync = !log->options.no_sync && !PLANTED(SKIP_SYNC) && !PLANTED(PUBLISH_BEFORE_SYNC);
+    if (status == DEED_OK && sync) status = os_file_sync(log->active, err);
+    if (status != DEED_OK && PLANTED(SYNC_AGAIN)) status = os_file_sync(log->active, err);
     if (status != DEED_OK) {
         struct deed_error cause = {0};
         if (err != NULL) cause = *err;
         log_stop(log, "a write failed: %.400s", cause.message);
-        return deed_fail(err, DEED_UNKNOWN, "the outcome is unknown: %.400s", cause.message);
+        return deed_fail(err, PLANTED(UNKNOWN_AS_REFUSED) ? DEED_STOPPED : DEED_UNKNOWN,
+                         "the outcome is unknown: %.400s", cause.message);
     }
     log->written = true;
     return DEED_OK;
@@ -489,6 +503,7 @@ void log_publish(struct log *log)
     group_reset(log);
     assert(log->head_position > atomic_load(&log->end));
     atomic_store_explicit(&log->end, log->head_position, memory_order_release);
+    if (PLANTED(PUBLISH_BEFORE_SYNC)) (void)!os_file_sync(log->active, NULL);
 }
 
 void log_forget(struct log *log)
@@ -497,7 +512,7 @@ void log_forget(struct log *log)
     group_reset(log);
     log->next_position = log->head_position + 1;
     log->recorded_at_ns = log->head_recorded_at_ns;
-    memcpy(log->hash, log->head_hash, SHA256_SIZE);
+    if (!PLANTED(FORGET_KEEPS_HASH)) memcpy(log->hash, log->head_hash, SHA256_SIZE);
 }
 
 /* The commit in the group that holds `position`; NULL: it is not in the group. */
@@ -579,6 +594,7 @@ static uint64_t fill_step(struct log *log)
     struct os_file *file = log->fill_file;
     uint64_t target = offset + ahead;
     if (target > log->options.segment_size) target = log->options.segment_size;
+    if (PLANTED(FILL_TOO_LOW) && offset > SEGMENT_HEADER_SIZE) log->filled = offset - SECTOR_SIZE;
     bool due = file != NULL && !log->fill_stopped && log->filled < target;
     if (due) {
         uint64_t left = target - log->filled;
@@ -686,7 +702,7 @@ uint64_t log_find_time(const struct log *log, int64_t time_ns)
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
         const struct commit_ref *ref = chunks_at(&log->refs, middle);
-        if (ref->recorded_at_ns <= time_ns) {
+        if (ref->recorded_at_ns + PLANTED(TIME_OFF_BY_ONE) <= time_ns) {
             low = middle + 1;
         } else {
             high = middle;

@@ -8,6 +8,8 @@
  * (1) The checksum covers bytes 12 to 104. Normative: docs/format/log.md */
 #include "log/mark.h"
 
+#include "base/planted.h"
+
 static const uint8_t mark_magic[8] = {'D', 'E', 'E', 'D', 'M', 'R', 'K', '\n'};
 
 enum { MARK_VERSION = 1, MARK_SIZE = 104, MARK_CRC_FROM = 12 };
@@ -64,7 +66,7 @@ deed_status mark_load(struct os_dir *dir, struct mark *out_mark, struct deed_err
         status = os_file_read(file, slot * SECTOR_SIZE, bytes, sizeof bytes, &size, err);
         if (status != DEED_OK) break;
         if (size == sizeof bytes && mark_decode(bytes, &mark) &&
-            mark.sequence > out_mark->sequence) {
+            (mark.sequence > out_mark->sequence) != (PLANTED(OLDER_MARK) && slot == 1)) {
             *out_mark = mark;
         }
     }
@@ -98,8 +100,9 @@ deed_status mark_write(struct os_file *file, const struct mark *mark, struct dee
 {
     uint8_t bytes[SECTOR_SIZE];
     mark_encode(mark, bytes);
-    deed_status status = os_file_write(file, mark->sequence % 2 * SECTOR_SIZE,
-                                       (deed_bytes){bytes, sizeof bytes}, err);
-    if (status != DEED_OK) return status;
+    deed_status status =
+        os_file_write(file, PLANTED(MARKS_IN_ONE_SLOT) ? 0 : mark->sequence % 2 * SECTOR_SIZE,
+                      (deed_bytes){bytes, sizeof bytes}, err);
+    if (status != DEED_OK || PLANTED(MARK_NOT_SYNCED)) return status;
     return os_file_sync(file, err);
 }

@@ -19,6 +19,7 @@
  * Normative: docs/format/log.md */
 #include "log/log_state.h"
 
+#include "base/planted.h"
 #include "base/uuid.h"
 #include "log/losses.h"
 
@@ -196,12 +197,13 @@ static deed_status judge(struct scan *s, uint64_t offset, const struct commit *c
                          bool *out_accepted)
 {
     bool next = commit->first_position == s->expected;
-    bool linked = !s->previous_known || memcmp(commit->previous, s->previous, SHA256_SIZE) == 0;
+    bool linked = !s->previous_known || PLANTED(IGNORE_CHAIN) ||
+                  memcmp(commit->previous, s->previous, SHA256_SIZE) == 0;
     *out_accepted = next && linked;
     if (*out_accepted) return accept(s, offset, commit);
 
-    bool proves_loss =
-        commit->durable_before >= s->expected && commit->first_position > s->expected;
+    bool proves_loss = (commit->durable_before >= s->expected || PLANTED(DEBRIS_PROVES_LOSS)) &&
+                       commit->first_position > s->expected && !PLANTED(IGNORE_DURABLE_BEFORE);
     if (!proves_loss) return DEED_OK;
     deed_status status =
         report(s, s->end_offset, offset - s->end_offset, s->expected, commit->first_position - 1,
@@ -230,6 +232,7 @@ static deed_status scan_commits(struct scan *s)
         if (status == DEED_OK && commit.size > 0) status = judge(s, offset, &commit, &accepted);
         if (status != DEED_OK) return status;
         offset = accepted ? s->end_offset : (offset / SECTOR_SIZE + 1) * SECTOR_SIZE;
+        if (PLANTED(STOP_AT_FIRST_GAP) && !accepted) break;
         if (offset - told >= WINDOW_SIZE) {
             told = offset;
             if (!progress(s, offset)) return deed_fail(s->err, DEED_STOPPED, "stopped on request");
@@ -423,7 +426,9 @@ static deed_status drop_unborn_segment(struct log *log, struct numbers *numbers,
 {
     if (numbers->count == 0) return DEED_OK;
     uint32_t number = numbers->ptr[numbers->count - 1];
-    if (mark->position > 0 && mark->segment >= number) return DEED_OK;
+    if (mark->position > 0 && mark->segment >= number && !PLANTED(DROP_HEADERLESS_SEGMENT)) {
+        return DEED_OK;
+    }
 
     struct log_segment segment;
     bool content = true;
@@ -431,8 +436,9 @@ static deed_status drop_unborn_segment(struct log *log, struct numbers *numbers,
     if (status != DEED_OK) return status;
     bool good = segment.header_good;
     if (!good) status = has_content(segment.file, &content, err);
+    if (PLANTED(DROP_HEADERLESS_SEGMENT)) content = false;
     os_file_close(segment.file);
-    if (status != DEED_OK || good || content) return status;
+    if (status != DEED_OK || good || content || PLANTED(KEEP_UNBORN_SEGMENT)) return status;
 
     numbers->count--;
     if (log->options.read_only) return DEED_OK;
@@ -561,7 +567,7 @@ static deed_status clean_tail(struct log *log, struct scan *s, struct os_file *d
 {
     uint64_t from = align_up(s->end_offset, SECTOR_SIZE);
     uint64_t end = from;
-    deed_status status = settle_last_sector(log, s, direct);
+    deed_status status = PLANTED(KEEP_HALF_SECTOR) ? DEED_OK : settle_last_sector(log, s, direct);
     if (status == DEED_OK) status = last_content(direct, from, s->file_size, &end, s->err);
     if (status == DEED_OK) status = last_content(log->active, from, s->file_size, &end, s->err);
     if (status != DEED_OK || end == from) return status;
@@ -621,20 +627,25 @@ static deed_status scan_all(struct scan *s, const struct mark *mark)
         if (tail) {
             char name[SEGMENT_NAME_SIZE];
             segment_name(segment->number, name);
-            if (!log->options.read_only) status = os_file_sync(segment->file, s->err);
+            if (!log->options.read_only && !PLANTED(OPEN_WITHOUT_SYNC)) {
+                status = os_file_sync(segment->file, s->err);
+            }
             if (status == DEED_OK) {
-                status = os_file_open(log->dir, name, OS_READ | OS_DIRECT, &direct, s->err);
+                status = os_file_open(log->dir, name,
+                                      PLANTED(TAIL_FROM_CACHE) ? OS_READ : OS_READ | OS_DIRECT,
+                                      &direct, s->err);
             }
         }
         if (status == DEED_OK) status = scan_segment(s, segment, tail ? direct : segment->file);
         if (status == DEED_OK && i + 1 == count) {
-            if (mark->position >= s->expected) {
+            if (mark->position >= s->expected && !PLANTED(IGNORE_MARK)) {
                 status = report(s, s->end_offset, 0, s->expected, mark->position,
                                 "acknowledged events are missing at the end of the log");
             }
             writer_setup(log, s, segment);
             if (status == DEED_OK) status = accept_found(s);
-            if (status == DEED_OK && !s->damaged && !log->options.read_only) {
+            if (status == DEED_OK && !s->damaged && !log->options.read_only &&
+                !PLANTED(KEEP_TAIL)) {
                 status = clean_tail(log, s, direct);
             }
         }
@@ -648,9 +659,12 @@ static void head_setup(struct log *log, const struct scan *s, const struct mark 
 {
     /* Positions that were given once are never given again, also when their events are lost. */
     log->next_position = s->expected;
-    if (mark->position >= log->next_position) log->next_position = mark->position + 1;
+    if (mark->position >= log->next_position && !PLANTED(REUSE_LOST_POSITIONS)) {
+        log->next_position = mark->position + 1;
+    }
     log->head_position = log->next_position - 1;
-    log->recorded_at_ns = log->head_recorded_at_ns = s->recorded_at_ns;
+    log->recorded_at_ns = log->head_recorded_at_ns =
+        PLANTED(TIME_GOES_BACK) ? 0 : s->recorded_at_ns;
     memcpy(log->hash, s->previous, SHA256_SIZE);
     memcpy(log->head_hash, s->previous, SHA256_SIZE);
     atomic_store(&log->end, log->head_position);
@@ -722,7 +736,7 @@ deed_status log_verify(struct log *log, const struct log_visitor *visitor, struc
         if (status == DEED_IO) status = DEED_OK;
         if (status != DEED_OK) break;
         again.header_good = segment_header_decode(header, &again.header, NULL) == DEED_OK &&
-                            again.header.number == segment->number;
+                            (again.header.number == segment->number || PLANTED(VERIFY_ANY_HEADER));
         status = scan_segment(&scan, &again, segment->file);
     }
     if (status == DEED_OK && scan.expected <= scan.until) {

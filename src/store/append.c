@@ -12,6 +12,7 @@
  * (4) After a request was taken from the queue it is answered exactly once. */
 #include "store/store_state.h"
 
+#include "base/planted.h"
 #include "base/uuid.h"
 
 #include <assert.h>
@@ -100,7 +101,8 @@ static deed_status repeat_by_key(struct store *store, struct request *r, struct 
     if (a->idempotency_key.len == 0) return DEED_END;
     const struct index_list *list =
         index_find_str(store->index, INDEX_KEY, a->idempotency_key);
-    if (index_count(list, UINT64_MAX) == 0) return DEED_END;
+    uint64_t end = PLANTED(KEY_NOT_IN_GROUP) ? log_end(store->log) : UINT64_MAX;
+    if (index_count(list, end) == 0) return DEED_END;
 
     uint64_t first = index_at(list, 0);
     struct deed_event event;
@@ -108,7 +110,8 @@ static deed_status repeat_by_key(struct store *store, struct request *r, struct 
     deed_status status = event_load(store, first, &event, &commit, err);
     if (status != DEED_OK) return status;
     if (event.request_hash == NULL ||
-        memcmp(event.request_hash, a->request_hash, EVENT_KEY_HASH_SIZE) != 0) {
+        (memcmp(event.request_hash, a->request_hash, EVENT_KEY_HASH_SIZE) != 0 &&
+         !PLANTED(KEY_FOR_ANY_REQUEST))) {
         status = deed_fail(err, DEED_CONFLICT,
                            "idempotency key %.*s was used for another request, at position %llu",
                            DEED_FMT(a->idempotency_key), (unsigned long long)first);
@@ -170,7 +173,8 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
         const struct deed_new_event *e = &a->events[i];
         if (uuid_is_zero(e->id)) continue;
         const struct index_list *list = index_find_id(store->index, e->stream, e->id);
-        if (index_count(list, UINT64_MAX) == 0) continue;
+        uint64_t end = PLANTED(IDS_NOT_IN_GROUP) ? log_end(store->log) : UINT64_MAX;
+        if (index_count(list, end) == 0) continue;
         uint64_t position = index_at(list, 0);
         struct deed_event event;
         struct commit commit;
@@ -219,7 +223,12 @@ static deed_status check_open_streams(struct store *store, const struct deed_app
 static deed_status decide(struct store *store, struct request *r, struct deed_error *err)
 {
     const struct deed_append *a = r->append;
-    deed_status status = repeat_by_key(store, r, err);
+    deed_status status = DEED_OK;
+    if (PLANTED(CONDITION_BEFORE_RETRY) && a->condition_count > 0) {
+        status = condition_check(store, &a->conditions[0], err);
+        if (status != DEED_OK) return status;
+    }
+    status = repeat_by_key(store, r, err);
     if (status == DEED_END) status = repeat_by_ids(store, r, err);
     if (status != DEED_END) return status;
     status = check_open_streams(store, a, err);
@@ -259,8 +268,8 @@ static struct event_place place_event(struct store *store, const struct deed_app
     const struct deed_new_event *e = &a->events[i];
     struct event_place place = {
         .position = log_next_position(store->log) + i,
-        .revision =
-            index_count(index_find_str(store->index, INDEX_STREAM, e->stream), UINT64_MAX),
+        .revision = index_count(index_find_str(store->index, INDEX_STREAM, e->stream),
+                                PLANTED(STALE_REVISION) ? log_end(store->log) : UINT64_MAX),
         .id = e->id,
         .time_ns = e->time_ns != 0 ? e->time_ns : now,
     };
@@ -418,14 +427,14 @@ static bool rests_on_group(const struct request *r, uint64_t end)
 {
     if (r->wrote) return true;
     if (r->status == DEED_OK) return r->appended.position > end;
-    return r->error.position != DEED_NONE && r->error.position > end;
+    return r->error.position != DEED_NONE && r->error.position > end && !PLANTED(KEEP_REFUSALS);
 }
 
 static void group_fail(struct store *store, deed_status status, const struct deed_error *err)
 {
     uint64_t end = log_end(store->log);
     if (status != DEED_UNKNOWN) {
-        unindex_group(store);
+        if (!PLANTED(KEEP_INDEXED)) unindex_group(store);
         log_forget(store->log);
     }
     for (struct request *r = store->group.first; r != NULL; r = r->next) {
@@ -447,8 +456,16 @@ static void notify(struct store *store)
     if (log_keeper_due(store->log)) actor_wake(store->keeper);
 }
 
+static void answer_all(struct store *store)
+{
+    struct request *r;
+    while ((r = list_pop(&store->group)) != NULL)
+        answer(store, r);
+}
+
 static void group_finish(struct store *store)
 {
+    if (PLANTED(ACK_BEFORE_SYNC)) answer_all(store);
     if (log_group_commits(store->log) > 0) {
         struct deed_error err = {0};
         uint64_t before = os_ticks_ns(store->os);
@@ -463,8 +480,7 @@ static void group_finish(struct store *store)
             group_fail(store, status, &err);
         }
     }
-    struct request *r;
-    while ((r = list_pop(&store->group)) != NULL) answer(store, r);
+    answer_all(store);
 }
 
 uint64_t committer_step(void *context)
@@ -483,6 +499,10 @@ uint64_t committer_step(void *context)
             deed_status again = process(store, r);
             assert(again == DEED_OK);
             (void)again;
+        }
+        if (PLANTED(REFUSE_BEFORE_SYNC) && r->status == DEED_CONFLICT) {
+            answer(store, r);
+            continue;
         }
         list_push(&store->group, r);
     }

@@ -4,6 +4,8 @@
  * position with `after`, so a condition on what nobody wrote lately costs one look-up. */
 #include "store/store_state.h"
 
+#include "base/planted.h"
+
 #include <stdio.h>
 
 static deed_status conflict(struct deed_error *err, const struct stream_state *s, deed_str stream,
@@ -30,7 +32,10 @@ static deed_status check_stream(struct store *store, const struct deed_condition
                                 struct deed_error *err)
 {
     struct stream_state s;
-    deed_status status = stream_state_get(store, c->stream, UINT64_MAX, &s, err);
+    deed_status status =
+        stream_state_get(store, c->stream,
+                         PLANTED(CONDITION_WITHOUT_GROUP) ? log_end(store->log) : UINT64_MAX, &s,
+                         err);
     if (status != DEED_OK || c->expect == DEED_EXPECT_ANY) return status;
     if (s.tombstoned) {
         status = deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(c->stream));
@@ -138,7 +143,8 @@ static uint64_t match_item(const struct store *store, const struct deed_query_it
     uint64_t count = index_count(tag, UINT64_MAX);
     for (uint64_t i = index_after(tag, after, UINT64_MAX, 0); i < count; i++) {
         uint64_t position = index_at(tag, i);
-        if (type_matches(store, item, position) && tags_match(store, item, position)) {
+        if ((type_matches(store, item, position) || PLANTED(CONDITION_IGNORES_TYPE)) &&
+            tags_match(store, item, position)) {
             return position;
         }
     }
@@ -149,7 +155,9 @@ static deed_status check_no_match(struct store *store, const struct deed_conditi
                                   struct deed_error *err)
 {
     for (size_t i = 0; i < c->item_count; i++) {
-        uint64_t position = match_item(store, &c->items[i], c->after);
+        uint64_t after = c->after + PLANTED(CONDITION_SKIPS_ONE);
+        if (PLANTED(CONDITION_SEES_ONE_MORE) && after > 0) after--;
+        uint64_t position = match_item(store, &c->items[i], after);
         if (position == 0) continue;
         deed_status status = deed_fail(
             err, DEED_CONFLICT, "the event at position %llu matches item %zu of the condition",

@@ -18,6 +18,7 @@
  *     lost range in its way, since what it asks for may have been there. */
 #include "store/store_state.h"
 
+#include "base/planted.h"
 #include "base/text.h"
 
 #include <assert.h>
@@ -279,7 +280,10 @@ void cursor_close(struct deed_cursor *cursor)
 
 static bool window_holds(const struct deed_cursor *c, const struct commit_ref *ref)
 {
-    if (c->window_segment != ref->segment || ref->offset < c->window_offset) return false;
+    if ((c->window_segment != ref->segment && !PLANTED(WINDOW_OF_ANY_SEGMENT)) ||
+        ref->offset < c->window_offset) {
+        return false;
+    }
     uint64_t from = ref->offset - c->window_offset;
     return from <= c->window_len && ref->size <= c->window_len - from;
 }
@@ -436,6 +440,7 @@ static bool group_holds(const struct term_group *g, uint64_t position)
 static uint64_t lost_before(const struct deed_cursor *c, uint64_t from, uint64_t next)
 {
     uint64_t found = next;
+    if (PLANTED(FILTER_HIDES_LOSS)) return next;
     for (uint64_t i = 0; i < chunks_count(&c->store->lost); i++) {
         const struct lost_range *range = chunks_at(&c->store->lost, i);
         if (c->options.backwards) {
@@ -456,7 +461,7 @@ static uint64_t next_candidate(struct deed_cursor *c)
     bool back = c->options.backwards;
     for (;;) {
         uint64_t next;
-        if (back && from <= c->ordinal_min + 1) return 0;
+        if (back && from <= c->ordinal_min + 1 + PLANTED(BACKWARDS_LOSES_FIRST)) return 0;
         if (c->mode == CURSOR_SCAN) {
             next = back ? from - 1 : from + 1;
         } else {
@@ -569,8 +574,9 @@ static bool look_again(struct deed_cursor *c)
     uint64_t published = log_end(c->store->log);
     uint64_t end = published < c->end_max ? published : c->end_max;
     if (end <= c->end) return false;
+    if (PLANTED(FOLLOW_SKIPS_ONE)) c->position++;
     c->end = end;
-    c->window_len = 0; /* (2) */
+    if (!PLANTED(FOLLOW_OLD_WINDOW)) c->window_len = 0; /* (2) */
     c->commit_good = false;
     if (c->mode == CURSOR_STREAM) {
         if (c->list == NULL) {

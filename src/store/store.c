@@ -1,6 +1,8 @@
 /* store.c - opening (the index is rebuilt from the log), closing, telling. */
 #include "store/store_state.h"
 
+#include "base/planted.h"
+
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,7 +73,7 @@ static deed_status fill_lost_revisions(struct store *store, const struct deed_ev
                          (unsigned long long)event->position, DEED_FMT(event->stream),
                          (unsigned long long)event->revision, (unsigned long long)count);
     }
-    for (; count < event->revision; count++) {
+    for (; count < event->revision && !PLANTED(LOST_REVISIONS_CLOSE_UP); count++) {
         if (!index_add(store->index, INDEX_STREAM, deed_bytes_of(event->stream),
                        lost_position(store))) {
             return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
@@ -101,7 +103,8 @@ static deed_status index_commit(void *context, const struct commit *commit,
         struct index_event terms = {.stream = event.stream,
                                     .type = event.type,
                                     .correlation_id = event.correlation_id,
-                                    .key = event.idempotency_key,
+                                    .key = PLANTED(OPEN_WITHOUT_KEYS) ? (deed_str){0}
+                                                                      : event.idempotency_key,
                                     .tags = event.tags,
                                     .tag_count = event.tag_count,
                                     .id = event.id,

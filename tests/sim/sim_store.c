@@ -296,24 +296,32 @@ static void attempt_done(void *context, const struct deed_appended *appended,
     }
 }
 
+/* Some commits fill their sector, or nearly: only behind those the next of a group begins at a
+ * boundary, where recovery looks also when the one before is torn. */
+static size_t pick_pad(struct world *w, bool fills)
+{
+    if (fills) return 3840 + pick(w, 60);
+    return pick(w, 4) == 0 ? pick(w, 5000) : pick(w, 200);
+}
+
 static uint32_t new_batch(struct world *w)
 {
     uint32_t b = ++w->batch_count;
-    uint32_t count = 1 + (uint32_t)pick(w, BATCH_MAX);
+    bool fills = pick(w, 5) == 0;
+    uint32_t count = fills ? 1 : 1 + (uint32_t)pick(w, BATCH_MAX);
     w->batches[b] = (struct model_batch){.first = w->event_count,
                                          .count = count,
                                          .round = w->round,
                                          .keyed = pick(w, 4) == 0,
                                          .ided = pick(w, 4) == 0};
     for (uint32_t i = 0; i < count; i++) {
-        w->events[w->event_count++] =
-            (struct model_event){.fate = PENDING,
-                                 .stream = (unsigned)pick(w, STREAMS),
-                                 .type = (unsigned)pick(w, TYPES),
-                                 .tag = (unsigned)pick(w, TAGS),
-                                 .pad = pick(w, 4) == 0 ? pick(w, 5000) : pick(w, 200),
-                                 .batch = b,
-                                 .batch_size = count};
+        w->events[w->event_count++] = (struct model_event){.fate = PENDING,
+                                                           .stream = (unsigned)pick(w, STREAMS),
+                                                           .type = (unsigned)pick(w, TYPES),
+                                                           .tag = (unsigned)pick(w, TAGS),
+                                                           .pad = pick_pad(w, fills),
+                                                           .batch = b,
+                                                           .batch_size = count};
     }
     return b;
 }
@@ -472,6 +480,7 @@ static void check_event(struct world *w, const struct deed_event *e)
 /* (4): a term of the index, and what a scan gives for it. */
 struct term {
     bool stream, type, tag;
+    bool all; /* no term: the log with its first event, the system's */
     unsigned k, tag_k;
 };
 
@@ -497,7 +506,8 @@ static void check_term(struct world *w, const struct term *t, bool backwards)
     if (t->tag) options.filter.tags = &tag_term, options.filter.tag_count = 1;
     if (backwards) options.from_revision = options.after_position = DEED_NONE;
 
-    uint64_t wanted = 0, got = 0, last = backwards ? DEED_NONE : 0;
+    options.filter.system = t->all;
+    uint64_t wanted = t->all, got = 0, last = backwards ? DEED_NONE : 0;
     for (uint32_t n = 0; n < w->event_count; n++)
         wanted += term_has(t, &w->events[n]);
     deed_status status = store_read(w->store, &options, &cursor, &err);
@@ -508,11 +518,12 @@ static void check_term(struct world *w, const struct term *t, bool backwards)
             fail(w, "a read is out of order", e.position, last);
         }
         last = e.position;
+        got++;
+        if (e.position == 1 && t->all) continue;
         const struct model_event *m = known_event(w, &e);
         if (!term_has(t, m) || m->position != e.position) {
             fail(w, "a read gives another event", e.position, t->k);
         }
-        got++;
     }
     if (status != DEED_END) fail(w, "a read failed", status, err.position);
     cursor_close(cursor);
@@ -532,6 +543,8 @@ static void check_index(struct world *w)
     both.k = (unsigned)pick(w, TYPES);
     both.tag_k = (unsigned)pick(w, TAGS);
     check_term(w, &both, pick(w, 2) == 0);
+    struct term none = {.all = true};
+    check_term(w, &none, true);
 }
 
 /* Where time leads: to the last position recorded by then. */
@@ -665,7 +678,7 @@ static void check_all(struct world *w)
 
 static struct store_options options_of(struct world *w)
 {
-    return (struct store_options){.segment_size = (UINT64_C(64) << 10) << (w->seed % 3),
+    return (struct store_options){.segment_size = UINT64_C(64) << (w->seed % 4 == 3 ? 12 : 10),
                                   .no_threads = true};
 }
 

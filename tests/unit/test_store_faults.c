@@ -965,6 +965,75 @@ TEST(store_faults, what_a_failed_sync_left_in_the_cache_beside_a_commit_is_gone)
     }
 }
 
+/* Have, or give back, what stands in a segment's file at an offset. */
+static void segment_bytes(const char *name, uint64_t offset, uint8_t *bytes, size_t size, bool give)
+{
+    struct os_dir *dir = NULL;
+    struct os_file *file = NULL;
+    size_t got = 0;
+    expect_ok(os_dir_open(os, ROOT "/log", false, &dir, &err));
+    expect_ok(os_file_open(dir, name, OS_WRITE, &file, &err));
+    if (give) {
+        expect_ok(os_file_write(file, offset, (deed_bytes){bytes, size}, &err));
+        expect_ok(os_file_sync(file, &err));
+    } else {
+        expect_ok(os_file_read(file, offset, bytes, size, &got, &err));
+        assert_int_equal(got, size);
+    }
+    os_file_close(file);
+    os_dir_close(dir);
+}
+
+/* A write that was lost leaves an older sector: a commit of this log, at its place, with the next
+ * position, that continues another history. */
+TEST(store_faults, a_commit_that_continues_another_history_is_no_part_of_this_one)
+{
+    static uint8_t zeros[2 * 4096], other[4096], sector[4096];
+    start();
+    say("a", "zero");
+    say("a", "one");
+    say("a", "two");
+    close_store();
+    segment_bytes("0000000001.seg", 4 * 4096, other, sizeof other, false);
+    segment_bytes("0000000001.seg", 3 * 4096, zeros, sizeof zeros, true);
+    segment_bytes("marks", 0, zeros, sizeof zeros, true);
+    open_store();
+    say("a", "another");
+    close_store();
+    segment_bytes("0000000001.seg", 4 * 4096, other, sizeof other, true);
+    os_sim_drop_cache(sim);
+
+    open_store();
+    expect_words("zero another", .stream = DEED_STR("a"));
+    segment_bytes("0000000001.seg", 4 * 4096, sector, sizeof sector, false);
+    assert_memory_equal(sector, zeros, sizeof sector); /* nor does it stay there */
+    say("a", "more");
+    reopen();
+    expect_words("zero another more", .stream = DEED_STR("a"));
+    finish();
+}
+
+/* A commit that a misdirected write put in another's place proves nothing by standing there. */
+TEST(store_faults, a_commit_in_the_place_of_another_costs_that_one_alone)
+{
+    static uint8_t later[4096];
+    start();
+    struct deed_info info;
+    const char *words[] = {"one", "two", "three", "four", "five"};
+    for (size_t i = 0; i < 5; i++)
+        say("a", words[i]);
+    close_store();
+    segment_bytes("0000000001.seg", 5 * 4096, later, sizeof later, false);
+    segment_bytes("0000000001.seg", 3 * 4096, later, sizeof later, true);
+    os_sim_drop_cache(sim);
+
+    open_store();
+    store_info(store, &info);
+    assert_int_equal(info.corrupt_first, 3);
+    assert_int_equal(info.corrupt_last, 3);
+    finish();
+}
+
 /* The first sectors of one segment's file are overwritten with another's. */
 static void copy_header(const char *from, const char *to)
 {

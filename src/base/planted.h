@@ -1,0 +1,86 @@
+/* planted.h - bugs on demand, to see whether the tests find them.
+ *
+ * The product has none of them: PLANTED(X) is constant and false, and compiles to nothing. With
+ * -DDEED_PLANTED=PLANTED_X a file has bug X. tests/sim/planted.sh builds each in turn, and fails
+ * for each that survives: a survivor is a blind spot of the simulator or its checkers. */
+#ifndef BASE_PLANTED_H
+#define BASE_PLANTED_H
+
+#ifndef DEED_PLANTED
+#define DEED_PLANTED PLANTED_NONE
+#endif
+
+#define PLANTED(name) (DEED_PLANTED == PLANTED_##name)
+
+#define PLANTED_MAP(X)                                                                             \
+    X(PLANTED_SKIP_SYNC, "groups are not synced")                                                  \
+    X(PLANTED_PUBLISH_BEFORE_SYNC, "a group is published and answered, then synced")               \
+    X(PLANTED_SYNC_AGAIN, "after a failed write or sync the sync is tried again, and believed")    \
+    X(PLANTED_UNKNOWN_AS_REFUSED, "a failed write is answered as if nothing had been written")     \
+    X(PLANTED_UNALIGNED_GROUPS, "a group begins in the sector where the one before ends")          \
+    X(PLANTED_FORGET_KEEPS_HASH, "a group that was not written leaves its hash in the chain")      \
+    X(PLANTED_ROLL_INTO_OLD, "after a segment could not be made, appends go on in the old one")    \
+    X(PLANTED_ROLL_CUTS_TOO_MUCH, "the old segment is cut a sector before its end")                \
+    X(PLANTED_SEAM_OFF_BY_ONE, "a new segment claims to begin one position later")                 \
+    X(PLANTED_SEAM_WITHOUT_CHAIN, "a new segment does not name the hash it continues")             \
+    X(PLANTED_ROLL_WITHOUT_DIR_SYNC, "a new segment's name is not synced")                         \
+    X(PLANTED_MARK_TOO_MUCH, "the commit mark claims a position that was not given yet")           \
+    X(PLANTED_MARK_BEFORE_SYNC, "the commit mark is written before what it claims is synced")      \
+    X(PLANTED_MARKS_IN_ONE_SLOT, "each commit mark overwrites the one before")                     \
+    X(PLANTED_MARK_NOT_SYNCED, "the commit mark is written, not synced")                           \
+    X(PLANTED_OLDER_MARK, "of two commit marks the older one is taken")                            \
+    X(PLANTED_FILL_TOO_LOW, "the zeros ahead begin inside of the newest group")                    \
+    X(PLANTED_DURABLE_BEFORE_TOO_HIGH,                                                             \
+      "a commit claims that those before it in its group were durable")                            \
+    X(PLANTED_TIME_OFF_BY_ONE, "of commits recorded at the time asked for, none counts")           \
+    X(PLANTED_TIME_GOES_BACK, "after opening, recorded_at follows the clock, also back")           \
+    X(PLANTED_IGNORE_CHAIN, "recovery accepts a commit whose previous hash does not match")        \
+    X(PLANTED_IGNORE_DURABLE_BEFORE, "recovery takes for debris what proves a loss")               \
+    X(PLANTED_DEBRIS_PROVES_LOSS, "recovery takes for a loss what is debris")                      \
+    X(PLANTED_STOP_AT_FIRST_GAP, "recovery does not go on behind what is no commit")               \
+    X(PLANTED_KEEP_TAIL, "the torn tail is not overwritten")                                       \
+    X(PLANTED_KEEP_HALF_SECTOR, "what only the cache shows behind the last commit stays there")    \
+    X(PLANTED_TAIL_FROM_CACHE, "recovery reads the tail from the page cache")                      \
+    X(PLANTED_OPEN_WITHOUT_SYNC, "recovery serves what was never synced")                          \
+    X(PLANTED_IGNORE_MARK, "recovery does not miss what the commit mark claims")                   \
+    X(PLANTED_REUSE_LOST_POSITIONS, "a repair gives lost positions out again")                     \
+    X(PLANTED_KEEP_UNBORN_SEGMENT, "a segment that a crash left without a header stays")           \
+    X(PLANTED_DROP_HEADERLESS_SEGMENT,                                                             \
+      "a last segment whose header is damaged is taken for unborn, whatever it holds")             \
+    X(PLANTED_VERIFY_ANY_HEADER, "verifying believes a header that belongs to another segment")    \
+    X(PLANTED_ACCEPT_UNSYNCED, "a repair does not sync what it writes down")                       \
+    X(PLANTED_UNSEEDED_CRC, "a commit's checksum says nothing about its place")                    \
+    X(PLANTED_HEAD_ONLY_CRC, "a commit's checksum covers its head alone")                          \
+    X(PLANTED_ACK_BEFORE_SYNC, "a group is answered, then written")                                \
+    X(PLANTED_REFUSE_BEFORE_SYNC, "a refusal is answered before what it rests on is synced")       \
+    X(PLANTED_KEEP_REFUSALS, "a refusal that rests on a group stays when the group fails")         \
+    X(PLANTED_KEEP_INDEXED, "a group that was not written stays in the index")                     \
+    X(PLANTED_KEY_NOT_IN_GROUP, "an idempotency key is not looked for in the group")               \
+    X(PLANTED_KEY_FOR_ANY_REQUEST, "an idempotency key answers another request too")               \
+    X(PLANTED_IDS_NOT_IN_GROUP, "event ids are not looked for in the group")                       \
+    X(PLANTED_CONDITION_BEFORE_RETRY, "a retry is refused when its condition fails by now")        \
+    X(PLANTED_STALE_REVISION, "a revision is counted without the group")                           \
+    X(PLANTED_CONDITION_WITHOUT_GROUP, "a stream condition does not see the group")                \
+    X(PLANTED_CONDITION_SKIPS_ONE, "a condition does not see the first event after its position")  \
+    X(PLANTED_CONDITION_SEES_ONE_MORE, "a condition sees the event at its position too")           \
+    X(PLANTED_CONDITION_IGNORES_TYPE, "a condition by tag and type compares the tag alone")        \
+    X(PLANTED_LOSE_POSTING, "one event in 64 is not indexed by its tags")                          \
+    X(PLANTED_COUNT_PAST_END, "a list shows what is not published")                                \
+    X(PLANTED_OPEN_WITHOUT_KEYS, "opening does not index idempotency keys")                        \
+    X(PLANTED_LOST_REVISIONS_CLOSE_UP,                                                             \
+      "revisions that damage took are given to the events behind")                                 \
+    X(PLANTED_WINDOW_OF_ANY_SEGMENT, "a cursor reads one segment from the bytes of another")       \
+    X(PLANTED_FOLLOW_OLD_WINDOW,                                                                   \
+      "a following cursor goes on in bytes it read before they were published")                    \
+    X(PLANTED_FOLLOW_SKIPS_ONE, "a following cursor that waited goes on one too far")              \
+    X(PLANTED_BACKWARDS_LOSES_FIRST, "reading backwards ends before the first event")              \
+    X(PLANTED_FILTER_HIDES_LOSS, "a filtered read says nothing of lost positions in its way")
+
+enum planted {
+    PLANTED_NONE,
+#define PLANTED_ENUM(name, what) name,
+    PLANTED_MAP(PLANTED_ENUM)
+#undef PLANTED_ENUM
+};
+
+#endif
