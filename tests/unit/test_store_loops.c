@@ -7,10 +7,13 @@
  * commits that are whole or not there.
  *
  * Allocations are those of the engine: the program is linked so that its calls of malloc, calloc and
- * realloc come here first. The simulated machine's own are let through. */
+ * realloc come here first. The simulated machine's own are let through; this machine's fail too, in
+ * the scenarios that can run on it. */
 #include "store_fixture.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <stdatomic.h>
 
 /* ---- memory that fails ---------------------------------------------------------------------- */
 
@@ -21,15 +24,17 @@ void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *old, size_t size);
 
-static bool memory_armed; /* false in the machine, and between scenarios */
-static uint64_t memory_count, memory_fail_at;
+/* Atomic, since a store on this machine may have threads. */
+static _Atomic bool memory_armed; /* false in the simulated machine, and between scenarios */
+static _Atomic uint64_t memory_count;
+static uint64_t memory_fail_at;
 static bool memory_for_good;
 
 static bool memory_fails(void)
 {
     if (!memory_armed) return false;
-    memory_count++;
-    return memory_for_good ? memory_count >= memory_fail_at : memory_count == memory_fail_at;
+    uint64_t count = atomic_fetch_add(&memory_count, 1) + 1;
+    return memory_for_good ? count >= memory_fail_at : count == memory_fail_at;
 }
 
 void *__wrap_malloc(size_t size)
@@ -221,13 +226,14 @@ static void arm(uint64_t k, bool for_good)
     if (fault == FAULT_ERROR) os_sim_fail(sim, OS_SIM_ANY, k, more, EIO);
     if (fault == FAULT_FULL) os_sim_fail(sim, OS_SIM_WRITE, k, more, ENOSPC);
     if (fault == FAULT_POWER) os_sim_power_off_after(sim, k - 1);
-    if (fault == FAULT_MEMORY) guard_machine();
+    if (fault == FAULT_MEMORY && sim != NULL) guard_machine();
     memory_armed = fault == FAULT_MEMORY;
 }
 
 static void disarm(void)
 {
     memory_armed = false;
+    if (sim == NULL) return;
     if (fault == FAULT_MEMORY) os->ops = machine_ops;
     if (fault != FAULT_POWER) os_sim_heal(sim);
 }
@@ -808,35 +814,45 @@ static void read_raw_commits(void)
     buf_done(&out);
 }
 
+static void live_with_threads(void)
+{
+    close_store();
+    options.no_threads = false;
+    if (open_now()) (void)put_word("a", "threaded");
+    close_store();
+    options.no_threads = true;
+}
+
 static const struct scenario {
     const char *name;
     void (*prepare)(void), (*act)(void);
-    bool repairs;
+    enum { ANYWHERE, SIMULATED, HERE, REPAIRS } kind;
 } scenarios[] = {
-    {"making a store", with_nothing, open_once, false},
-    {"an append", with_some, append_one, false},
-    {"a commit of twelve events", with_some, append_batch, false},
-    {"a commit with many new terms", with_many, append_more_terms, false},
-    {"a large event", with_some, append_large, false},
-    {"json of many parts", with_some, append_deep_json, false},
-    {"appends on conditions", with_some, append_on_conditions, false},
-    {"a group", with_some, append_group, false},
-    {"appends sent again", with_some, append_again, false},
-    {"appends over segments", with_some, append_over_segments, false},
-    {"a soft delete", with_some, delete_softly, false},
-    {"a soft delete beside metadata", with_metadata, delete_softly, false},
-    {"a tombstone", with_some, delete_for_good, false},
-    {"metadata", with_some, set_metadata, false},
-    {"commit marks", with_some, write_marks, false},
-    {"closing and opening", with_segments, close_and_open, false},
-    {"opening", closed, open_once, false},
-    {"opening to read", closed, open_to_read, false},
-    {"opening after a crash in doubt", in_doubt, open_once, false},
-    {"a repair", damaged, repair, true},
-    {"verifying", with_segments, verify_all, false},
-    {"reading in all ways", with_segments, read_all_ways, false},
-    {"following", with_some, follow_appends, false},
-    {"raw commits", with_segments, read_raw_commits, false},
+    {"making a store", with_nothing, open_once, ANYWHERE},
+    {"an append", with_some, append_one, ANYWHERE},
+    {"a commit of twelve events", with_some, append_batch, ANYWHERE},
+    {"a commit with many new terms", with_many, append_more_terms, ANYWHERE},
+    {"a large event", with_some, append_large, ANYWHERE},
+    {"json of many parts", with_some, append_deep_json, ANYWHERE},
+    {"appends on conditions", with_some, append_on_conditions, ANYWHERE},
+    {"a group", with_some, append_group, ANYWHERE},
+    {"appends sent again", with_some, append_again, ANYWHERE},
+    {"appends over segments", with_some, append_over_segments, ANYWHERE},
+    {"a soft delete", with_some, delete_softly, ANYWHERE},
+    {"a soft delete beside metadata", with_metadata, delete_softly, ANYWHERE},
+    {"a tombstone", with_some, delete_for_good, ANYWHERE},
+    {"metadata", with_some, set_metadata, ANYWHERE},
+    {"commit marks", with_some, write_marks, SIMULATED},
+    {"closing and opening", with_segments, close_and_open, ANYWHERE},
+    {"opening", closed, open_once, ANYWHERE},
+    {"opening to read", closed, open_to_read, ANYWHERE},
+    {"opening after a crash in doubt", in_doubt, open_once, SIMULATED},
+    {"a repair", damaged, repair, REPAIRS},
+    {"verifying", with_segments, verify_all, ANYWHERE},
+    {"reading in all ways", with_segments, read_all_ways, ANYWHERE},
+    {"following", with_some, follow_appends, ANYWHERE},
+    {"raw commits", with_segments, read_raw_commits, ANYWHERE},
+    {"living with threads", with_segments, live_with_threads, HERE},
 };
 #define SCENARIOS (sizeof scenarios / sizeof scenarios[0])
 
@@ -868,9 +884,9 @@ static void expect_healthy(const struct scenario *s)
 {
     struct store_verify_report report;
     fault = FAULT_NONE;
-    options.accept_losses = s->repairs;
+    options.accept_losses = s->kind == REPAIRS;
     (void)open_now();
-    if (s->repairs) { /* the accepted loss is told once */
+    if (s->kind == REPAIRS) { /* the accepted loss is told once */
         struct deed_read_options how = {.filter.system = true};
         struct deed_cursor *cursor = NULL;
         struct deed_event e;
@@ -891,6 +907,60 @@ static void expect_healthy(const struct scenario *s)
     (void)put_word("z", "at last");
     expect_ok(store_verify(store, NULL, NULL, NULL, &report, &err));
     assert_int_equal(report.damage_count, 0);
+}
+
+/* Nearly all of this has one thread: ThreadSanitizer only makes it slow. */
+#ifdef __SANITIZE_THREAD__
+static const bool under_tsan = true;
+#else
+static const bool under_tsan = false;
+#endif
+
+static unsigned open_files(void)
+{
+    unsigned count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        count++;
+    (void)closedir(dir);
+    return count;
+}
+
+/* Power stays on: a file system in memory has no syncs to wait for. */
+static void start_in_memory(void)
+{
+    bool shm = access("/dev/shm", W_OK) == 0;
+    (void)snprintf(root, sizeof root, "%s/deedbook-test-XXXXXX", shm ? "/dev/shm" : "/tmp");
+    assert_non_null(mkdtemp(root));
+    sim = NULL;
+    os = os_real();
+    options = (struct store_options){.no_threads = true, .segment_size = 64 << 10};
+}
+
+/* One life on this machine, in which only memory fails; false: k is past the last allocation. */
+static bool run_here(const struct scenario *s, uint64_t k, bool for_good)
+{
+    unsigned files = open_files();
+    fact_count = 0;
+    batch_count = 0;
+    start_in_memory();
+    fault = FAULT_NONE;
+    s->prepare();
+    (void)snprintf(when, sizeof when, "%s: allocation %llu fails %s, on this machine", s->name,
+                   (unsigned long long)k, for_good ? "for good" : "once");
+    fault = FAULT_MEMORY;
+    opened_since = false;
+    arm(k, for_good);
+    s->act();
+    bool struck = fault_ops() >= k;
+    disarm();
+    if (store != NULL) expect_living();
+    close_store();
+    expect_healthy(s);
+    finish();
+    assert_int_equal(open_files(), files);
+    return struck;
 }
 
 /* One life; false: k is past the scenario's last operation. */
@@ -931,14 +1001,10 @@ static bool run(const struct scenario *s, enum fault kind, uint64_t k, bool for_
 static void run_all(enum fault kind, bool for_good)
 {
     uint64_t lives = 0;
-    /* One thread: ThreadSanitizer only makes it slow. */
-#ifdef __SANITIZE_THREAD__
-    const uint64_t step = 9;
-#else
-    const uint64_t step = 1;
-#endif
+    const uint64_t step = under_tsan ? 9 : 1;
     for (size_t i = 0; i < SCENARIOS; i++) {
         uint64_t k = 1;
+        if (scenarios[i].kind == HERE) continue;
         while (run(&scenarios[i], kind, k, for_good, k % 2 == 0)) {
             k += step;
             lives++;
@@ -956,6 +1022,29 @@ TEST(store_loops, an_allocation_fails_once)
 TEST(store_loops, allocations_fail_for_good)
 {
     run_all(FAULT_MEMORY, true);
+}
+
+static void run_all_here(bool for_good)
+{
+    uint64_t lives = 0;
+    for (size_t i = 0; i < SCENARIOS; i++) {
+        bool left_out = scenarios[i].kind == SIMULATED || scenarios[i].kind == REPAIRS ||
+                        (under_tsan && scenarios[i].kind != HERE);
+        for (uint64_t k = 1; !left_out && run_here(&scenarios[i], k, for_good); k += 1 + k / 8) {
+            lives++;
+        }
+    }
+    print_message("%llu lives\n", (unsigned long long)lives);
+}
+
+TEST(store_loops, an_allocation_fails_once_on_this_machine)
+{
+    run_all_here(false);
+}
+
+TEST(store_loops, allocations_fail_for_good_on_this_machine)
+{
+    run_all_here(true);
 }
 
 TEST(store_loops, an_operation_of_the_disk_fails_once)
