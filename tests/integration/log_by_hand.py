@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+"""Read a log by docs/format/log.md alone: every checksum, leaf and link of the chain.
+
+    python3 tests/integration/log_by_hand.py              check the golden log against its description
+    python3 tests/integration/log_by_hand.py FOLDER       read the log in FOLDER (DATA/log)
+
+Written from the page, not from the program, so that each checks the other. It does not recover: it
+expects a log that was closed in an orderly way, and says what is not as the page says."""
+import hashlib
+import os
+import struct
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+GOLDEN = os.path.join(ROOT, "tests", "golden", "log-v1")
+
+
+class Wrong(Exception):
+    pass
+
+
+def crc32c_table():
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return table
+
+
+TABLE = crc32c_table()
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ TABLE[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def expect(holds, what):
+    if not holds:
+        raise Wrong(what)
+
+
+class Fields:
+    """Numbers, names and blocks, one after another."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, size):
+        expect(size <= len(self.data) - self.at, "it ends in the middle")
+        self.at += size
+        return self.data[self.at - size:self.at]
+
+    def number(self, size):
+        return int.from_bytes(self.take(size), "little")
+
+    def time(self):
+        return struct.unpack("<q", self.take(8))[0]
+
+    def name(self):
+        return self.take(self.number(2))
+
+    def block(self):
+        return self.take(self.number(4))
+
+
+def read_header(data, number):
+    expect(data[:8] == b"DEEDSEG\n", "no segment")
+    expect(crc32c(data[12:4096]) == int.from_bytes(data[8:12], "little"), "the header's checksum")
+    fields = Fields(data[12:4096])
+    expect(fields.number(4) == 1, "version")
+    fields.number(8)
+    expect(fields.number(8) == 0, "features that must be known")
+    header = {"log_id": fields.take(16), "epoch": fields.number(8), "number": fields.number(4)}
+    expect(fields.number(4) == 0, "reserved")
+    header.update(first=fields.number(8), previous=fields.take(32), made=fields.time())
+    expect(header["number"] == number, "the segment's number")
+    return header
+
+
+def read_event(fields):
+    """The event and its leaf."""
+    start = fields.at
+    size = fields.number(4)
+    expect(fields.number(1) == 1, "kind")
+    expect(fields.number(3) == 0, "reserved")
+    hashed = fields.take(size - 8)
+    canonical = Fields(hashed[16:])
+    event = {"position": canonical.number(8), "revision": canonical.number(8),
+             "id": canonical.take(16), "time": canonical.time()}
+    parts = canonical.number(2)
+    expect(parts < 128, "unknown parts")
+    stream_size, type_size = canonical.number(2), canonical.number(2)
+    event["stream"], event["type"] = canonical.take(stream_size), canonical.take(type_size)
+    event["content_type"] = canonical.name() if parts & 1 else b"application/json"
+    event["metadata"] = canonical.block() if parts & 2 else b""
+    event["tags"] = [canonical.name() for _ in range(canonical.number(2))] if parts & 4 else []
+    for bit, part in ((8, "correlation"), (16, "causation"), (32, "actor"), (64, "key")):
+        event[part] = canonical.name() if parts & bit else b""
+        expect(not parts & bit or event[part] != b"", "an empty " + part)
+    event["hash"] = canonical.take(32) if parts & 64 else None
+    event["data"] = canonical.block()
+    expect(canonical.at == len(canonical.data), "bytes behind the event")
+    expect(fields.at == start + size, "the record's size")
+    return event, hashlib.sha256(hashed).digest()
+
+
+def read_commit(data, offset, header):
+    fields = Fields(data[offset:])
+    expect(fields.take(4) == b"DCMT", "no commit")
+    checksum, size, count = fields.number(4), fields.number(4), fields.number(4)
+    expect(size >= 112 and size % 8 == 0 and size <= len(data) - offset, "size")
+    place = header["log_id"] + struct.pack("<IQ", header["number"], offset)
+    expect(crc32c(place + data[offset + 8:offset + size]) == checksum, "the commit's checksum")
+    commit = {"size": size, "first": fields.number(8), "recorded": fields.time(),
+              "durable": fields.number(8)}
+    expect(fields.number(8) == 0, "flags")
+    commit.update(previous=fields.take(32), hash=fields.take(32), events=[])
+    leaves = b""
+    for i in range(count):
+        event, leaf = read_event(fields)
+        expect(event["position"] == commit["first"] + i, "the event's position")
+        commit["events"].append(event)
+        leaves += leaf
+    rest = data[offset + fields.at:offset + size]
+    expect(len(rest) < 8 and not any(rest), "what stands behind the last record")
+    hashed = (commit["previous"] + header["log_id"] +
+              struct.pack("<QIqQ", commit["first"], count, commit["recorded"], commit["durable"]))
+    expect(hashlib.sha256(hashed + leaves).digest() == commit["hash"], "the commit's own hash")
+    return commit
+
+
+def read_marks(folder):
+    newest = {"sequence": 0}
+    with open(os.path.join(folder, "marks"), "rb") as file:
+        data = file.read()
+    expect(len(data) == 8192, "the marks' size")
+    for slot in (data[:4096], data[4096:]):
+        if slot[:8] != b"DEEDMRK\n" or crc32c(slot[12:104]) != int.from_bytes(slot[8:12], "little"):
+            continue
+        fields = Fields(slot[12:])
+        expect(fields.number(4) == 1, "the mark's version")
+        mark = {"log_id": fields.take(16), "epoch": fields.number(8), "sequence": fields.number(8),
+                "segment": fields.number(8), "offset": fields.number(8),
+                "position": fields.number(8), "hash": fields.take(32)}
+        if mark["sequence"] > newest["sequence"]:
+            newest = mark
+    return newest
+
+
+class Log:
+    def __init__(self, folder):
+        self.commits, self.expected, self.previous = [], 1, bytes(32)
+        self.revisions, self.recorded, self.log_id, self.epoch = {}, None, None, 0
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".seg"))
+        for number, name in enumerate(names, 1):
+            expect(name == f"{number:010}.seg", f"{name}: segment {number} is missing")
+            with open(os.path.join(folder, name), "rb") as file:
+                data = file.read()
+            try:
+                self.read_segment(data, number)
+            except Wrong as wrong:
+                raise Wrong(f"{name}: {wrong}") from None
+        self.check_mark(read_marks(folder))
+
+    def read_segment(self, data, number):
+        header = read_header(data, number)
+        expect(self.log_id in (None, header["log_id"]), "another log's")
+        expect(header["first"] == self.expected, "it does not begin where the one before ends")
+        expect(header["previous"] == self.previous, "it does not continue the chain")
+        self.log_id, self.epoch = header["log_id"], header["epoch"]
+        offset = 4096
+        while offset < len(data):
+            if data[offset:offset + 4] != b"DCMT":
+                sector = (offset + 4095) // 4096 * 4096
+                pad = data[offset:sector]
+                if not pad:  # a sector boundary without a group: the end
+                    expect(not any(data[offset:]), f"offset {offset}: neither commit nor zeros")
+                    return
+                expect(not any(pad), f"offset {offset}: the padding is not zeros")
+                offset = sector
+                continue
+            try:
+                commit = read_commit(data, offset, header)
+                self.link(commit)
+            except Wrong as wrong:
+                raise Wrong(f"offset {offset}: {wrong}") from None
+            commit.update(segment=number, offset=offset)
+            self.commits.append(commit)
+            offset += commit["size"]
+
+    def link(self, commit):
+        expect(commit["first"] == self.expected, "its position does not follow")
+        expect(commit["previous"] == self.previous, "it does not continue the chain")
+        expect(commit["durable"] < self.expected, "it knew of what did not exist")
+        expect(self.recorded is None or commit["recorded"] >= self.recorded, "time runs back")
+        for event in commit["events"]:
+            expect(event["revision"] == self.revisions.get(event["stream"], -1) + 1, "a revision")
+            self.revisions[event["stream"]] = event["revision"]
+        self.expected += len(commit["events"])
+        self.previous, self.recorded = commit["hash"], commit["recorded"]
+
+    def check_mark(self, mark):
+        last = self.commits[-1]
+        expect(mark["log_id"] == self.log_id and mark["epoch"] == self.epoch, "the mark's log")
+        expect(mark["position"] == self.expected - 1, "the mark's position")
+        expect(mark["segment"] == last["segment"], "the mark's segment")
+        expect(mark["offset"] == last["offset"] + last["size"], "the mark's offset")
+        expect(mark["hash"] == last["hash"], "the mark's hash")
+
+    def describe(self):
+        """As tests/unit/test_log.c describes a log."""
+        lines = []
+        for commit in self.commits:
+            for e in commit["events"]:
+                line = (f"{e['position']} {e['stream'].decode()} {e['revision']} {e['type'].decode()} "
+                        f"{e['content_type'].decode()} time {e['time']} recorded {commit['recorded']}"
+                        f" id {e['id'].hex()} data {hexed(e['data'])} metadata {hexed(e['metadata'])}")
+                line += "".join(f" tag {tag.decode()}" for tag in e["tags"])
+                line += (f" correlation {e['correlation'].decode()} causation {e['causation'].decode()}"
+                         f" actor {e['actor'].decode()} key {e['key'].decode()}")
+                lines.append(line if e["hash"] is None else f"{line} hash {e['hash'].hex()}")
+        lines.append(f"epoch {self.epoch} log {self.log_id.hex()} chain {self.previous.hex()}")
+        return "\n".join(lines) + "\n"
+
+
+def hexed(data):
+    if len(data) <= 64:
+        return data.hex()
+    return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
+
+
+def main():
+    if len(sys.argv) == 2:
+        log = Log(sys.argv[1])
+        for commit in log.commits:
+            print(f"segment {commit['segment']} offset {commit['offset']} position {commit['first']}"
+                  f" events {len(commit['events'])} hash {commit['hash'].hex()}")
+        print(f"{len(log.commits)} commits, {log.expected - 1} events, all as the page says")
+        return
+    expect(crc32c(b"123456789") == 0xE3069283, "this program's own checksum")
+    with open(os.path.join(GOLDEN, "described.txt"), encoding="utf-8") as file:
+        described = file.read()
+    expect(Log(GOLDEN).describe() == described, "the golden log is described otherwise")
+    print("the golden log is as docs/format/log.md says")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Wrong as wrong:
+        sys.exit(f"wrong: {wrong}")
