@@ -162,7 +162,12 @@ static deed_status candidate(struct scan *s, uint64_t offset, struct commit *out
         if (!good && s->arena.failed) {
             return deed_fail(s->err, DEED_NO_MEMORY, "log: no memory to recover");
         }
-        if (!good) return DEED_OK;
+        /* No accident leaves the right checksum over other bytes. To pass it over would be to decide
+         * what it was; and once a mark is past it, it would count. */
+        if (!good) {
+            return report(s, offset, size, DEED_NONE, DEED_NONE,
+                          "a commit's checksum is right and its own hash is not");
+        }
     }
     *out = commit;
     return DEED_OK;
@@ -692,7 +697,11 @@ deed_status log_recover(struct log *log, const struct log_visitor *visitor, stru
     /* The mark first: what it names is there when the segments are listed, also beside a writer. */
     deed_status status = mark_load(log->dir, &mark, err);
     if (status == DEED_OK) status = segments_list(log, &numbers, err);
-    if (status == DEED_OK) status = drop_unborn_segment(log, &numbers, &mark, err);
+    /* One at most is left by a crash. Two are nothing either, and must not become damage by that. */
+    for (size_t before = 0; status == DEED_OK && before != numbers.count;) {
+        before = numbers.count;
+        status = drop_unborn_segment(log, &numbers, &mark, err);
+    }
     if (status == DEED_OK) status = segments_open(log, &numbers, err);
     if (status == DEED_OK) status = find_identity(log, &mark, err);
     if (status != DEED_OK) goto done;

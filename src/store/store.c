@@ -63,11 +63,13 @@ static uint64_t lost_position(const struct store *store)
 static deed_status fill_lost_revisions(struct store *store, const struct deed_event *event,
                                        struct deed_error *err)
 {
-    uint64_t count =
-        index_count(index_find_str(store->index, INDEX_STREAM, event->stream), UINT64_MAX);
+    const struct index_list *list = index_find_str(store->index, INDEX_STREAM, event->stream);
+    uint64_t count = index_count(list, UINT64_MAX);
     if (count == event->revision) return DEED_OK;
+    /* They were lost behind the stream's last event that is there, or nothing was. */
     if (count > event->revision || event->revision - count > store->lost_count ||
-        event->revision - count > LOST_REVISIONS_MAX) {
+        event->revision - count > LOST_REVISIONS_MAX ||
+        index_last(list, UINT64_MAX) > lost_position(store)) {
         return deed_fail(err, DEED_CORRUPT,
                          "position %llu: stream %.*s goes on at revision %llu instead of %llu",
                          (unsigned long long)event->position, DEED_FMT(event->stream),
@@ -94,7 +96,7 @@ static deed_status index_commit(void *context, const struct commit *commit,
         if (!good && store->arena.failed) {
             return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
         }
-        if (!good) {
+        if (!good || event.position != commit->first_position + i) {
             return deed_fail(err, DEED_CORRUPT, "segment %u: the commit at offset %llu is malformed",
                              ref->segment, (unsigned long long)ref->offset);
         }

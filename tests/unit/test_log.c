@@ -896,6 +896,42 @@ TEST(log, a_mark_that_names_another_commit_is_told)
     picture_done(&right);
 }
 
+/* Somebody changes an event and makes the checksum right again. What the mark covers is opened
+ * without its hashes, since no accident does that; verifying computes them all. */
+TEST(log, a_forged_event_is_found_by_its_hash)
+{
+    take_story();
+    struct picture_file *f = picture_find(&story, "0000000001.seg");
+    uint8_t *commit = f->bytes + 3 * SECTOR_SIZE; /* position 3 */
+    uint32_t size = commit_peek_size((deed_bytes){commit, SECTOR_SIZE});
+    uint8_t place[28];
+    memcpy(place, f->bytes + 32, 16);
+    put_uint(place + 16, 1, 4);
+    put_uint(place + 20, 3 * SECTOR_SIZE, 8);
+    uint8_t *word = memmem(commit, size, "\"two\"", 5);
+    assert_non_null(word);
+    memcpy(word, "\"six\"", 5);
+    uint32_t crc = crc32c(crc32c(0, (deed_bytes){place, sizeof place}),
+                          (deed_bytes){commit + 8, size - 8});
+    put_uint(commit + 4, crc, 4);
+
+    struct store_verify_report report;
+    struct deed_info info;
+    start_from(&story);
+    open_store();
+    expect_status(DEED_CORRUPT, store_verify(store, NULL, NULL, NULL, &report, &err));
+    finish();
+
+    struct picture alone = {.count = 1, .files = {*f}};
+    start_from(&alone);
+    open_store();
+    store_info(store, &info);
+    assert_false(info.writable);
+    expect_words("one !3 three four five six seven eight nine", .after_position = 1);
+    finish();
+    picture_done(&story);
+}
+
 /* ---- a torn tail ---------------------------------------------------------------------------- */
 
 static unsigned torn_files;
