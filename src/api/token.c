@@ -56,6 +56,15 @@ deed_status token_parse(const struct api *api, enum token_kind kind, deed_str te
         if (err != NULL) (void)snprintf(err->code, sizeof err->code, "stale_token");
         return status;
     }
+    uint64_t end = store_position(api->parts.store);
+    if (kind == TOKEN_POSITION && value > end) {
+        deed_status status = deed_fail(err, DEED_CONFLICT,
+                                       "token %.*s is past the log's end at position %" PRIu64
+                                       ": the log was put back to an earlier state",
+                                       DEED_FMT(text), end);
+        if (err != NULL) (void)snprintf(err->code, sizeof err->code, "stale_token");
+        return status;
+    }
     *out_value = value;
     return DEED_OK;
 }

@@ -20,7 +20,8 @@ size_t token_format(const struct api *api, enum token_kind kind, uint64_t value,
                     char out[TOKEN_SIZE_MAX]);
 
 /*   DEED_INVALID   not a token, or of the other kind.
- *   DEED_CONFLICT  of another log or epoch; the code is "stale_token". */
+ *   DEED_CONFLICT  of another log or epoch, or past the log's end (a copy of the directory was put
+ *                  back); the code is "stale_token". */
 DEED_MUST_CHECK deed_status token_parse(const struct api *api, enum token_kind kind, deed_str text,
                                         uint64_t *out_value, struct deed_error *err);
 

@@ -293,7 +293,7 @@ static deed_status segment_start(struct log *log, uint32_t number, struct deed_e
     log->group_offset = SEGMENT_HEADER_SIZE;
     atomic_store(&log->writer_offset, log->group_offset);
     log->fill_file = segment.file;
-    log->filled = SEGMENT_HEADER_SIZE;
+    log->filled = log->claimed = SEGMENT_HEADER_SIZE;
     log->fill_stopped = false;
     os_mutex_unlock(&log->grow);
     /* Give back the zeros behind the old segment's end; that they stay would do no harm. */
@@ -433,6 +433,7 @@ deed_status log_write(struct log *log, struct deed_error *err)
     if (!buf_ok(&log->group)) return deed_fail(err, DEED_NO_MEMORY, "log: no memory for a group");
 
     os_mutex_lock(&log->grow);
+    log->claimed = log->group_offset + padded;
     status = grow_to(log, log->group_offset + padded, err);
     os_mutex_unlock(&log->grow);
     if (status == DEED_FULL) {
@@ -583,6 +584,16 @@ deed_status log_event(struct log *log, uint64_t position, struct buf *scratch, s
 /* ---- the keeper ----------------------------------------------------------------------------- */
 
 /* One step of zeros, then their sync, so that the committer's sync finds them on the disk. */
+/* The disk is full: what the advance took is given back to the others, read models among them. The
+ * caller holds `grow`. */
+static void fill_give_back(struct log *log)
+{
+    uint64_t keep = atomic_load(&log->writer_offset);
+    if (keep < log->claimed) keep = log->claimed;
+    log->fill_stopped = true;
+    if (os_file_truncate(log->fill_file, keep, NULL) == DEED_OK) log->filled = keep;
+}
+
 static uint64_t fill_step(struct log *log)
 {
     uint64_t offset = atomic_load(&log->writer_offset);
@@ -601,7 +612,7 @@ static uint64_t fill_step(struct log *log)
         deed_status status =
             grow_to(log, log->filled + (left < FILL_STEP_SIZE ? left : FILL_STEP_SIZE), NULL);
         /* A full disk is the committer's to report; here it only ends the advance. */
-        if (status != DEED_OK) log->fill_stopped = true;
+        if (status != DEED_OK) fill_give_back(log);
     }
     bool more = due && !log->fill_stopped && log->filled < target;
     bool hurry = log->filled < offset + ahead / 2;

@@ -50,6 +50,7 @@ struct log {
     struct os_mutex grow;
     struct os_file *fill_file;
     uint64_t filled; /* everything below was written once */
+    uint64_t claimed; /* below this a group was or is being written */
     bool fill_stopped;
 
     /* The mark: what may be claimed, and what was. Guarded by `mark_lock`, as `head_hash` is; the

@@ -727,6 +727,11 @@ TEST(api, the_log_is_paged_by_token)
     assert_int_equal(pages, 3);
     get("/events?after=ffffffff.1.p2");
     expect_answer(409, "stale_token");
+    /* One of this log, but of an event that a copy put back does not have. */
+    char ahead[128];
+    snprintf(ahead, sizeof ahead, "/events?after=%.11sp99", strstr(target, "after=") + 6);
+    get(ahead);
+    expect_answer(409, "past the log's end");
     get("/events?after=zz.1.p2");
     expect_answer(400, "not a token");
     close_api();

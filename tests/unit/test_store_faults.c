@@ -357,6 +357,29 @@ TEST(store_faults, a_full_disk_refuses_appends_and_goes_on_when_there_is_room)
     finish();
 }
 
+TEST(store_faults, a_full_disk_gets_back_what_was_filled_ahead)
+{
+    start();
+    say("a", "one");
+    struct deed_info before, after;
+    store_info(store, &before);
+    /* Room for the marks and a part of what the keeper would fill. */
+    os_sim_set_capacity(sim, before.log_size + 8192 + 16384);
+    for (int i = 0; i < 8; i++) {
+        os_sim_advance(sim, SECOND);
+        (void)store_step(store);
+    }
+    store_info(store, &after);
+    assert_int_equal(after.log_size, before.log_size);
+    assert_true(after.writable);
+    say("a", "two");
+    os_sim_set_capacity(sim, DEED_NONE);
+    crash();
+    open_store();
+    expect_words("one two", .stream = DEED_STR("a"));
+    finish();
+}
+
 /* What the refused group had put into the index is gone from it. */
 TEST(store_faults, what_a_full_disk_refused_leaves_no_trace)
 {
