@@ -600,8 +600,9 @@ def many_large_answers_at_once_stay_within_the_bytes_in_flight():
         peak = s.rss() - before
         for c in readers:
             c.socket.close()
-        # One answer more than the limit, and one for each thread.
-        assert peak < 20000000 + 20 * size, peak
+        # The limit, one answer for each of 16 threads, and what the allocator keeps of those that
+        # were given back; without the limit it would be 60 answers.
+        assert peak < 20000000 + 32 * size, peak
 
 
 @test
