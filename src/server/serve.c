@@ -14,6 +14,7 @@
 #include "projection/projections.h"
 #include "query/queries.h"
 #include "server/server.h"
+#include "server/reporter.h"
 #include "server/watcher.h"
 #include "store/store.h"
 
@@ -38,6 +39,7 @@ struct house {
     struct store_watch watch;
     bool watched;
     struct watcher *projection_watcher, *query_watcher;
+    struct reporter *reporter;
     const char *projection_folder, *query_folder; /* NULL: no app */
     uint64_t projection_print, query_print;       /* of the folders, before they were read */
 };
@@ -340,8 +342,20 @@ static void serving_say(struct house *h)
     say(h, "serving on %s", urls);
 }
 
+static deed_status reporter_build(struct house *h, struct deed_error *err)
+{
+    if (h->options->log == NULL) return DEED_OK;
+    struct reporter_options options = {.store = h->store,
+                                       .executor = h->executor,
+                                       .projections = h->projections,
+                                       .say = server_says,
+                                       .context = h};
+    return reporter_start(&options, &h->reporter, err);
+}
+
 static void house_close(struct house *h)
 {
+    reporter_stop(h->reporter);
     watcher_stop(h->projection_watcher);
     watcher_stop(h->query_watcher);
     if (h->watched) store_unwatch(h->store, &h->watch);
@@ -363,6 +377,7 @@ deed_status serve_run(const struct config *config, const struct serve_options *o
     if (status == DEED_OK) status = app_build(&h, err);
     if (status == DEED_OK) status = server_build(&h, err);
     if (status == DEED_OK && h.projection_folder != NULL) status = watchers_start(&h, err);
+    if (status == DEED_OK) status = reporter_build(&h, err);
     if (status == DEED_OK) {
         serving_say(&h);
         status = server_run(h.server, h.api, err);

@@ -178,11 +178,13 @@ def a_mended_projection_file_is_taken_up_while_running(folder):
             assert s.ask("POST", "/streams/n-%d" % i, {"type": "Named", "data": {"id": str(i), "name": "N%d" % i}})[0] == 200
         failed = eventually(lambda: b"nam" in s.ask("GET", "/projections")[1] and b"failed" in s.ask("GET", "/projections")[1])
         assert failed, s.ask("GET", "/projections")
+        assert eventually(lambda: s.said("projection names has failed at position")), s.log
         assert s.ask("POST", "/streams/other-1", {"type": "T", "data": {}})[0] == 200  # the store does not mind
         write(app + "/projections/names.sql", PROJECTION % ":data.name")
         rows = eventually(lambda: s.ask("GET", "/queries/all_names")[1].count(b'"name"') == 3)
         assert rows, (s.ask("GET", "/queries/all_names"), s.log)
         assert s.said("projections changed"), s.log
+        assert eventually(lambda: s.said("projection names goes on") or s.said("projection names is rebuilt")), s.log
         # A new query, and a projection file that is nonsense: the others go on.
         write(app + "/queries/count_names.sql", "-- How many.\nSELECT count(*) AS n FROM names\n")
         assert eventually(lambda: b'"n":3' in s.ask("GET", "/queries/count_names")[1].replace(b" ", b"")), s.log
