@@ -229,6 +229,9 @@ void store_close(struct store *store)
     actor_stop(store->keeper);
     os_mutex_lock(&store->publish_lock);
     os_cond_broadcast(&store->published);
+    while (store->waiters > 0) {
+        (void)os_cond_wait(&store->published, &store->publish_lock, UINT64_MAX);
+    }
     os_mutex_unlock(&store->publish_lock);
 
     log_close(store->log);
@@ -354,6 +357,7 @@ deed_status store_wait(struct store *store, uint64_t position, uint32_t timeout_
     uint64_t allowed = (uint64_t)timeout_ms * 1000000;
     deed_status status = DEED_OK;
     os_mutex_lock(&store->publish_lock);
+    store->waiters++;
     while (log_end(store->log) < position) {
         uint64_t spent = os_ticks_ns(store->os) - start;
         if (is_closing(store)) {
@@ -368,6 +372,8 @@ deed_status store_wait(struct store *store, uint64_t position, uint32_t timeout_
         }
         (void)os_cond_wait(&store->published, &store->publish_lock, allowed - spent);
     }
+    store->waiters--;
+    if (store->waiters == 0 && is_closing(store)) os_cond_broadcast(&store->published);
     os_mutex_unlock(&store->publish_lock);
     return status;
 }

@@ -100,6 +100,7 @@ struct store {
 
     struct os_mutex publish_lock;
     struct os_cond published;
+    uint64_t waiters; /* in store_wait: the store outlives them */
     struct store_watch *watches;
 
     struct os_mutex retention_lock;

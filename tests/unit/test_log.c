@@ -840,6 +840,20 @@ TEST(log, segments_of_another_log_are_refused)
     finish();
 }
 
+TEST(log, a_log_whose_identity_is_lost_is_refused_as_a_whole)
+{
+    take_story();
+    for (size_t n = 0; n < story.count; n++) {
+        for (size_t at = 0; at < story.files[n].size; at += 4096) story.files[n].bytes[at] ^= 1;
+    }
+    picture_find(&story, "0000000001.seg")->bytes[4096] ^= 1; /* its commits are good */
+    start_from(&story);
+    expect_status(DEED_CORRUPT, try_open());
+    expect_message(err, "the log cannot be told from another");
+    finish();
+    picture_done(&story);
+}
+
 TEST(log, a_mark_of_another_log_claims_nothing)
 {
     take_story();

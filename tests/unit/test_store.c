@@ -5,6 +5,7 @@
 
 #include "base/uuid.h"
 #include "log/commit.h"
+#include "store/store_state.h"
 
 #include <pthread.h>
 
@@ -1368,6 +1369,35 @@ TEST(store, a_waiter_wakes_when_its_position_is_published)
     say("a", "one");
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(status, DEED_OK);
+    finish();
+}
+
+static void *wait_long(void *status)
+{
+    *(deed_status *)status = store_wait(store, 99, 60000, NULL);
+    return NULL;
+}
+
+TEST(store, closing_sends_those_who_wait_away)
+{
+    start_here();
+    pthread_t threads[3];
+    deed_status status[3];
+    for (int i = 0; i < 3; i++) {
+        status[i] = DEED_OK;
+        assert_int_equal(pthread_create(&threads[i], NULL, wait_long, &status[i]), 0);
+    }
+    for (uint64_t waiting = 0; waiting < 3;) { /* who comes after closing has no store to wait for */
+        os_mutex_lock(&store->publish_lock);
+        waiting = store->waiters;
+        os_mutex_unlock(&store->publish_lock);
+    }
+    store_close(store);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(status[i], DEED_STOPPED);
+    }
+    store = NULL;
     finish();
 }
 
