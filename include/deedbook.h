@@ -246,7 +246,7 @@ struct deed_append {
      * Empty: none. */
     deed_str idempotency_key;
     uint8_t request_hash[32];
-    uint64_t *out_revisions; /* NULL, or room for event_count revisions, written on success */
+    uint64_t *out_revisions; /* NULL, or room for event_count revisions; of no meaning on failure */
 };
 
 struct deed_appended {
@@ -265,7 +265,10 @@ struct deed_appended {
  *   DEED_DELETED    a stream has a tombstone.
  *   DEED_BUSY       the queue is full: try again. DEED_FULL: the disk is.
  *   DEED_UNKNOWN    the disk failed while this was being written: it may or may not be stored.
- *   DEED_STOPPED    an earlier failure stopped writing; nothing of this was written. */
+ *   DEED_STOPPED    an earlier failure stopped writing; nothing of this was written.
+ *   DEED_IO, DEED_CORRUPT, DEED_NO_MEMORY
+ *                   what must be read to decide (a stored event with the same id or key, a stream's
+ *                   metadata) could not be; nothing of this was written. */
 DEED_PUBLIC DEED_MUST_CHECK deed_status deed_append(struct deed *deed,
                                                     const struct deed_append *append,
                                                     struct deed_appended *out_appended,
