@@ -5,7 +5,10 @@
  *   | magic | crc32c | size | count | position | recorded at | durable prev | flags | prev | own |
  *   +-------+--------+------+-------+----------+-------------+--------------+-------+------+-----+--
  *
- * (1) The checksum covers everything to its right up to `size`, continued from the seed.
+ * (1) The checksum covers everything to its right up to `size`, continued from the seed. A client
+ *     could put the image of a commit into an event, at a sector boundary; if a crash tore that
+ *     event, recovery would find the image. Without the secret its checksum cannot be made right,
+ *     so no checksum is shown to clients either: it would tell about the secret.
  * (2) own = SHA-256(prev, log id, position, count, recorded at, durable before, leaves). Size, flags
  *     and place are left out: repacking and compression change them.
  * (3) The size is a multiple of 8; the bytes behind the last record are zero.
@@ -24,10 +27,11 @@ static_assert(SECTOR_SIZE % COMMIT_ALIGN == 0, "a boundary is aligned");
 
 static uint32_t seed_crc(const struct commit_seed *seed)
 {
-    uint8_t bytes[28];
+    uint8_t bytes[16 + COMMIT_SECRET_SIZE + 4 + 8];
     memcpy(bytes, seed->log_id.bytes, 16);
-    put_uint(bytes + 16, seed->segment, 4);
-    put_uint(bytes + 20, seed->offset, 8);
+    memcpy(bytes + 16, seed->secret, COMMIT_SECRET_SIZE);
+    put_uint(bytes + 32, seed->segment, 4);
+    put_uint(bytes + 36, seed->offset, 8);
     return PLANTED(UNSEEDED_CRC) ? 0 : crc32c(0, (deed_bytes){bytes, sizeof bytes});
 }
 
@@ -83,6 +87,11 @@ void commit_finish(struct buf *out, size_t start, const struct commit_seed *seed
     memcpy(head + 80, commit->hash, SHA256_SIZE);
     put_uint(head + 4, crc32c(seed_crc(seed), (deed_bytes){head + 8, covered(commit->size)}), 4);
     commit->events = (deed_bytes){head + COMMIT_HEAD_SIZE, commit->size - COMMIT_HEAD_SIZE};
+}
+
+void commit_blank(uint8_t *bytes)
+{
+    put_uint(bytes + 4, 0, 4);
 }
 
 uint32_t commit_peek_size(deed_bytes in)

@@ -13,9 +13,13 @@
 /* No log gets there: larger numbers in a file are nonsense, and sums with them would overflow. */
 #define POSITION_MAX (UINT64_MAX >> 1)
 
-/* Where a commit's bytes belong: a stale or misdirected block has another seed and cannot pass. */
+#define COMMIT_SECRET_SIZE 16
+
+/* Where a commit's bytes belong: a stale or misdirected block has another seed and cannot pass.
+ * The secret is the log's, and leaves it in no form. */
 struct commit_seed {
     deed_uuid log_id;
+    uint8_t secret[COMMIT_SECRET_SIZE];
     uint32_t segment;
     uint64_t offset;
 };
@@ -43,6 +47,9 @@ void commit_finish(struct buf *out, size_t start, const struct commit_seed *seed
 /* Decode the commit at the front of `in` (which may go on behind it) and check its checksum.
  * Slices point into `in`. false: not a good commit. */
 bool commit_decode(deed_bytes in, const struct commit_seed *seed, struct commit *out_commit);
+
+/* Take the checksum out of a commit's bytes, for those who must not learn what it is made with. */
+void commit_blank(uint8_t *bytes);
 
 /* Could a commit begin here? Its size, from a head that is not checked yet; 0: no. */
 uint32_t commit_peek_size(deed_bytes in);

@@ -178,6 +178,7 @@ static void note_durable(struct log *log)
     os_mutex_lock(&log->mark_lock);
     log->durable.log_id = log->id;
     log->durable.epoch = log->epoch;
+    memcpy(log->durable.secret, log->secret, COMMIT_SECRET_SIZE);
     log->durable.segment = log->active_number;
     log->durable.offset = log->head_offset;
     log->durable.position = log->head_position + PLANTED(MARK_TOO_MUCH);
@@ -274,6 +275,7 @@ static deed_status segment_start(struct log *log, uint32_t number, struct deed_e
         .first_position = log->next_position + PLANTED(SEAM_OFF_BY_ONE),
         .created_at_ns = os_now_ns(log->os),
     };
+    memcpy(segment.header.secret, log->secret, COMMIT_SECRET_SIZE);
     if (!PLANTED(SEAM_WITHOUT_CHAIN)) memcpy(segment.header.previous, log->hash, SHA256_SIZE);
     if (log->roll_due) segment_remove(log->dir, number);
     log->roll_due = true;
@@ -389,7 +391,8 @@ deed_status log_commit_end(struct log *log, uint32_t event_count, int64_t record
             PLANTED(DURABLE_BEFORE_TOO_HIGH) ? log->next_position - 1 : log->durable.position,
     };
     memcpy(commit.previous, log->hash, SHA256_SIZE);
-    struct commit_seed seed = {log->id, log->active_number, log->group_offset + log->commit_start};
+    struct commit_seed seed =
+        log_seed(log, log->active_number, log->group_offset + log->commit_start);
     commit_finish(&log->group, log->commit_start, &seed, leaves, &commit);
 
     struct commit_ref ref = {.first_position = commit.first_position,
@@ -735,7 +738,7 @@ deed_status log_read(const struct log *log, uint32_t segment, uint64_t offset, v
 deed_status log_decode(const struct log *log, const struct commit_ref *ref, deed_bytes bytes,
                        struct commit *out_commit, struct deed_error *err)
 {
-    struct commit_seed seed = {log->id, ref->segment, ref->offset};
+    struct commit_seed seed = log_seed(log, ref->segment, ref->offset);
     if (bytes.len > ref->size) bytes.len = ref->size;
     if (commit_decode(bytes, &seed, out_commit) && out_commit->size == ref->size &&
         out_commit->first_position == ref->first_position) {

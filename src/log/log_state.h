@@ -24,6 +24,7 @@ struct log {
     struct log_options options;
     deed_uuid id;
     uint64_t epoch;
+    uint8_t secret[COMMIT_SECRET_SIZE]; /* of the commits' checksums; never shown */
 
     struct chunks segments; /* struct log_segment, by number from first_number on */
     uint32_t first_number;
@@ -66,6 +67,13 @@ struct log {
     struct os_mutex stopped_lock;
     char stopped_because[DEED_MESSAGE_SIZE];
 };
+
+static inline struct commit_seed log_seed(const struct log *log, uint32_t segment, uint64_t offset)
+{
+    struct commit_seed seed = {.log_id = log->id, .segment = segment, .offset = offset};
+    memcpy(seed.secret, log->secret, COMMIT_SECRET_SIZE);
+    return seed;
+}
 
 const struct log_segment *log_segment_get(const struct log *log, uint32_t number);
 deed_status log_ref_add(struct log *log, const struct commit_ref *ref, struct deed_error *err);

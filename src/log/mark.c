@@ -1,18 +1,22 @@
 /* mark.c - two slots of one sector each.
  *
  *   0       8        12        16       32      40         48        56       64         72     104
- *   +-------+--------+---------+--------+-------+----------+---------+--------+----------+------+
+ *   +-------+--------+---------+--------+-------+----------+---------+--------+----------+------+---
  *   | magic | crc32c | version | log id | epoch | sequence | segment | offset | position | hash |
- *   +-------+--------+---------+--------+-------+----------+---------+--------+----------+------+
+ *   +-------+--------+---------+--------+-------+----------+---------+--------+----------+------+---
+ *   104      120
+ *   +--------+
+ *   | secret |
+ *   +--------+
  *
- * (1) The checksum covers bytes 12 to 104. Normative: docs/format/log.md */
+ * (1) The checksum covers bytes 12 to 120. Normative: docs/format/log.md */
 #include "log/mark.h"
 
 #include "base/planted.h"
 
 static const uint8_t mark_magic[8] = {'D', 'E', 'E', 'D', 'M', 'R', 'K', '\n'};
 
-enum { MARK_VERSION = 1, MARK_SIZE = 104, MARK_CRC_FROM = 12 };
+enum { MARK_VERSION = 1, MARK_SIZE = 120, MARK_CRC_FROM = 12 };
 
 static void mark_encode(const struct mark *mark, uint8_t out[SECTOR_SIZE])
 {
@@ -26,6 +30,7 @@ static void mark_encode(const struct mark *mark, uint8_t out[SECTOR_SIZE])
     put_uint(out + 56, mark->offset, 8);
     put_uint(out + 64, mark->position, 8);
     memcpy(out + 72, mark->hash, SHA256_SIZE);
+    memcpy(out + 104, mark->secret, COMMIT_SECRET_SIZE);
     put_uint(out + 8, crc32c(0, (deed_bytes){out + MARK_CRC_FROM, MARK_SIZE - MARK_CRC_FROM}), 4);
 }
 
@@ -46,6 +51,7 @@ static bool mark_decode(const uint8_t in[SECTOR_SIZE], struct mark *out)
     mark.offset = read_u64(&r);
     mark.position = read_u64(&r);
     read_into(&r, mark.hash, SHA256_SIZE);
+    read_into(&r, mark.secret, COMMIT_SECRET_SIZE);
     if (mark.position > POSITION_MAX) return false;
     *out = mark;
     return true;

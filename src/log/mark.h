@@ -18,6 +18,7 @@ struct mark {
     uint64_t offset; /* end of the last durable commit in that segment */
     uint64_t position;
     uint8_t hash[SHA256_SIZE]; /* of that commit */
+    uint8_t secret[COMMIT_SECRET_SIZE]; /* the log's, should no segment's header be left */
 };
 
 /* The newest valid mark; all zero if there is none, or no file. */

@@ -152,7 +152,7 @@ static deed_status candidate(struct scan *s, uint64_t offset, struct commit *out
     deed_bytes whole;
     status = window_get(s, offset, size, &whole);
     if (status != DEED_OK) return status;
-    struct commit_seed seed = {s->log->id, s->number, offset};
+    struct commit_seed seed = log_seed(s->log, s->number, offset);
     struct commit commit;
     if (!commit_decode(whole, &seed, &commit)) return DEED_OK;
     if (commit.first_position >= s->hash_from) {
@@ -460,17 +460,21 @@ static deed_status find_identity(struct log *log, const struct mark *mark, struc
     for (uint64_t i = 0; i < chunks_count(&log->segments); i++) {
         const struct log_segment *segment = chunks_at(&log->segments, i);
         if (!segment->header_good) continue;
-        if (found && !uuid_equal(segment->header.log_id, log->id)) {
+        bool same = uuid_equal(segment->header.log_id, log->id) &&
+                    memcmp(segment->header.secret, log->secret, COMMIT_SECRET_SIZE) == 0;
+        if (found && !same) {
             return deed_fail(err, DEED_CORRUPT, "segment %u belongs to another log",
                              segment->number);
         }
         log->id = segment->header.log_id;
+        memcpy(log->secret, segment->header.secret, COMMIT_SECRET_SIZE);
         if (segment->header.epoch > log->epoch) log->epoch = segment->header.epoch;
         found = true;
     }
     if (!found && mark->position > 0) {
         log->id = mark->log_id;
         log->epoch = mark->epoch;
+        memcpy(log->secret, mark->secret, COMMIT_SECRET_SIZE);
         found = true;
     }
     if (found) return DEED_OK;
@@ -482,6 +486,7 @@ static deed_status find_identity(struct log *log, const struct mark *mark, struc
     uint8_t random[16];
     os_random(log->os, random, sizeof random);
     log->id = uuid_v4(random);
+    os_random(log->os, log->secret, sizeof log->secret);
     log->epoch = 1;
     return DEED_OK;
 }
@@ -683,6 +688,7 @@ static void head_setup(struct log *log, const struct scan *s, const struct mark 
                                  .offset = s->end_offset,
                                  .position = log->head_position};
     memcpy(log->durable.hash, log->hash, SHA256_SIZE);
+    memcpy(log->durable.secret, log->secret, COMMIT_SECRET_SIZE);
     if (s->damaged) {
         log_stop(log, "acknowledged events are damaged: see deedbook verify, then restore a backup, "
                       "or go on without them by deedbook repair");

@@ -1,9 +1,13 @@
 /* segment.c - names and headers.
  *
  *   0       8        12        16       24       32       48      56       64      72      104
- *   +-------+--------+---------+--------+--------+--------+-------+--------+-------+-------+---------+
- *   | magic | crc32c | version | ignore | refuse | log id | epoch | number | first | prev  | created |
- *   +-------+--------+---------+--------+--------+--------+-------+--------+-------+-------+---------+
+ *   +-------+--------+---------+--------+--------+--------+-------+--------+-------+------+--------
+ *   | magic | crc32c | version | ignore | refuse | log id | epoch | number | first | prev | created
+ *   +-------+--------+---------+--------+--------+--------+-------+--------+-------+------+--------
+ *   112      128
+ *   +--------+
+ *   | secret | zeros
+ *   +--------+
  *
  * (1) The checksum covers bytes 12 to 4096. The rest of the sector is zero.
  * (2) A reader ignores unknown bits of `ignore` and refuses unknown bits of `refuse`.
@@ -49,6 +53,7 @@ void segment_header_encode(const struct segment_header *header, uint8_t out[SEGM
     put_uint(out + 64, header->first_position, 8);
     memcpy(out + 72, header->previous, SHA256_SIZE);
     put_uint(out + 104, (uint64_t)header->created_at_ns, 8);
+    memcpy(out + 112, header->secret, COMMIT_SECRET_SIZE);
     deed_bytes covered = {out + SEGMENT_CRC_FROM, SEGMENT_HEADER_SIZE - SEGMENT_CRC_FROM};
     put_uint(out + 8, crc32c(0, covered), 4);
 }
@@ -82,6 +87,7 @@ deed_status segment_header_decode(const uint8_t in[SEGMENT_HEADER_SIZE],
     header.first_position = read_u64(&r);
     read_into(&r, header.previous, SHA256_SIZE);
     header.created_at_ns = read_i64(&r);
+    read_into(&r, header.secret, COMMIT_SECRET_SIZE);
     if (header.first_position == 0 || header.first_position > POSITION_MAX) {
         return deed_fail(err, DEED_CORRUPT, "segment header: first position %llu",
                          (unsigned long long)header.first_position);

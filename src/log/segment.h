@@ -17,6 +17,7 @@ struct segment_header {
     uint64_t first_position;
     uint8_t previous[SHA256_SIZE]; /* hash of the commit before the first; zeros: there is none */
     int64_t created_at_ns;
+    uint8_t secret[COMMIT_SECRET_SIZE]; /* the log's, in all of its segments */
 };
 
 void segment_name(uint32_t number, char out[SEGMENT_NAME_SIZE]);

@@ -661,6 +661,7 @@ deed_status store_read_commits(struct store *store, uint64_t after, size_t size_
             if (out->len > start) break; /* what is good goes out; the next call tells */
             return status;
         }
+        commit_blank(room);
         out->len += ref.size;
         position = ref.first_position + ref.event_count - 1;
     }

@@ -94,7 +94,8 @@ struct store_watch {
 void store_watch(struct store *store, struct store_watch *watch);
 void store_unwatch(struct store *store, struct store_watch *watch);
 
-/* Whole commits as they are on disk (docs/format/log.md), without padding, from the commit that
+/* Whole commits as they are on disk (docs/format/log.md), without padding and with zeros for the
+ * checksum (what shows that they are whole is their own hash), from the commit that
  * holds position `after` + 1; appended to `out`, at least one, until `size_wanted` is reached.
  * DEED_END: nothing after it yet. `*out_position`: the last position that was added. */
 DEED_MUST_CHECK deed_status store_read_commits(struct store *store, uint64_t after,

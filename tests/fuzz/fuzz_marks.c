@@ -44,7 +44,7 @@ static void seal_slot(uint8_t *slot, uint8_t flags)
     memcpy(slot, magic, 8);
     put_uint(slot + 12, 1, 4);
     if (flags & OWN_ID) memcpy(slot + 16, id.bytes, 16);
-    put_uint(slot + 8, crc32c(0, (deed_bytes){slot + 12, 92}), 4);
+    put_uint(slot + 8, crc32c(0, (deed_bytes){slot + 12, 108}), 4);
 }
 
 static void seal_losses(uint8_t *file, size_t size, uint8_t flags)
@@ -57,12 +57,12 @@ static void seal_losses(uint8_t *file, size_t size, uint8_t flags)
     put_uint(file + 8, crc32c(0, (deed_bytes){file + 12, size - 12}), 4);
 }
 
-/* Small inputs say enough: 104 bytes a slot, the rest of a slot is zeros. */
+/* Small inputs say enough: 120 bytes a slot, the rest of a slot is zeros. */
 static void put_marks(struct os *os, const uint8_t *bytes, size_t size, uint8_t flags)
 {
     uint8_t file[2 * SECTOR_SIZE] = {0};
-    size_t first = size < 104 ? size : 104;
-    size_t second = size - first < 104 ? size - first : 104;
+    size_t first = size < 120 ? size : 120;
+    size_t second = size - first < 120 ? size - first : 120;
     memcpy(file, bytes, first);
     memcpy(file + SECTOR_SIZE, bytes + first, second);
     if (flags & SEAL) {

@@ -23,9 +23,12 @@ enum {
     READ_ONLY = 64,
 };
 
-/* The golden log's id, so that its commits pass as they are. */
+/* The golden log's id and secret, so that its commits pass as they are. */
 static const deed_uuid log_id = {{0xa6, 0xad, 0xf0, 0x3d, 0xe9, 0x9f, 0x48, 0x03, 0xa9, 0x01, 0x91,
                                   0xb3, 0x21, 0x28, 0xc4, 0x77}};
+
+static const uint8_t secret[COMMIT_SECRET_SIZE] = {0xb6, 0xbf, 0x07, 0xdf, 0x6d, 0x92, 0x85, 0xd2,
+                                                   0x45, 0xaf, 0xe5, 0x9e, 0xdd, 0xe1, 0xe4, 0xdb};
 
 struct builder {
     struct os *os;
@@ -42,6 +45,7 @@ static void segment_begin(struct builder *b, uint64_t first_position)
     uint8_t header_bytes[SEGMENT_HEADER_SIZE];
     struct segment_header header = {
         .log_id = log_id, .epoch = 1, .number = ++b->number, .first_position = first_position};
+    memcpy(header.secret, secret, sizeof header.secret);
     if (b->flags & LINK) memcpy(header.previous, b->previous, SHA256_SIZE);
     segment_header_encode(&header, header_bytes);
     buf_reset(&b->file);
@@ -58,10 +62,11 @@ static void segment_end(struct builder *b)
 
 static uint32_t place_checksum(const struct builder *b, uint64_t offset)
 {
-    uint8_t place[28];
+    uint8_t place[44];
     memcpy(place, log_id.bytes, 16);
-    put_uint(place + 16, b->number, 4);
-    put_uint(place + 20, offset, 8);
+    memcpy(place + 16, secret, 16);
+    put_uint(place + 32, b->number, 4);
+    put_uint(place + 36, offset, 8);
     return crc32c(0, (deed_bytes){place, sizeof place});
 }
 

@@ -76,7 +76,8 @@ def read_header(data, number):
     expect(fields.number(8) == 0, "features that must be known")
     header = {"log_id": fields.take(16), "epoch": fields.number(8), "number": fields.number(4)}
     expect(fields.number(4) == 0, "reserved")
-    header.update(first=fields.number(8), previous=fields.take(32), made=fields.time())
+    header.update(first=fields.number(8), previous=fields.take(32), made=fields.time(),
+                  secret=fields.take(16))
     expect(header["number"] == number, "the segment's number")
     return header
 
@@ -113,7 +114,7 @@ def read_commit(data, offset, header):
     expect(fields.take(4) == b"DCMT", "no commit")
     checksum, size, count = fields.number(4), fields.number(4), fields.number(4)
     expect(size >= 112 and size % 8 == 0 and size <= len(data) - offset, "size")
-    place = header["log_id"] + struct.pack("<IQ", header["number"], offset)
+    place = header["log_id"] + header["secret"] + struct.pack("<IQ", header["number"], offset)
     expect(crc32c(place + data[offset + 8:offset + size]) == checksum, "the commit's checksum")
     commit = {"size": size, "first": fields.number(8), "recorded": fields.time(),
               "durable": fields.number(8)}
@@ -139,13 +140,13 @@ def read_marks(folder):
         data = file.read()
     expect(len(data) == 8192, "the marks' size")
     for slot in (data[:4096], data[4096:]):
-        if slot[:8] != b"DEEDMRK\n" or crc32c(slot[12:104]) != int.from_bytes(slot[8:12], "little"):
+        if slot[:8] != b"DEEDMRK\n" or crc32c(slot[12:120]) != int.from_bytes(slot[8:12], "little"):
             continue
         fields = Fields(slot[12:])
         expect(fields.number(4) == 1, "the mark's version")
         mark = {"log_id": fields.take(16), "epoch": fields.number(8), "sequence": fields.number(8),
                 "segment": fields.number(8), "offset": fields.number(8),
-                "position": fields.number(8), "hash": fields.take(32)}
+                "position": fields.number(8), "hash": fields.take(32), "secret": fields.take(16)}
         if mark["sequence"] > newest["sequence"]:
             newest = mark
     return newest
@@ -154,7 +155,8 @@ def read_marks(folder):
 class Log:
     def __init__(self, folder):
         self.commits, self.expected, self.previous = [], 1, bytes(32)
-        self.revisions, self.recorded, self.log_id, self.epoch = {}, None, None, 0
+        self.revisions, self.recorded = {}, None
+        self.log_id, self.secret, self.epoch = None, None, 0
         names = sorted(name for name in os.listdir(folder) if name.endswith(".seg"))
         for number, name in enumerate(names, 1):
             expect(name == f"{number:010}.seg", f"{name}: segment {number} is missing")
@@ -171,7 +173,8 @@ class Log:
         expect(self.log_id in (None, header["log_id"]), "another log's")
         expect(header["first"] == self.expected, "it does not begin where the one before ends")
         expect(header["previous"] == self.previous, "it does not continue the chain")
-        self.log_id, self.epoch = header["log_id"], header["epoch"]
+        expect(self.secret in (None, header["secret"]), "another log's secret")
+        self.log_id, self.epoch, self.secret = header["log_id"], header["epoch"], header["secret"]
         offset = 4096
         while offset < len(data):
             if data[offset:offset + 4] != b"DCMT":
@@ -206,6 +209,7 @@ class Log:
     def check_mark(self, mark):
         last = self.commits[-1]
         expect(mark["log_id"] == self.log_id and mark["epoch"] == self.epoch, "the mark's log")
+        expect(mark["secret"] == self.secret, "the mark's secret")
         expect(mark["position"] == self.expected - 1, "the mark's position")
         expect(mark["segment"] == last["segment"], "the mark's segment")
         expect(mark["offset"] == last["offset"] + last["size"], "the mark's offset")

@@ -267,7 +267,7 @@ TEST(log, an_event_larger_than_the_arena_is_refused)
 
 /* ---- commits -------------------------------------------------------------------------------- */
 
-static const struct commit_seed seed = {{{1, 2, 3}}, 5, 8192};
+static const struct commit_seed seed = {{{1, 2, 3}}, {4, 5, 6}, 5, 8192};
 
 static void encode_commit(struct commit *commit, uint32_t event_count)
 {
@@ -319,11 +319,12 @@ TEST(log, a_commit_belongs_to_its_log_its_segment_and_its_place)
     begin_bytes();
     struct commit wrote, got;
     encode_commit(&wrote, 2);
-    struct commit_seed others[] = {seed, seed, seed};
+    struct commit_seed others[] = {seed, seed, seed, seed};
     others[0].log_id.bytes[15] = 1;
     others[1].segment++;
     others[2].offset += 4096;
-    for (size_t i = 0; i < 3; i++) assert_false(commit_decode(buf_bytes(&out), &others[i], &got));
+    others[3].secret[15] = 1;
+    for (size_t i = 0; i < 4; i++) assert_false(commit_decode(buf_bytes(&out), &others[i], &got));
     assert_true(commit_decode(buf_bytes(&out), &seed, &got));
     deed_uuid other = {{9}};
     assert_false(commit_hash_good(&got, other, &arena));
@@ -351,10 +352,11 @@ TEST(log, a_commit_that_was_cut_or_altered_is_refused)
 /* With a checksum that is right again. */
 static void seal(void)
 {
-    uint8_t place[28];
+    uint8_t place[44];
     memcpy(place, seed.log_id.bytes, 16);
-    put_uint(place + 16, seed.segment, 4);
-    put_uint(place + 20, seed.offset, 8);
+    memcpy(place + 16, seed.secret, 16);
+    put_uint(place + 32, seed.segment, 4);
+    put_uint(place + 36, seed.offset, 8);
     uint32_t crc = crc32c(0, (deed_bytes){place, sizeof place});
     put_uint(out.ptr + 4, crc32c(crc, (deed_bytes){out.ptr + 8, out.len - 8}), 4);
 }
@@ -473,7 +475,8 @@ static const struct segment_header some_header = {.log_id = {{1, 2, 3}},
                                                   .number = 5,
                                                   .first_position = 6,
                                                   .previous = "previous",
-                                                  .created_at_ns = -7};
+                                                  .created_at_ns = -7,
+                                                  .secret = "secret"};
 
 TEST(log, a_segments_header_comes_back)
 {
@@ -487,6 +490,7 @@ TEST(log, a_segments_header_comes_back)
     assert_int_equal(got.first_position, 6);
     assert_memory_equal(got.previous, some_header.previous, SHA256_SIZE);
     assert_true(got.created_at_ns == -7);
+    assert_memory_equal(got.secret, some_header.secret, COMMIT_SECRET_SIZE);
 }
 
 TEST(log, an_altered_segment_header_is_damaged_not_newer)
@@ -541,7 +545,8 @@ static void write_mark(uint64_t sequence, uint64_t position)
                         .segment = 3,
                         .offset = 4096 * sequence,
                         .position = position,
-                        .hash = "hash"};
+                        .hash = "hash",
+                        .secret = "secret"};
     expect_ok(mark_open(dir, &file, &err));
     expect_ok(mark_write(file, &mark, &err));
     os_file_close(file);
@@ -572,6 +577,7 @@ TEST(log, the_newest_mark_counts)
         assert_int_equal(mark.offset, 4096 * sequence);
         assert_int_equal(mark.log_id.bytes[0], 8);
         assert_memory_equal(mark.hash, "hash", 5);
+        assert_memory_equal(mark.secret, "secret", 7);
     }
     finish_marks();
 }
@@ -586,7 +592,7 @@ TEST(log, a_damaged_mark_leaves_the_one_before)
     finish_marks();
     struct picture_file *f = picture_find(&p, "marks");
     assert_int_equal(f->size, 8192);
-    for (size_t i = 0; i < 104; i++) { /* sequence 2 is in the first slot */
+    for (size_t i = 0; i < 120; i++) { /* sequence 2 is in the first slot */
         f->bytes[i] ^= 1;
         start_machine(1);
         picture_put(&p, os, ROOT);
@@ -918,10 +924,11 @@ TEST(log, a_forged_event_is_found_by_its_hash)
     struct picture_file *f = picture_find(&story, "0000000001.seg");
     uint8_t *commit = f->bytes + 3 * SECTOR_SIZE; /* position 3 */
     uint32_t size = commit_peek_size((deed_bytes){commit, SECTOR_SIZE});
-    uint8_t place[28];
+    uint8_t place[44];
     memcpy(place, f->bytes + 32, 16);
-    put_uint(place + 16, 1, 4);
-    put_uint(place + 20, 3 * SECTOR_SIZE, 8);
+    memcpy(place + 16, f->bytes + 112, 16);
+    put_uint(place + 32, 1, 4);
+    put_uint(place + 36, 3 * SECTOR_SIZE, 8);
     uint8_t *word = memmem(commit, size, "\"two\"", 5);
     assert_non_null(word);
     memcpy(word, "\"six\"", 5);
@@ -942,6 +949,55 @@ TEST(log, a_forged_event_is_found_by_its_hash)
     store_info(store, &info);
     assert_false(info.writable);
     expect_words("one !3 three four five six seven eight nine", .after_position = 1);
+    finish();
+    picture_done(&story);
+}
+
+/* A client that knows all that clients can know puts a commit into its event's data, where a sector
+ * will begin. The machine dies, and the sector before it did not arrive. */
+TEST(log, a_commit_inside_an_event_is_none)
+{
+    static uint8_t data[4 * SECTOR_SIZE];
+    start();
+    say("a", "one");
+    struct deed_info info;
+    store_info(store, &info);
+    const uint64_t group = 3 * SECTOR_SIZE;
+    const size_t data_at = COMMIT_HEAD_SIZE + 24 + 46 + 1 + 4 + 2 + 10 + 4;
+
+    uint8_t leaves[1][SHA256_SIZE];
+    begin_bytes();
+    size_t begin = commit_begin(&out);
+    struct deed_new_event forged = said("a", "forged");
+    forged.type = DEED_STR("$streamDeleted");
+    struct event_place place = {.position = info.position + 1, .revision = 1, .id = id_of(7)};
+    event_encode(&out, &forged, &place, salt, leaves[0]);
+    struct commit commit = {.event_count = 1,
+                            .first_position = info.position + 1,
+                            .recorded_at_ns = info.recorded_at_ns,
+                            .durable_before = info.position};
+    memcpy(commit.previous, info.chain_hash, SHA256_SIZE);
+    struct commit_seed guess = {.log_id = info.log_id, .segment = 1, .offset = group + SECTOR_SIZE};
+    commit_finish(&out, begin, &guess, (const uint8_t(*)[SHA256_SIZE])leaves, &commit);
+    memcpy(data + SECTOR_SIZE - data_at, out.ptr, out.len);
+    end_bytes();
+
+    struct deed_new_event e = said("b", "two");
+    e.content_type = DEED_STR("text/plain");
+    e.data = (deed_bytes){data, sizeof data};
+    say_event(e);
+    close_store();
+    picture_take(&story, os, ROOT "/log");
+    finish();
+    struct picture_file *f = picture_find(&story, "0000000001.seg");
+    assert_memory_equal(f->bytes + group + SECTOR_SIZE, "DCMT", 4); /* it stands where it must */
+    memset(f->bytes + group, 0, SECTOR_SIZE);
+    struct picture alone = {.count = 1, .files = {*f}};
+    start_from(&alone);
+    open_store();
+    expect_words("one", .stream = DEED_STR("a"));
+    expect_words("one", .after_position = 1);
+    say("a", "on");
     finish();
     picture_done(&story);
 }
