@@ -66,3 +66,34 @@ void sha256(const deed_bytes *parts, size_t count, uint8_t out[SHA256_SIZE])
     ok &= EVP_DigestFinal_ex(context, out, &size);
     if (ok != 1 || size != SHA256_SIZE) abort();
 }
+
+bool sha256_begin(struct sha256_stream *stream)
+{
+    (void)pthread_once(&sha256_once, sha256_setup);
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    stream->context = NULL;
+    if (context == NULL) return false;
+    if (EVP_DigestInit_ex2(context, sha256_method, NULL) != 1) {
+        EVP_MD_CTX_free(context);
+        return false;
+    }
+    stream->context = context;
+    return true;
+}
+
+void sha256_add(struct sha256_stream *stream, deed_bytes bytes)
+{
+    assert(stream->context != NULL);
+    if (bytes.len > 0 && EVP_DigestUpdate(stream->context, bytes.ptr, bytes.len) != 1) abort();
+}
+
+void sha256_end(struct sha256_stream *stream, uint8_t *out)
+{
+    unsigned int size = 0;
+    assert(out == NULL || stream->context != NULL);
+    if (out != NULL) {
+        if (EVP_DigestFinal_ex(stream->context, out, &size) != 1 || size != SHA256_SIZE) abort();
+    }
+    EVP_MD_CTX_free(stream->context);
+    stream->context = NULL;
+}

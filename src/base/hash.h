@@ -19,4 +19,14 @@ uint64_t xxh64(uint64_t seed, deed_bytes bytes);
  * without memory for its context, ends the process at the first use, before anything is stored. */
 void sha256(const deed_bytes *parts, size_t count, uint8_t out[SHA256_SIZE]);
 
+/* The same for bytes that come piece by piece: begin, add as often as needed, end. */
+struct sha256_stream {
+    void *context; /* private */
+};
+/* false: no memory. What was begun must be ended. */
+DEED_MUST_CHECK bool sha256_begin(struct sha256_stream *stream);
+void sha256_add(struct sha256_stream *stream, deed_bytes bytes);
+/* `out` may be NULL: the hash is not wanted any more. Accepts a zeroed stream then. */
+void sha256_end(struct sha256_stream *stream, uint8_t *out);
+
 #endif

@@ -230,6 +230,17 @@ uint64_t log_end(const struct log *log)
     return atomic_load_explicit(&log->end, memory_order_acquire);
 }
 
+void log_get_head(struct log *log, struct log_head *out_head)
+{
+    os_mutex_lock(&log->mark_lock);
+    *out_head = (struct log_head){.position = log->head_position,
+                                  .recorded_at_ns = log->head_recorded_at_ns,
+                                  .segment = log->head_segment,
+                                  .offset = log->head_offset};
+    memcpy(out_head->hash, log->head_hash, SHA256_SIZE);
+    os_mutex_unlock(&log->mark_lock);
+}
+
 void log_chain_hash(struct log *log, uint8_t out[SHA256_SIZE])
 {
     os_mutex_lock(&log->mark_lock);
@@ -493,13 +504,14 @@ void log_publish(struct log *log)
         (void)added;
     }
     const struct commit_ref *last = &log->pending[log->pending_count - 1];
-    log->head_position = log->next_position - 1;
-    log->head_recorded_at_ns = log->recorded_at_ns;
-    log->head_offset = last->offset + last->size;
     log->group_offset += log->group.len;
     atomic_store(&log->writer_offset, log->group_offset);
 
     os_mutex_lock(&log->mark_lock);
+    log->head_position = log->next_position - 1;
+    log->head_recorded_at_ns = log->recorded_at_ns;
+    log->head_segment = last->segment;
+    log->head_offset = last->offset + last->size;
     memcpy(log->head_hash, log->hash, SHA256_SIZE);
     os_mutex_unlock(&log->mark_lock);
     if (!log->options.no_sync) note_durable(log);

@@ -63,6 +63,15 @@ void log_close(struct log *log); /* writes the mark; accepts NULL */
 deed_uuid log_id(const struct log *log);
 uint64_t log_epoch(const struct log *log);
 uint64_t log_end(const struct log *log); /* newest published position; 0: none */
+/* Where the published log ends, as of one moment: its newest commit, and the place behind it. */
+struct log_head {
+    uint64_t position; /* 0: there is nothing yet */
+    int64_t recorded_at_ns;
+    uint8_t hash[SHA256_SIZE];
+    uint32_t segment; /* of that commit, or a newer one that is still empty */
+    uint64_t offset;  /* in its file; zeros follow up to the next sector boundary */
+};
+void log_get_head(struct log *log, struct log_head *out_head);
 /* The hash of the newest published commit. */
 void log_chain_hash(struct log *log, uint8_t out[SHA256_SIZE]);
 /* NULL while the log can be written, else why not (static or owned by the log). */

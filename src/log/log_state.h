@@ -36,6 +36,7 @@ struct log {
     uint32_t active_number;
     uint64_t group_offset; /* where the group begins: a sector boundary */
     uint64_t head_offset;  /* behind the newest published commit */
+    uint32_t head_segment; /* that holds it */
     uint64_t head_position, next_position;
     int64_t head_recorded_at_ns, recorded_at_ns;
     uint8_t head_hash[SHA256_SIZE], hash[SHA256_SIZE];
@@ -54,8 +55,8 @@ struct log {
     uint64_t claimed; /* below this a group was or is being written */
     bool fill_stopped;
 
-    /* The mark: what may be claimed, and what was. Guarded by `mark_lock`, as `head_hash` is; the
-     * writer, which alone changes `durable` and `head_hash`, reads them without it. */
+    /* The mark: what may be claimed, and what was. Guarded by `mark_lock`, as the `head_…` are; the
+     * writer, which alone changes `durable` and the `head_…`, reads them without it. */
     struct os_mutex mark_lock;
     struct mark durable;
     struct os_file *mark_file;

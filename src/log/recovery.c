@@ -682,6 +682,7 @@ static void head_setup(struct log *log, const struct scan *s, const struct mark 
     log->mark_sequence = mark->sequence;
     log->marked_position = mark->position;
     log->head_offset = s->end_offset;
+    log->head_segment = log->active_number;
     log->durable = (struct mark){.log_id = log->id,
                                  .epoch = log->epoch,
                                  .segment = log->active_number,

@@ -578,6 +578,26 @@ TEST(hash, sha256_gives_the_known_values)
     expect_sha256("cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0", parts, 1);
 }
 
+TEST(hash, sha256_of_pieces_is_sha256_of_the_whole)
+{
+    uint8_t bytes[1000], whole[SHA256_SIZE], pieces[SHA256_SIZE];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)(i * 7);
+    deed_bytes all = {bytes, sizeof bytes};
+    sha256(&all, 1, whole);
+    for (size_t step = 1; step < sizeof bytes; step = step * 3 + 1) {
+        struct sha256_stream stream;
+        assert_true(sha256_begin(&stream));
+        for (size_t at = 0; at < sizeof bytes; at += step) {
+            size_t left = sizeof bytes - at;
+            sha256_add(&stream, (deed_bytes){bytes + at, left < step ? left : step});
+        }
+        sha256_end(&stream, pieces);
+        assert_memory_equal(pieces, whole, sizeof whole);
+    }
+    struct sha256_stream none = {0};
+    sha256_end(&none, NULL);
+}
+
 struct hashing {
     uint8_t digest[SHA256_SIZE];
     atomic_bool done;
