@@ -313,6 +313,9 @@ struct deed_event {
     deed_str correlation_id, causation_id, actor;
     deed_str idempotency_key;    /* on the first event of its commit */
     const uint8_t *request_hash; /* 32 bytes with the key, else NULL */
+    /* Its content was removed: data and metadata are empty, and if it was erased causation id and
+     * actor too. The rest is as it was. Only reads that ask for such events meet any. */
+    bool removed;
 };
 
 /* Each list: any of it, except tags: all of them. Empty lists do not filter. */

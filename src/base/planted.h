@@ -74,7 +74,10 @@
       "a following cursor goes on in bytes it read before they were published")                    \
     X(PLANTED_FOLLOW_SKIPS_ONE, "a following cursor that waited goes on one too far")              \
     X(PLANTED_BACKWARDS_LOSES_FIRST, "reading backwards ends before the first event")              \
-    X(PLANTED_FILTER_HIDES_LOSS, "a filtered read says nothing of lost positions in its way")
+    X(PLANTED_FILTER_HIDES_LOSS, "a filtered read says nothing of lost positions in its way")      \
+    X(PLANTED_STUB_WITHOUT_TAGS, "a removed event loses its tags, too")                            \
+    X(PLANTED_ERASE_KEEPS_SALT, "an erased event keeps its salt, to guess its content with")       \
+    X(PLANTED_RETRY_IGNORES_STUB, "a retry of a removed event may bring other content")
 
 enum planted {
     PLANTED_NONE,

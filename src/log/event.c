@@ -10,18 +10,31 @@
  *   | position | revision | id | time | fields | stream n | type n | stream | type | ... | data |
  *   +----------+----------+----+------+--------+----------+--------+--------+------+-----+------+
  *
+ * What is left of a removed event is a stub:
+ *
+ *   0      4      5          8      24     56                           size
+ *   +------+------+----------+------+------+-----------------------------+
+ *   | size | kind | reserved | salt | leaf | canonical event, without... |
+ *   +------+------+----------+------+------+-----------------------------+
+ *
  * (1) `fields` has a bit for each optional part that follows the type, in the order of the bits.
  * (2) The leaf covers the salt and the canonical event, nothing else: neither size nor kind, which
- *     change when an event is removed.
+ *     change when an event is removed. A stub brings the leaf that it had when it was whole.
  * (3) Bytes have one decoding, and a decoded event has one encoding.
+ * (4) A removed event is without metadata and data; an erased one also without causation id and
+ *     actor, and without its salt: so its leaf tells nothing about what it was. What else there is
+ *     stays, since conditions, revisions and idempotency are made from it.
  *
  * Normative: docs/format/log.md */
 #include "log/event.h"
 
+#include "base/planted.h"
+
 #include <assert.h>
 
+enum event_kind { EVENT_WHOLE = 1, EVENT_REMOVED = 2, EVENT_ERASED = 3 };
+
 enum {
-    EVENT_WHOLE = 1, /* kind; a later version's stub is another */
     EVENT_HEAD_SIZE = 4 + 1 + 3 + EVENT_SALT_SIZE,
     EVENT_FIXED_SIZE = 8 + 8 + 16 + 8 + 2 + 2 + 2,
 };
@@ -35,6 +48,9 @@ enum {
     FIELD_ACTOR = 32,
     FIELD_KEY = 64,
     FIELDS_KNOWN = 127,
+    /* (4) */
+    FIELDS_REMOVED = FIELD_METADATA,
+    FIELDS_ERASED = FIELD_METADATA | FIELD_CAUSATION | FIELD_ACTOR,
 };
 
 static const deed_str json_type = {"application/json", 16};
@@ -94,19 +110,12 @@ static void write_optional(struct buf *out, const struct deed_new_event *event,
     }
 }
 
-void event_encode(struct buf *out, const struct deed_new_event *event,
-                  const struct event_place *place, const uint8_t salt[EVENT_SALT_SIZE],
-                  uint8_t out_leaf[SHA256_SIZE])
+/* `data`: a removed event has not even an empty one. */
+static void write_canonical(struct buf *out, const struct deed_new_event *event,
+                            const struct event_place *place, bool data)
 {
     assert(event->tag_count <= UINT16_MAX);
-    size_t start = out->len;
     uint16_t fields = fields_of(event, place->idempotency_key);
-
-    write_u32(out, 0); /* the size, known below */
-    write_u8(out, EVENT_WHOLE);
-    write_uint(out, 0, 3);
-    buf_add(out, salt, EVENT_SALT_SIZE);
-
     write_u64(out, place->position);
     write_u64(out, place->revision);
     buf_add(out, place->id.bytes, sizeof place->id.bytes);
@@ -117,11 +126,34 @@ void event_encode(struct buf *out, const struct deed_new_event *event,
     buf_add_str(out, event->stream);
     buf_add_str(out, event->type);
     write_optional(out, event, place, fields);
-    write_block(out, event->data);
+    if (data) write_block(out, event->data);
+}
+
+static size_t begin_record(struct buf *out, enum event_kind kind,
+                           const uint8_t salt[EVENT_SALT_SIZE])
+{
+    size_t start = out->len;
+    write_u32(out, 0); /* the size, known at the end */
+    write_u8(out, (uint8_t)kind);
+    write_uint(out, 0, 3);
+    buf_add(out, salt, EVENT_SALT_SIZE);
+    return start;
+}
+
+static void end_record(struct buf *out, size_t start)
+{
+    if (buf_ok(out)) put_uint(out->ptr + start, out->len - start, 4);
+}
+
+void event_encode(struct buf *out, const struct deed_new_event *event,
+                  const struct event_place *place, const uint8_t salt[EVENT_SALT_SIZE],
+                  uint8_t out_leaf[SHA256_SIZE])
+{
+    size_t start = begin_record(out, EVENT_WHOLE, salt);
+    write_canonical(out, event, place, true);
+    end_record(out, start);
     if (!buf_ok(out)) return;
 
-    size_t size = out->len - start;
-    put_uint(out->ptr + start, size, 4);
     size_t covered_from = start + EVENT_HEAD_SIZE - EVENT_SALT_SIZE;
     sha256(&(deed_bytes){out->ptr + covered_from, out->len - covered_from}, 1, out_leaf);
 }
@@ -175,8 +207,11 @@ static bool read_optional(struct reader *r, struct arena *arena, uint16_t fields
     return parts_say_something(event, fields);
 }
 
-static bool decode_canonical(deed_bytes bytes, struct arena *arena, struct deed_event *event)
+static bool decode_canonical(deed_bytes bytes, enum event_kind kind, struct arena *arena,
+                             struct deed_event *event)
 {
+    static const uint16_t missing[] = {[EVENT_REMOVED] = FIELDS_REMOVED,
+                                       [EVENT_ERASED] = FIELDS_ERASED};
     struct reader r = reader_over(bytes);
     event->position = read_u64(&r);
     event->revision = read_u64(&r);
@@ -189,11 +224,19 @@ static bool decode_canonical(deed_bytes bytes, struct arena *arena, struct deed_
     deed_bytes type = read_bytes(&r, type_size);
     event->stream = (deed_str){(const char *)stream.ptr, stream.len};
     event->type = (deed_str){(const char *)type.ptr, type.len};
-    if ((fields & ~(unsigned)FIELDS_KNOWN) != 0) return false;
+    if ((fields & ~(unsigned)FIELDS_KNOWN) != 0 || (fields & missing[kind]) != 0) return false;
     if (!read_optional(&r, arena, fields, event)) return false;
-    event->data = read_block(&r);
+    if (kind == EVENT_WHOLE) event->data = read_block(&r);
     return reader_finished(&r);
 }
+
+/* A record, taken apart. */
+struct record {
+    enum event_kind kind;
+    deed_bytes salt, leaf; /* leaf: of a stub */
+    deed_bytes salted;     /* salt and canonical event, as the leaf of a whole event covers them */
+    struct deed_event event;
+};
 
 /* The record's bytes behind its size; the reader moves on. */
 static deed_bytes read_record(struct reader *r)
@@ -206,28 +249,54 @@ static deed_bytes read_record(struct reader *r)
     return read_bytes(r, size - 4);
 }
 
-bool event_decode(struct reader *r, struct arena *arena, struct deed_event *out_event,
-                  uint8_t *out_leaf)
+static bool all_zero(deed_bytes bytes)
 {
-    struct reader record = reader_over(read_record(r));
+    for (size_t i = 0; i < bytes.len; i++) {
+        if (bytes.ptr[i] != 0) return false;
+    }
+    return true;
+}
+
+static bool decode_record(struct reader *r, struct arena *arena, struct record *out)
+{
+    struct reader bytes = reader_over(read_record(r));
     if (!reader_ok(r)) return false;
 
-    uint8_t kind = read_u8(&record);
-    uint64_t reserved = read_uint(&record, 3);
-    size_t salt_at = record.at;
-    (void)read_bytes(&record, EVENT_SALT_SIZE);
-    deed_bytes canonical = read_bytes(&record, reader_left(&record));
-
-    struct deed_event event = {0};
-    if (kind != EVENT_WHOLE || reserved != 0 || !reader_ok(&record) ||
-        !decode_canonical(canonical, arena, &event)) {
+    struct record record = {.kind = read_u8(&bytes)};
+    uint64_t reserved = read_uint(&bytes, 3);
+    size_t salt_at = bytes.at;
+    record.salt = read_bytes(&bytes, EVENT_SALT_SIZE);
+    bool known = record.kind >= EVENT_WHOLE && record.kind <= EVENT_ERASED;
+    if (known && record.kind != EVENT_WHOLE) record.leaf = read_bytes(&bytes, SHA256_SIZE);
+    deed_bytes canonical = read_bytes(&bytes, reader_left(&bytes));
+    record.salted = (deed_bytes){bytes.in.ptr + salt_at, bytes.in.len - salt_at};
+    if (!known || reserved != 0 || !reader_ok(&bytes) ||
+        (record.kind == EVENT_ERASED && !all_zero(record.salt)) ||
+        !decode_canonical(canonical, record.kind, arena, &record.event)) {
         r->dry = true;
         return false;
     }
-    if (out_leaf != NULL) {
-        sha256(&(deed_bytes){record.in.ptr + salt_at, record.in.len - salt_at}, 1, out_leaf);
+    record.event.removed = record.kind != EVENT_WHOLE;
+    *out = record;
+    return true;
+}
+
+static void leaf_of(const struct record *record, uint8_t out_leaf[SHA256_SIZE])
+{
+    if (record->kind == EVENT_WHOLE) {
+        sha256(&record->salted, 1, out_leaf);
+    } else {
+        memcpy(out_leaf, record->leaf.ptr, SHA256_SIZE);
     }
-    *out_event = event;
+}
+
+bool event_decode(struct reader *r, struct arena *arena, struct deed_event *out_event,
+                  uint8_t *out_leaf)
+{
+    struct record record;
+    if (!decode_record(r, arena, &record)) return false;
+    if (out_leaf != NULL) leaf_of(&record, out_leaf);
+    *out_event = record.event;
     return true;
 }
 
@@ -235,4 +304,86 @@ bool event_skip(struct reader *r)
 {
     (void)read_record(r);
     return reader_ok(r);
+}
+
+/* ---- removing ------------------------------------------------------------------------------- */
+
+/* What is to be encoded again, from what was decoded. */
+static void undecode(const struct deed_event *event, struct deed_new_event *out_new,
+                     struct event_place *out_place)
+{
+    *out_new = (struct deed_new_event){.stream = event->stream,
+                                       .type = event->type,
+                                       .data = event->data,
+                                       .metadata = event->metadata,
+                                       .content_type = event->content_type,
+                                       .tags = event->tags,
+                                       .tag_count = event->tag_count,
+                                       .correlation_id = event->correlation_id,
+                                       .causation_id = event->causation_id,
+                                       .actor = event->actor};
+    *out_place = (struct event_place){.position = event->position,
+                                      .revision = event->revision,
+                                      .id = event->id,
+                                      .time_ns = event->time_ns,
+                                      .idempotency_key = event->idempotency_key,
+                                      .request_hash = event->request_hash};
+}
+
+static void write_stub(struct buf *out, const struct record *record, enum event_kind kind,
+                       const uint8_t leaf[SHA256_SIZE])
+{
+    static const uint8_t no_salt[EVENT_SALT_SIZE];
+    struct deed_new_event event;
+    struct event_place place;
+    undecode(&record->event, &event, &place);
+    event.metadata = event.data = (deed_bytes){0};
+    if (kind == EVENT_ERASED) event.causation_id = event.actor = (deed_str){0};
+    bool keep_salt = kind == EVENT_REMOVED || PLANTED(ERASE_KEEPS_SALT);
+    size_t start = begin_record(out, kind, keep_salt ? record->salt.ptr : no_salt);
+    buf_add(out, leaf, SHA256_SIZE);
+    if (PLANTED(STUB_WITHOUT_TAGS)) event.tag_count = 0;
+    write_canonical(out, &event, &place, false);
+    end_record(out, start);
+}
+
+bool event_reduce(struct reader *r, enum event_fate fate, struct arena *arena, struct buf *out,
+                  uint8_t out_leaf[SHA256_SIZE])
+{
+    size_t from = r->at;
+    struct record record;
+    if (!decode_record(r, arena, &record)) return false;
+    leaf_of(&record, out_leaf);
+    enum event_kind kind = fate == EVENT_ERASE    ? EVENT_ERASED
+                           : fate == EVENT_REMOVE ? EVENT_REMOVED
+                                                  : EVENT_WHOLE;
+    if (kind > record.kind) {
+        write_stub(out, &record, kind, out_leaf);
+    } else {
+        buf_add(out, r->in.ptr + from, r->at - from); /* what is gone stays gone */
+    }
+    return true;
+}
+
+bool event_was(struct reader *r, struct arena *arena, deed_bytes data, deed_bytes metadata,
+               struct buf *scratch, bool *out_same)
+{
+    struct record record;
+    if (!decode_record(r, arena, &record)) return false;
+    assert(record.event.removed);
+    *out_same = true;
+    if (record.kind == EVENT_ERASED) return true;
+
+    struct deed_new_event event;
+    struct event_place place;
+    uint8_t leaf[SHA256_SIZE];
+    undecode(&record.event, &event, &place);
+    event.data = data;
+    event.metadata = metadata;
+    size_t start = scratch->len;
+    event_encode(scratch, &event, &place, record.salt.ptr, leaf);
+    bool ok = buf_ok(scratch);
+    scratch->len = start;
+    *out_same = ok && memcmp(leaf, record.leaf.ptr, SHA256_SIZE) == 0;
+    return ok;
 }

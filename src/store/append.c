@@ -134,18 +134,41 @@ static bool bytes_equal(deed_bytes a, deed_bytes b)
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
+/* Had the event these data and metadata, when what is left of it is a stub in `commit`? */
+static deed_status removed_same(struct store *store, const struct commit *commit, uint64_t position,
+                                const struct deed_new_event *e, bool *out_same,
+                                struct deed_error *err)
+{
+    struct buf again;
+    buf_init(&again, UINT32_MAX);
+    struct reader r = reader_over(commit->events);
+    bool ok = true;
+    *out_same = true;
+    for (uint64_t i = commit->first_position; ok && i < position; i++) ok = event_skip(&r);
+    if (!PLANTED(RETRY_IGNORES_STUB)) {
+        ok = ok && event_was(&r, &store->arena, e->data, e->metadata, &again, out_same);
+    }
+    buf_done(&again);
+    return ok ? DEED_OK : deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
+}
+
 /* What makes an event's content: its type, data, metadata and tags. */
-static bool same_content(const struct deed_event *stored, const struct deed_new_event *e)
+static deed_status same_content(struct store *store, const struct commit *commit,
+                                const struct deed_event *stored, const struct deed_new_event *e,
+                                bool *out_same, struct deed_error *err)
 {
     deed_str content_type = e->content_type.len > 0 ? e->content_type : DEED_STR("application/json");
-    bool same = deed_str_equal(stored->type, e->type) && bytes_equal(stored->data, e->data) &&
-                bytes_equal(stored->metadata, e->metadata) &&
+    bool same = deed_str_equal(stored->type, e->type) &&
                 deed_str_equal(stored->content_type, content_type) &&
                 stored->tag_count == e->tag_count;
     for (size_t i = 0; same && i < e->tag_count; i++) {
         same = deed_str_equal(stored->tags[i], e->tags[i]);
     }
-    return same;
+    *out_same = same;
+    if (!same) return DEED_OK;
+    if (stored->removed) return removed_same(store, commit, stored->position, e, out_same, err);
+    *out_same = bytes_equal(stored->data, e->data) && bytes_equal(stored->metadata, e->metadata);
+    return DEED_OK;
 }
 
 static deed_status known_id(struct deed_error *err, const struct deed_new_event *e,
@@ -179,8 +202,10 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
         struct deed_event event;
         struct commit commit;
         deed_status status = event_load(store, position, &event, &commit, err);
+        bool same = false;
+        if (status == DEED_OK) status = same_content(store, &commit, &event, e, &same, err);
         if (status != DEED_OK) return status;
-        if (!same_content(&event, e)) return known_id(err, e, position, "with other content");
+        if (!same) return known_id(err, e, position, "with other content");
         if (a->out_revisions != NULL) a->out_revisions[i] = event.revision;
         if (known_count++ == 0) {
             known = e;

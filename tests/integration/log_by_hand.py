@@ -86,14 +86,18 @@ def read_event(fields):
     """The event and its leaf."""
     start = fields.at
     size = fields.number(4)
-    expect(fields.number(1) == 1, "kind")
+    kind = fields.number(1)
+    expect(kind in (1, 2, 3), "kind")
     expect(fields.number(3) == 0, "reserved")
     hashed = fields.take(size - 8)
-    canonical = Fields(hashed[16:])
+    leaf = hashlib.sha256(hashed).digest() if kind == 1 else hashed[16:48]
+    expect(kind != 3 or not any(hashed[:16]), "the salt of an erased event")
+    canonical = Fields(hashed[16 if kind == 1 else 48:])
     event = {"position": canonical.number(8), "revision": canonical.number(8),
              "id": canonical.take(16), "time": canonical.time()}
     parts = canonical.number(2)
     expect(parts < 128, "unknown parts")
+    expect(not parts & {1: 0, 2: 2, 3: 2 | 16 | 32}[kind], "parts of a removed event")
     stream_size, type_size = canonical.number(2), canonical.number(2)
     event["stream"], event["type"] = canonical.take(stream_size), canonical.take(type_size)
     event["content_type"] = canonical.name() if parts & 1 else b"application/json"
@@ -103,10 +107,11 @@ def read_event(fields):
         event[part] = canonical.name() if parts & bit else b""
         expect(not parts & bit or event[part] != b"", "an empty " + part)
     event["hash"] = canonical.take(32) if parts & 64 else None
-    event["data"] = canonical.block()
+    event["removed"] = kind != 1
+    event["data"] = canonical.block() if kind == 1 else b""
     expect(canonical.at == len(canonical.data), "bytes behind the event")
     expect(fields.at == start + size, "the record's size")
-    return event, hashlib.sha256(hashed).digest()
+    return event, leaf
 
 
 def read_commit(data, offset, header):

@@ -29,6 +29,9 @@ declare -A by_test=(
     [KEEP_HALF_SECTOR]=test_store_faults
     [VERIFY_ANY_HEADER]=test_store_faults
     [UNSEEDED_CRC]=test_store_faults
+    [STUB_WITHOUT_TAGS]=test_log
+    [ERASE_KEEPS_SALT]=test_log
+    [RETRY_IGNORES_STUB]=test_retention
 )
 libraries=(-lsqlite3 -lcrypto -lxxhash -lzstd -lisal -ldl -lpthread -lm)
 

@@ -265,6 +265,195 @@ TEST(log, an_event_larger_than_the_arena_is_refused)
     end_bytes();
 }
 
+/* ---- stubs ---------------------------------------------------------------------------------- */
+
+/* The event in `out` becomes what `fate` makes of it; its leaf must not change. */
+static bool reduce_event(enum event_fate fate)
+{
+    struct buf reduced;
+    uint8_t reduced_leaf[SHA256_SIZE];
+    buf_init(&reduced, 1 << 20);
+    arena_reset(&arena);
+    struct reader r = reader_over(guarded(buf_bytes(&out)));
+    bool ok = event_reduce(&r, fate, &arena, &reduced, reduced_leaf) && buf_ok(&reduced);
+    if (ok) {
+        assert_true(reader_finished(&r));
+        assert_memory_equal(reduced_leaf, leaf, SHA256_SIZE);
+        buf_done(&out);
+        out = reduced;
+    } else {
+        buf_done(&reduced);
+    }
+    return ok;
+}
+
+static void expect_reduced(unsigned parts, enum event_fate fate)
+{
+    unsigned left = parts;
+    if (fate != EVENT_KEEP) left &= ~3u;
+    if (fate == EVENT_ERASE) left &= ~(32u | 64u);
+    struct deed_event got;
+    uint8_t got_leaf[SHA256_SIZE];
+    assert_true(decode_event(buf_bytes(&out), &got, got_leaf));
+    expect_event(&got, left);
+    assert_true(got.removed == (fate != EVENT_KEEP));
+    assert_memory_equal(got_leaf, leaf, SHA256_SIZE);
+    assert_int_equal(out.ptr[4], fate == EVENT_KEEP ? 1 : fate == EVENT_REMOVE ? 2 : 3);
+}
+
+TEST(log, every_mix_of_parts_leaves_a_stub_that_comes_back)
+{
+    begin_bytes();
+    for (unsigned parts = 0; parts < 256; parts++) {
+        for (unsigned fate = EVENT_KEEP; fate <= EVENT_ERASE; fate++) {
+            encode_event(parts);
+            assert_true(reduce_event((enum event_fate)fate));
+            expect_reduced(parts, (enum event_fate)fate);
+        }
+    }
+    end_bytes();
+}
+
+TEST(log, what_is_removed_stays_removed_and_can_be_erased)
+{
+    begin_bytes();
+    encode_event(255);
+    assert_true(reduce_event(EVENT_REMOVE));
+    assert_true(reduce_event(EVENT_KEEP));
+    expect_reduced(255, EVENT_REMOVE);
+    assert_true(reduce_event(EVENT_ERASE));
+    expect_reduced(255, EVENT_ERASE);
+    assert_true(reduce_event(EVENT_REMOVE));
+    expect_reduced(255, EVENT_ERASE);
+    end_bytes();
+}
+
+TEST(log, a_removed_event_keeps_its_salt_and_an_erased_one_does_not)
+{
+    static const uint8_t zeros[EVENT_SALT_SIZE];
+    begin_bytes();
+    encode_event(255);
+    assert_true(reduce_event(EVENT_REMOVE));
+    assert_memory_equal(out.ptr + 8, salt, EVENT_SALT_SIZE);
+    assert_true(reduce_event(EVENT_ERASE));
+    assert_memory_equal(out.ptr + 8, zeros, EVENT_SALT_SIZE);
+    end_bytes();
+}
+
+static bool was(const char *data, const char *metadata)
+{
+    struct buf scratch;
+    bool same = false;
+    buf_init(&scratch, 1 << 20);
+    arena_reset(&arena);
+    struct reader r = reader_over(guarded(buf_bytes(&out)));
+    assert_true(event_was(&r, &arena, deed_bytes_of(deed_str_of(data)),
+                          deed_bytes_of(deed_str_of(metadata)), &scratch, &same));
+    assert_int_equal(scratch.len, 0);
+    buf_done(&scratch);
+    return same;
+}
+
+TEST(log, a_stub_tells_what_it_was_and_an_erased_one_does_not)
+{
+    begin_bytes();
+    for (unsigned parts = 0; parts < 256; parts++) {
+        const char *data = parts & 1 ? "some data" : "";
+        const char *metadata = parts & 2 ? "{}" : "";
+        encode_event(parts);
+        assert_true(reduce_event(EVENT_REMOVE));
+        assert_true(was(data, metadata));
+        assert_false(was("other data", metadata));
+        assert_false(was(data, "[]"));
+        assert_false(was(metadata, parts & 3 ? data : "x"));
+        assert_true(reduce_event(EVENT_ERASE));
+        assert_true(was("anything", "{}"));
+    }
+    end_bytes();
+}
+
+TEST(log, each_cut_and_each_flipped_byte_of_a_stub_is_told_or_changes_it)
+{
+    begin_bytes();
+    struct deed_event got;
+    for (unsigned fate = EVENT_REMOVE; fate <= EVENT_ERASE; fate++) {
+        encode_event(255);
+        assert_true(reduce_event((enum event_fate)fate));
+        size_t size = out.len;
+        for (size_t cut = 0; cut < size; cut++) {
+            assert_false(decode_event((deed_bytes){out.ptr, cut}, &got, NULL));
+        }
+        for (size_t at = 0; at < size; at++) {
+            struct buf again;
+            uint8_t got_leaf[SHA256_SIZE];
+            out.ptr[at] ^= 0x41;
+            if (decode_event(buf_bytes(&out), &got, NULL)) {
+                struct reader r = reader_over(buf_bytes(&out));
+                buf_init(&again, 1 << 20);
+                arena_reset(&arena);
+                assert_true(event_reduce(&r, EVENT_KEEP, &arena, &again, got_leaf));
+                assert_true(bytes_are(buf_bytes(&again), buf_bytes(&out)));
+                buf_done(&again);
+            }
+            out.ptr[at] ^= 0x41;
+        }
+        out.ptr[5] = 1; /* reserved */
+        assert_false(decode_event(buf_bytes(&out), &got, NULL));
+        out.ptr[5] = 0;
+        out.ptr[4] = 4; /* a kind that is not known */
+        assert_false(decode_event(buf_bytes(&out), &got, NULL));
+        out.ptr[4] = 0;
+        assert_false(decode_event(buf_bytes(&out), &got, NULL));
+    }
+    end_bytes();
+}
+
+TEST(log, a_stub_says_nothing_of_parts_that_it_cannot_have)
+{
+    begin_bytes();
+    struct deed_event got;
+    encode_event(32 | 64); /* causation id and actor */
+    assert_true(reduce_event(EVENT_REMOVE));
+    out.ptr[4] = 3; /* an erased one has neither, nor a salt */
+    assert_false(decode_event(buf_bytes(&out), &got, NULL));
+    memset(out.ptr + 8, 0, EVENT_SALT_SIZE);
+    assert_false(decode_event(buf_bytes(&out), &got, NULL));
+    encode_event(0);
+    assert_true(reduce_event(EVENT_REMOVE));
+    out.ptr[56 + 40] |= 2; /* metadata */
+    assert_false(decode_event(buf_bytes(&out), &got, NULL));
+    end_bytes();
+}
+
+TEST(log, a_buffer_or_an_arena_that_is_full_shows_when_reducing)
+{
+    begin_bytes();
+    struct buf tight;
+    encode_event(255);
+    deed_bytes whole = guarded(buf_bytes(&out));
+    size_t all = 0;
+    for (size_t room = 0; all == 0; room++) {
+        struct reader r = reader_over(whole);
+        buf_init(&tight, room);
+        arena_reset(&arena);
+        assert_true(event_reduce(&r, EVENT_REMOVE, &arena, &tight, leaf));
+        if (buf_ok(&tight)) all = room;
+        buf_done(&tight);
+    }
+    assert_true(reduce_event(EVENT_REMOVE));
+    assert_int_equal(all, out.len);
+
+    struct arena small;
+    struct reader r = reader_over(buf_bytes(&out));
+    arena_init(&small, 8);
+    buf_init(&tight, 1 << 20);
+    assert_false(event_reduce(&r, EVENT_REMOVE, &small, &tight, leaf));
+    assert_true(small.failed);
+    buf_done(&tight);
+    arena_done(&small);
+    end_bytes();
+}
+
 /* ---- commits -------------------------------------------------------------------------------- */
 
 static const struct commit_seed seed = {{{1, 2, 3}}, {4, 5, 6}, 5, 8192};
@@ -436,6 +625,36 @@ TEST(log, a_commits_own_hash_is_what_the_page_says)
     sha256(&all, 1, wanted);
     assert_memory_equal(got.hash, wanted, SHA256_SIZE);
     buf_done(&text);
+    end_bytes();
+}
+
+TEST(log, a_commit_with_stubs_keeps_its_hash)
+{
+    begin_bytes();
+    struct commit wrote, got;
+    for (unsigned fate = EVENT_KEEP; fate <= EVENT_ERASE; fate++) {
+        encode_commit(&wrote, 3);
+        struct buf again;
+        uint8_t leaves[3][SHA256_SIZE];
+        struct commit stubs = wrote;
+        struct reader r = reader_over(wrote.events);
+        buf_init(&again, 1 << 20);
+        size_t at = commit_begin(&again);
+        for (int i = 0; i < 3; i++) {
+            enum event_fate one = i == 1 ? EVENT_KEEP : (enum event_fate)fate;
+            assert_true(event_reduce(&r, one, &arena, &again, leaves[i]));
+        }
+        commit_finish(&again, at, &seed, (const uint8_t(*)[SHA256_SIZE])leaves, &stubs);
+        assert_memory_equal(stubs.hash, wrote.hash, SHA256_SIZE);
+        assert_true(commit_decode(buf_bytes(&again), &seed, &got));
+        assert_true(commit_hash_good(&got, seed.log_id, &arena));
+        /* The leaf is what it was or the chain breaks. */
+        if (fate != EVENT_KEEP) {
+            again.ptr[COMMIT_HEAD_SIZE + 24] ^= 1;
+            assert_false(commit_hash_good(&got, seed.log_id, &arena));
+        }
+        buf_done(&again);
+    }
     end_bytes();
 }
 
