@@ -78,8 +78,6 @@ static deed_status write_first_event(struct log *log, const struct log_visitor *
                                      struct deed_error *err)
 {
     char id[UUID_TEXT_SIZE + 1];
-    struct buf scratch;
-    struct arena arena;
     uint8_t leaf[1][SHA256_SIZE], salt[EVENT_SALT_SIZE], id_bits[16];
     char data[160];
     uuid_format(log->id, id);
@@ -92,9 +90,8 @@ static deed_status write_first_event(struct log *log, const struct log_visitor *
     };
     os_random(log->os, salt, sizeof salt);
     os_random(log->os, id_bits, sizeof id_bits);
-    buf_init(&scratch, 4096);
-    arena_init(&arena, 1 << 16);
-
+    struct log_reader *reader = log_reader_create(log);
+    if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
     deed_status status = log_reserve(log, COMMIT_HEAD_SIZE + event_size(&event, (deed_str){0}), err);
     if (status == DEED_OK) {
         int64_t now = log_next_recorded_at(log);
@@ -106,13 +103,11 @@ static deed_status write_first_event(struct log *log, const struct log_visitor *
     if (status == DEED_OK) {
         log_publish(log);
         struct commit_ref ref = log_commit_at(log, 0);
-        struct deed_event stored;
         struct commit commit;
-        status = log_event(log, 1, &scratch, &arena, &stored, &commit, err);
+        status = log_reader_load(reader, 1, &commit, NULL, err);
         if (status == DEED_OK) status = visitor->commit(visitor->context, &commit, &ref, err);
     }
-    arena_done(&arena);
-    buf_done(&scratch);
+    log_reader_destroy(reader);
     return status;
 }
 
@@ -549,51 +544,36 @@ static const struct commit_ref *pending_find(const struct log *log, uint64_t pos
     return &log->pending[low];
 }
 
-static deed_status decode_event_at(struct log *log, const struct commit_ref *ref, deed_bytes bytes,
-                                   uint64_t position, struct arena *arena,
-                                   struct deed_event *out_event, struct commit *out_commit,
-                                   struct deed_error *err)
+/* An event of the group: our own memory, so there is no checksum to be checked. */
+static deed_status group_event(struct log *log, const struct commit_ref *ref, uint64_t position,
+                               struct arena *arena, struct deed_event *out_event,
+                               struct deed_error *err)
 {
-    deed_status status = log_decode(log, ref, bytes, out_commit, err);
-    if (status != DEED_OK) return status;
-    struct reader r = reader_over(out_commit->events);
+    const uint8_t *bytes = log->group.ptr + (ref->offset - log->group_offset);
+    struct reader r = reader_over(
+        (deed_bytes){bytes + COMMIT_HEAD_SIZE, ref->size - (size_t)COMMIT_HEAD_SIZE});
     for (uint64_t at = ref->first_position; at < position; at++) (void)event_skip(&r);
-    bool good = event_decode(&r, arena, out_event, NULL) && out_event->position == position;
-    if (!good && arena->failed) return deed_fail(err, DEED_NO_MEMORY, "log: no memory for an event");
-    if (!good) {
-        return deed_fail(err, DEED_CORRUPT, "segment %u: the commit at offset %llu is malformed",
-                         ref->segment, (unsigned long long)ref->offset);
+    if (!event_decode(&r, arena, out_event, NULL)) {
+        return deed_fail(err, DEED_NO_MEMORY, "log: no memory for an event");
     }
-    out_event->recorded_at_ns = out_commit->recorded_at_ns;
+    assert(out_event->position == position);
+    out_event->recorded_at_ns = ref->recorded_at_ns;
     return DEED_OK;
 }
 
-deed_status log_event(struct log *log, uint64_t position, struct buf *scratch, struct arena *arena,
-                      struct deed_event *out_event, struct commit *out_commit,
-                      struct deed_error *err)
+deed_status log_event(struct log *log, struct log_reader *reader, uint64_t position,
+                      struct arena *arena, struct deed_event *out_event,
+                      struct commit *out_commit, struct deed_error *err)
 {
     /* The group is the writer's alone: who asks for what is published never looks at it. */
     const struct commit_ref *pending =
         position <= log_end(log) ? NULL : pending_find(log, position);
-    if (pending != NULL) {
-        deed_bytes bytes = {log->group.ptr + (pending->offset - log->group_offset), pending->size};
-        return decode_event_at(log, pending, bytes, position, arena, out_event, out_commit, err);
-    }
-    uint64_t index;
-    if (log_find(log, position, &index) != DEED_OK) {
-        return deed_fail(err, DEED_NOT_FOUND, "position %llu: there is no such event",
-                         (unsigned long long)position);
-    }
-    struct commit_ref ref = log_commit_at(log, index);
-    buf_reset(scratch);
-    uint8_t *room = buf_reserve(scratch, ref.size);
-    if (room == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: no memory to read a commit");
-    size_t size = 0;
-    deed_status status = log_read(log, ref.segment, ref.offset, room, ref.size, &size, err);
-    if (status != DEED_OK) return status;
-    scratch->len = size;
-    return decode_event_at(log, &ref, buf_bytes(scratch), position, arena, out_event, out_commit,
-                           err);
+    deed_status status = pending != NULL
+                             ? group_event(log, pending, position, arena, out_event, err)
+                             : log_reader_event(reader, position, arena, out_event, err);
+    if (status != DEED_OK || out_commit == NULL) return status;
+    if (pending != NULL) return log_group_commit(log, (size_t)(pending - log->pending), out_commit, err);
+    return log_reader_load(reader, position, out_commit, NULL, err);
 }
 
 /* ---- the keeper ----------------------------------------------------------------------------- */
@@ -719,22 +699,6 @@ deed_status log_find(const struct log *log, uint64_t position, uint64_t *out_ind
     if (position - ref.first_position >= ref.event_count) return DEED_NOT_FOUND;
     *out_index = count - 1;
     return DEED_OK;
-}
-
-uint64_t log_find_time(const struct log *log, int64_t time_ns)
-{
-    uint64_t low = 0;
-    uint64_t high = log_commit_count(log);
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        const struct commit_ref *ref = chunks_at(&log->refs, middle);
-        if (ref->recorded_at_ns + PLANTED(TIME_OFF_BY_ONE) <= time_ns) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
 }
 
 deed_status log_read(const struct log *log, uint32_t segment, uint64_t offset, void *out,

@@ -120,11 +120,14 @@ size_t log_group_commits(const struct log *log);
 DEED_MUST_CHECK deed_status log_group_commit(struct log *log, size_t i, struct commit *out_commit,
                                              struct deed_error *err);
 
-/* Decode the event at `position`: a published one from any thread, one of the group from the
- * writer's. `scratch` keeps the bytes, `arena` the tags. DEED_NOT_FOUND, DEED_CORRUPT, DEED_IO. */
-DEED_MUST_CHECK deed_status log_event(struct log *log, uint64_t position, struct buf *scratch,
-                                      struct arena *arena, struct deed_event *out_event,
-                                      struct commit *out_commit, struct deed_error *err);
+struct log_reader;
+/* Decode the event at `position`: a published one through the reader, from any thread; one of the
+ * group from the writer's thread only. It is valid until the reader's or the writer's next call;
+ * `arena` keeps the tags. `out_commit` may be NULL. As log_reader_event. */
+DEED_MUST_CHECK deed_status log_event(struct log *log, struct log_reader *reader,
+                                      uint64_t position, struct arena *arena,
+                                      struct deed_event *out_event, struct commit *out_commit,
+                                      struct deed_error *err);
 
 /* Grow the active segment by a step of zeros, if it is due; and write the mark, if it is due. For
  * one background actor. Answers how long to wait, as actor_step does. */
@@ -134,23 +137,44 @@ bool log_keeper_due(struct log *log);
 
 /* ---- reading: any thread -------------------------------------------------------------------- */
 
-/* How many commits are published, and the i-th. */
-uint64_t log_commit_count(const struct log *log);
-struct commit_ref log_commit_at(const struct log *log, uint64_t index);
-/* The index of the commit that holds `position`. DEED_NOT_FOUND: past the end, or lost to damage;
- * then `*out_index` is the first commit behind it. */
-deed_status log_find(const struct log *log, uint64_t position, uint64_t *out_index);
-/* The index of the first commit recorded after `time_ns`; the count if none is. */
-uint64_t log_find_time(const struct log *log, int64_t time_ns);
+/* What one reader has at hand: a window of bytes, and the commit in it that was looked at last. For
+ * one thread at a time. It keeps no file and no memory of the log busy between calls, and goes on by
+ * position whatever becomes of the files. */
+struct log_reader *log_reader_create(struct log *log); /* NULL: out of memory */
+void log_reader_destroy(struct log_reader *reader);    /* accepts NULL; before log_close */
 
-/* Read raw bytes of a segment; fewer at the end of its file. */
-DEED_MUST_CHECK deed_status log_read(const struct log *log, uint32_t segment, uint64_t offset,
-                                     void *out, size_t size, size_t *out_read,
-                                     struct deed_error *err);
-/* Check and decode the commit at `ref` from its bytes. DEED_CORRUPT names segment and offset. */
-DEED_MUST_CHECK deed_status log_decode(const struct log *log, const struct commit_ref *ref,
-                                       deed_bytes bytes, struct commit *out_commit,
-                                       struct deed_error *err);
+/* So many bytes from each place on will probably be asked for: read them in one go. Without this it
+ * reads ahead when it finds that reading goes straight on. */
+void log_reader_expect(struct log_reader *reader, size_t size);
+/* Bytes read from files since the last call, for metrics. */
+uint64_t log_reader_bytes(struct log_reader *reader);
+
+/* The checked commit that holds `position`; `out_bytes` (may be NULL): all of it, head included.
+ * Valid until the next call. Going on to the next commit costs no look-up, and a position of the
+ * commit at hand costs nothing.
+ *
+ *   DEED_NOT_FOUND  past the published end, or 0.
+ *   DEED_CORRUPT    this position cannot be read, err->position names it: see log_lost_around.
+ *   DEED_IO, DEED_NO_MEMORY */
+DEED_MUST_CHECK deed_status log_reader_load(struct log_reader *reader, uint64_t position,
+                                            struct commit *out_commit, deed_bytes *out_bytes,
+                                            struct deed_error *err);
+/* The event at `position`: its slices are valid until the next call, its tags as long as `arena`.
+ * As log_reader_load. */
+DEED_MUST_CHECK deed_status log_reader_event(struct log_reader *reader, uint64_t position,
+                                             struct arena *arena, struct deed_event *out_event,
+                                             struct deed_error *err);
+
+/* After DEED_CORRUPT: the positions around this one that are known not to be readable, so where
+ * reading can go on. */
+void log_lost_around(struct log *log, uint64_t position, uint64_t *out_first, uint64_t *out_last);
+
+/* The first position recorded after `time_ns`; the published end + 1 if none is. */
+DEED_MUST_CHECK deed_status log_find_time(struct log *log, int64_t time_ns, uint64_t *out_position,
+                                          struct deed_error *err);
+/* When `position` was recorded. DEED_NOT_FOUND past the end, or lost. */
+DEED_MUST_CHECK deed_status log_recorded_at(struct log *log, uint64_t position,
+                                            int64_t *out_time_ns, struct deed_error *err);
 
 /* Read everything published again and check all of it, the chain included. As log_open's visitor.
  * DEED_OK also with damage. */

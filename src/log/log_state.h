@@ -1,4 +1,4 @@
-/* log_state.h - the log's own fields, shared by log.c (writing, reading) and recovery.c only. */
+/* log_state.h - the log's own fields, shared by log.c (writing), reader.c and recovery.c only. */
 #ifndef LOG_LOG_STATE_H
 #define LOG_LOG_STATE_H
 
@@ -30,6 +30,7 @@ struct log {
     uint32_t first_number;
     struct chunks refs; /* struct commit_ref, published ones only */
     _Atomic uint64_t end;
+    bool found_damage; /* by opening, accepted or not */
 
     /* The writer's. `head_…`: what the published log ends with; the rest includes the group. */
     struct os_file *active;
@@ -77,6 +78,21 @@ static inline struct commit_seed log_seed(const struct log *log, uint32_t segmen
 }
 
 const struct log_segment *log_segment_get(const struct log *log, uint32_t number);
+
+/* How many commits are published, and the i-th. */
+uint64_t log_commit_count(const struct log *log);
+struct commit_ref log_commit_at(const struct log *log, uint64_t index);
+/* The index of the commit that holds `position`. DEED_NOT_FOUND: past the end, or lost to damage;
+ * then `*out_index` is the first commit behind it. */
+deed_status log_find(const struct log *log, uint64_t position, uint64_t *out_index);
+/* Read raw bytes of a segment; fewer at the end of its file. */
+DEED_MUST_CHECK deed_status log_read(const struct log *log, uint32_t segment, uint64_t offset,
+                                     void *out, size_t size, size_t *out_read,
+                                     struct deed_error *err);
+/* Check and decode the commit at `ref` from its bytes. DEED_CORRUPT names segment and offset. */
+DEED_MUST_CHECK deed_status log_decode(const struct log *log, const struct commit_ref *ref,
+                                       deed_bytes bytes, struct commit *out_commit,
+                                       struct deed_error *err);
 deed_status log_ref_add(struct log *log, const struct commit_ref *ref, struct deed_error *err);
 
 /* Scan what is there, tell the visitor, clean the tail, set up the writer. */

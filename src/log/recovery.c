@@ -71,6 +71,7 @@ static deed_status report(struct scan *s, uint64_t offset, uint64_t size, uint64
                                 .last_position = last,
                                 .what = what};
     deed_status status = DEED_OK;
+    if (s->keep_refs) s->log->found_damage = true;
     damage.accepted = losses_cover(&s->losses, &damage);
     if (!damage.accepted) {
         s->damaged = true;

@@ -68,7 +68,7 @@ static void random_take(struct store *store, uint8_t *out, size_t size)
 static deed_status event_load(struct store *store, uint64_t position, struct deed_event *out_event,
                               struct commit *out_commit, struct deed_error *err)
 {
-    return log_event(store->log, position, &store->scratch, &store->arena, out_event, out_commit,
+    return log_event(store->log, store->reader, position, &store->arena, out_event, out_commit,
                      err);
 }
 
@@ -662,19 +662,19 @@ deed_status store_find_key(struct store *store, deed_str key, uint8_t out_reques
         return deed_fail(err, DEED_NOT_FOUND, "idempotency key %.*s is not known", DEED_FMT(key));
     }
     struct arena arena;
-    struct buf scratch;
     struct deed_event event;
     struct commit commit;
+    struct log_reader *reader = log_reader_create(store->log);
+    if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
     arena_init(&arena, SIZE_MAX);
-    buf_init(&scratch, UINT32_MAX);
     deed_status status =
-        log_event(store->log, index_at(list, 0), &scratch, &arena, &event, &commit, err);
+        log_event(store->log, reader, index_at(list, 0), &arena, &event, &commit, err);
     if (status == DEED_OK) {
         memcpy(out_request_hash, event.request_hash, EVENT_KEY_HASH_SIZE);
         *out_first = commit.first_position;
         *out_last = commit.first_position + commit.event_count - 1;
     }
-    buf_done(&scratch);
+    log_reader_destroy(reader);
     arena_done(&arena);
     return status;
 }

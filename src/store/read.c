@@ -10,8 +10,7 @@
  *
  * (1) A cursor sees the log up to `end`, taken when it was opened; a following one takes the new
  *     end when it has reached the old: there is no seam to lose or repeat an event at.
- * (2) Bytes are read only after `end` was taken, and the window is dropped when it is taken again:
- *     it cannot hold what stood there before a commit was published.
+ * (2) Events come through a log_reader, which checks each commit before it shows a byte of it.
  * (3) `position` is how far the cursor has looked, matching or not. It passes an event only when
  *     that was returned, did not match or is damaged: what could not be read is tried again.
  * (4) Posting lists are silent about what was lost before opening. A filtered read stops at each
@@ -25,11 +24,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#define WINDOW_SIZE_MAX  (1u << 20)
-#define WINDOW_SCAN_SIZE (256u << 10)
-/* Commits this close together are read in one go. */
-#define WINDOW_GAP_MAX   (64u << 10)
-#define FILTERS          5 /* types, categories, streams, correlation ids, tags */
+#define SCAN_AHEAD (256u << 10)
+#define FILTERS    5 /* types, categories, streams, correlation ids, tags */
 
 enum cursor_mode { CURSOR_STREAM, CURSOR_TERMS, CURSOR_SCAN };
 
@@ -59,16 +55,7 @@ struct deed_cursor {
     struct term_group *groups; /* TERMS */
     size_t group_count, driver;
 
-    /* The bytes at hand, and the commit in them that was decoded last. */
-    uint8_t *window;
-    size_t window_len, window_room, read_ahead;
-    uint32_t window_segment;
-    uint64_t window_offset;
-    bool commit_good;
-    struct commit commit;
-    uint64_t commit_index;
-    struct reader events;
-    uint64_t event_next; /* position of the event at `events` */
+    struct log_reader *reader;
 };
 
 /* ---- opening -------------------------------------------------------------------------------- */
@@ -193,7 +180,9 @@ static deed_status open_stream(struct deed_cursor *c, struct deed_error *err)
         return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: %s", DEED_FMT(o->stream),
                          hidden ? "it is deleted" : "there is no such stream");
     }
-    uint64_t first = o->ignore_retention ? 0 : stream_first_visible(c->store, &s);
+    uint64_t first = 0;
+    if (!o->ignore_retention) status = stream_first_visible(c->store, &s, &first, err);
+    if (status != DEED_OK) return status;
     c->list = s.list;
     c->ordinal_min = first;
     c->ordinal_end = index_count(s.list, c->end);
@@ -205,24 +194,39 @@ static deed_status open_stream(struct deed_cursor *c, struct deed_error *err)
     return DEED_OK;
 }
 
-static void open_log(struct deed_cursor *c)
+/* The positions that the filter's times leave: after `*out_low`; `end` and `end_max` come down. */
+static deed_status bound_by_time(struct deed_cursor *c, uint64_t *out_low, struct deed_error *err)
+{
+    const struct deed_filter *f = &c->options.filter;
+    struct log *log = c->store->log;
+    uint64_t first = 1;
+    deed_status status = DEED_OK;
+    *out_low = 0; /* exclusive */
+    if (f->from_time_ns != 0 && f->from_time_ns != INT64_MIN) {
+        status = log_find_time(log, f->from_time_ns - 1, &first, err);
+        if (status != DEED_OK) return status;
+        *out_low = first - 1 < c->end ? first - 1 : c->end;
+    }
+    if (f->to_time_ns == 0) return DEED_OK;
+    uint64_t published = c->end;
+    if (f->to_time_ns == INT64_MIN) {
+        first = 1;
+    } else {
+        status = log_find_time(log, f->to_time_ns - 1, &first, err);
+    }
+    if (status == DEED_OK && first <= published) {
+        if (first - 1 < c->end_max) c->end_max = first - 1;
+        c->end = first - 1;
+    }
+    return status;
+}
+
+static deed_status open_log(struct deed_cursor *c, struct deed_error *err)
 {
     const struct deed_read_options *o = &c->options;
-    const struct log *log = c->store->log;
-    uint64_t low = 0; /* exclusive */
-    if (o->filter.from_time_ns != 0 && o->filter.from_time_ns != INT64_MIN) {
-        uint64_t index = log_find_time(log, o->filter.from_time_ns - 1);
-        low = index < log_commit_count(log) ? log_commit_at(log, index).first_position - 1 : c->end;
-    }
-    if (o->filter.to_time_ns != 0) {
-        bool never = o->filter.to_time_ns == INT64_MIN;
-        uint64_t index = never ? 0 : log_find_time(log, o->filter.to_time_ns - 1);
-        if (index < log_commit_count(log)) {
-            uint64_t last = log_commit_at(log, index).first_position - 1;
-            if (last < c->end_max) c->end_max = last;
-            if (last < c->end) c->end = last;
-        }
-    }
+    uint64_t low = 0;
+    deed_status status = bound_by_time(c, &low, err);
+    if (status != DEED_OK) return status;
     c->mode = CURSOR_SCAN;
     if (o->backwards) {
         c->position = o->after_position <= c->end ? o->after_position : c->end + 1;
@@ -230,8 +234,10 @@ static void open_log(struct deed_cursor *c)
     } else {
         c->position = o->after_position > low ? o->after_position : low;
     }
-    c->read_ahead = o->count_max > 0 && o->count_max < 64 ? 0 : WINDOW_SCAN_SIZE;
     choose_way(c);
+    bool few = o->count_max > 0 && o->count_max < 64;
+    if (c->mode == CURSOR_SCAN && !few) log_reader_expect(c->reader, SCAN_AHEAD);
+    return DEED_OK;
 }
 
 deed_status store_read(struct store *store, const struct deed_read_options *options,
@@ -244,7 +250,9 @@ deed_status store_read(struct store *store, const struct deed_read_options *opti
     c->store = store;
     arena_init(&c->names, SIZE_MAX);
     arena_init(&c->arena, SIZE_MAX);
-    if (!copy_options(c, options) || (c->options.stream.ptr == NULL && !groups_create(c))) {
+    c->reader = log_reader_create(store->log);
+    if (c->reader == NULL || !copy_options(c, options) ||
+        (c->options.stream.ptr == NULL && !groups_create(c))) {
         cursor_close(c);
         return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
     }
@@ -256,7 +264,7 @@ deed_status store_read(struct store *store, const struct deed_read_options *opti
     if (options->stream.ptr != NULL) {
         status = open_stream(c, err);
     } else {
-        open_log(c);
+        status = open_log(c, err);
     }
     if (status != DEED_OK) {
         cursor_close(c);
@@ -272,132 +280,15 @@ void cursor_close(struct deed_cursor *cursor)
     if (cursor == NULL) return;
     arena_done(&cursor->names);
     arena_done(&cursor->arena);
-    free(cursor->window);
+    log_reader_destroy(cursor->reader);
     free(cursor);
-}
-
-/* ---- loading -------------------------------------------------------------------------------- */
-
-static bool window_holds(const struct deed_cursor *c, const struct commit_ref *ref)
-{
-    if ((c->window_segment != ref->segment && !PLANTED(WINDOW_OF_ANY_SEGMENT)) ||
-        ref->offset < c->window_offset) {
-        return false;
-    }
-    uint64_t from = ref->offset - c->window_offset;
-    return from <= c->window_len && ref->size <= c->window_len - from;
-}
-
-/* How much to read: more and more while reading goes straight on. */
-static size_t read_size(struct deed_cursor *c, const struct commit_ref *ref)
-{
-    uint64_t window_end = c->window_offset + c->window_len;
-    bool straight_on = c->window_len > 0 && c->window_segment == ref->segment &&
-                       ref->offset >= c->window_offset &&
-                       (ref->offset <= window_end || ref->offset - window_end < WINDOW_GAP_MAX);
-    if (straight_on && c->read_ahead < WINDOW_SIZE_MAX) {
-        c->read_ahead = c->read_ahead < SECTOR_SIZE ? 4 * SECTOR_SIZE : c->read_ahead * 2;
-    } else if (!straight_on && c->mode != CURSOR_SCAN) {
-        c->read_ahead = 0;
-    }
-    return ref->size > c->read_ahead ? ref->size : c->read_ahead;
-}
-
-static deed_status window_load(struct deed_cursor *c, const struct commit_ref *ref,
-                               struct deed_error *err)
-{
-    if (window_holds(c, ref)) return DEED_OK;
-    size_t size = read_size(c, ref);
-    if (size > c->window_room) {
-        uint8_t *grown = realloc(c->window, size);
-        if (grown == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
-        c->window = grown;
-        c->window_room = size;
-    }
-    c->window_len = 0;
-    deed_status status = log_read(c->store->log, ref->segment, ref->offset, c->window, size,
-                                  &c->window_len, err);
-    c->window_segment = ref->segment;
-    c->window_offset = ref->offset;
-    if (status == DEED_OK) {
-        atomic_fetch_add_explicit(&c->store->metrics.read_bytes, c->window_len,
-                                  memory_order_relaxed);
-    }
-    return status;
-}
-
-static bool commit_holds(const struct deed_cursor *c, uint64_t position)
-{
-    return c->commit_good && position >= c->commit.first_position &&
-           position - c->commit.first_position < c->commit.event_count;
-}
-
-static deed_status commit_load(struct deed_cursor *c, uint64_t index, struct deed_error *err)
-{
-    struct commit_ref ref = log_commit_at(c->store->log, index);
-    c->commit_good = false;
-    deed_status status = window_load(c, &ref, err);
-    if (status != DEED_OK) return status;
-    uint64_t from = ref.offset - c->window_offset;
-    size_t len = from <= c->window_len ? c->window_len - (size_t)from : 0;
-    status = log_decode(c->store->log, &ref, (deed_bytes){c->window + from, len}, &c->commit, err);
-    if (status != DEED_OK) return status;
-    c->commit_good = true;
-    c->commit_index = index;
-    c->events = reader_over(c->commit.events);
-    c->event_next = c->commit.first_position;
-    return DEED_OK;
-}
-
-/* The commit of `position`: mostly the one behind the last. */
-static deed_status find_commit(const struct deed_cursor *c, uint64_t position, uint64_t *out_index,
-                               struct deed_error *err)
-{
-    const struct log *log = c->store->log;
-    uint64_t next = c->commit_index + 1;
-    if (c->commit_good && next < log_commit_count(log)) {
-        struct commit_ref ref = log_commit_at(log, next);
-        if (position >= ref.first_position && position - ref.first_position < ref.event_count) {
-            *out_index = next;
-            return DEED_OK;
-        }
-    }
-    if (log_find(log, position, out_index) == DEED_OK) return DEED_OK;
-    deed_status status = deed_fail(err, DEED_CORRUPT, "position %llu is damaged",
-                                   (unsigned long long)position);
-    if (err != NULL) err->position = position;
-    return status;
 }
 
 static deed_status event_at(struct deed_cursor *c, uint64_t position, struct deed_event *out,
                             struct deed_error *err)
 {
-    if (!commit_holds(c, position)) {
-        uint64_t index = 0;
-        deed_status status = find_commit(c, position, &index, err);
-        if (status == DEED_OK) status = commit_load(c, index, err);
-        if (status != DEED_OK) {
-            if (err != NULL && status == DEED_CORRUPT) err->position = position;
-            return status;
-        }
-    }
-    if (position < c->event_next) {
-        c->events = reader_over(c->commit.events);
-        c->event_next = c->commit.first_position;
-    }
-    for (; c->event_next < position; c->event_next++) (void)event_skip(&c->events);
     arena_reset(&c->arena);
-    if (!event_decode(&c->events, &c->arena, out, NULL) || out->position != position) {
-        c->commit_good = false;
-        if (c->arena.failed) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
-        deed_status status = deed_fail(err, DEED_CORRUPT, "position %llu is malformed",
-                                       (unsigned long long)position);
-        if (err != NULL) err->position = position;
-        return status;
-    }
-    c->event_next++;
-    out->recorded_at_ns = c->commit.recorded_at_ns;
-    return DEED_OK;
+    return log_reader_event(c->reader, position, &c->arena, out, err);
 }
 
 /* ---- the way to the next position ----------------------------------------------------------- */
@@ -504,17 +395,11 @@ static bool event_matches(const struct deed_filter *f, const struct deed_event *
 /* One error for a whole lost range: go on at the next commit that is there. */
 static uint64_t behind_damage(const struct deed_cursor *c, uint64_t position)
 {
-    const struct log *log = c->store->log;
-    uint64_t index;
-    if (log_find(log, position, &index) == DEED_OK) return position;
-    if (c->options.backwards) {
-        if (index == 0) return 1;
-        struct commit_ref before = log_commit_at(log, index - 1);
-        return before.first_position + before.event_count;
-    }
-    uint64_t there = index < log_commit_count(log) ? log_commit_at(log, index).first_position - 1
-                                                   : c->end;
-    return there < c->end ? there : c->end;
+    uint64_t first = position;
+    uint64_t last = position;
+    log_lost_around(c->store->log, position, &first, &last);
+    if (c->options.backwards) return first;
+    return last < c->end ? last : c->end;
 }
 
 static deed_status log_next(struct deed_cursor *c, struct deed_event *out, struct deed_error *err)
@@ -576,8 +461,6 @@ static bool look_again(struct deed_cursor *c)
     if (end <= c->end) return false;
     if (PLANTED(FOLLOW_SKIPS_ONE)) c->position++;
     c->end = end;
-    if (!PLANTED(FOLLOW_OLD_WINDOW)) c->window_len = 0; /* (2) */
-    c->commit_good = false;
     if (c->mode == CURSOR_STREAM) {
         if (c->list == NULL) {
             c->list = index_find_str(c->store->index, INDEX_STREAM, c->options.stream);
@@ -601,6 +484,10 @@ deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
                                           : log_next(c, out_event, err);
     } while (status == DEED_END && !c->finished && c->options.follow && look_again(c));
     c->drained = status == DEED_END;
+    uint64_t bytes = log_reader_bytes(c->reader);
+    if (bytes > 0) {
+        atomic_fetch_add_explicit(&c->store->metrics.read_bytes, bytes, memory_order_relaxed);
+    }
     if (status == DEED_OK) {
         c->returned++;
         atomic_fetch_add_explicit(&c->store->metrics.read_events, 1, memory_order_relaxed);
@@ -629,42 +516,41 @@ deed_status cursor_wait(struct deed_cursor *cursor, uint32_t timeout_ms, struct 
 
 /* ---- raw commits ---------------------------------------------------------------------------- */
 
-deed_status store_read_commits(struct store *store, uint64_t after, size_t size_wanted,
-                               struct buf *out, uint64_t *out_position, struct deed_error *err)
+/* Commits from the one that holds `after` + 1 on. */
+static deed_status copy_commits(struct log_reader *reader, uint64_t after, uint64_t end,
+                                size_t size_wanted, struct buf *out, uint64_t *out_position,
+                                struct deed_error *err)
 {
-    uint64_t index;
-    uint64_t end = log_end(store->log);
-    if (after >= end) return DEED_END;
-    if (log_find(store->log, after + 1, &index) != DEED_OK) {
-        deed_status status = deed_fail(err, DEED_CORRUPT, "position %llu is damaged",
-                                       (unsigned long long)(after + 1));
-        if (err != NULL) err->position = after + 1;
-        return status;
-    }
-    uint64_t count = log_commit_count(store->log);
     size_t start = out->len;
     uint64_t position = after;
-    for (; index < count && (out->len == start || out->len - start < size_wanted); index++) {
-        struct commit_ref ref = log_commit_at(store->log, index);
+    while (position < end && (out->len == start || out->len - start < size_wanted)) {
         struct commit commit;
-        size_t size = 0;
-        if (ref.first_position > end || ref.first_position > position + 1) break;
-        if (out->len > start && ref.size > out->size_max - out->len) break;
-        uint8_t *room = buf_reserve(out, ref.size);
+        deed_bytes bytes;
+        deed_status status = log_reader_load(reader, position + 1, &commit, &bytes, err);
+        /* What is good goes out; the next call tells. */
+        if (status != DEED_OK && out->len > start) break;
+        if (status != DEED_OK) return status;
+        if (out->len > start && bytes.len > out->size_max - out->len) break;
+        uint8_t *room = buf_reserve(out, bytes.len);
         if (room == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: the buffer is at its limit");
-        deed_status status =
-            log_read(store->log, ref.segment, ref.offset, room, ref.size, &size, err);
-        if (status == DEED_OK) {
-            status = log_decode(store->log, &ref, (deed_bytes){room, size}, &commit, err);
-        }
-        if (status != DEED_OK) {
-            if (out->len > start) break; /* what is good goes out; the next call tells */
-            return status;
-        }
+        memcpy(room, bytes.ptr, bytes.len);
         commit_blank(room);
-        out->len += ref.size;
-        position = ref.first_position + ref.event_count - 1;
+        out->len += bytes.len;
+        position = commit.first_position + commit.event_count - 1;
     }
     *out_position = position;
     return DEED_OK;
+}
+
+deed_status store_read_commits(struct store *store, uint64_t after, size_t size_wanted,
+                               struct buf *out, uint64_t *out_position, struct deed_error *err)
+{
+    uint64_t end = log_end(store->log);
+    if (after >= end) return DEED_END;
+    struct log_reader *reader = log_reader_create(store->log);
+    if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
+    log_reader_expect(reader, size_wanted);
+    deed_status status = copy_commits(reader, after, end, size_wanted, out, out_position, err);
+    log_reader_destroy(reader);
+    return status;
 }

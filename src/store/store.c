@@ -167,6 +167,8 @@ static deed_status open_parts(struct store *store, const char *directory, struct
     struct log_visitor visitor = {.context = store, .commit = index_commit, .damage = note_damage};
     status = log_open(store->os, store->dir, &log_options, &visitor, &store->log, err);
     if (status != DEED_OK) return status;
+    store->reader = log_reader_create(store->log);
+    if (store->reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
     return actors_start(store, err);
 }
 
@@ -182,7 +184,6 @@ static deed_status open_once(struct os *os, const char *directory,
     if (store->options.segment_size == 0) store->options.segment_size = DEFAULT_SEGMENT_SIZE;
     chunks_init(&store->lost, sizeof(struct lost_range));
     arena_init(&store->arena, SIZE_MAX);
-    buf_init(&store->scratch, UINT32_MAX);
     os_mutex_init(&store->queue_lock);
     os_mutex_init(&store->publish_lock);
     os_mutex_init(&store->retention_lock);
@@ -234,11 +235,11 @@ void store_close(struct store *store)
     }
     os_mutex_unlock(&store->publish_lock);
 
+    log_reader_destroy(store->reader);
     log_close(store->log);
     index_destroy(store->index);
     os_dir_close(store->dir);
     arena_done(&store->arena);
-    buf_done(&store->scratch);
     chunks_done(&store->lost);
     free(store->leaves);
     os_cond_done(&store->published);
@@ -300,11 +301,10 @@ void store_info(struct store *store, struct deed_info *out_info)
     if (stopped != NULL) {
         (void)snprintf(out_info->stopped_because, sizeof out_info->stopped_because, "%s", stopped);
     }
-    log_chain_hash(store->log, out_info->chain_hash);
-    uint64_t commits = log_commit_count(store->log);
-    if (commits > 0) {
-        out_info->recorded_at_ns = log_commit_at(store->log, commits - 1).recorded_at_ns;
-    }
+    struct log_head head;
+    log_get_head(store->log, &head);
+    memcpy(out_info->chain_hash, head.hash, SHA256_SIZE);
+    out_info->recorded_at_ns = head.recorded_at_ns;
 }
 
 static void histogram_copy(const _Atomic uint64_t *buckets, const _Atomic uint64_t *sum,

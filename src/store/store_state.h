@@ -92,7 +92,7 @@ struct store {
     /* The committer's own. */
     struct request_list group; /* processed, to be answered after the sync */
     struct arena arena;
-    struct buf scratch;
+    struct log_reader *reader;
     uint8_t (*leaves)[SHA256_SIZE];
     size_t leaves_room;
     uint8_t random[RANDOM_POOL_SIZE];
@@ -118,9 +118,8 @@ DEED_MUST_CHECK deed_status stream_state_get(struct store *store, deed_str strea
 DEED_MUST_CHECK deed_status retention_parse(deed_bytes json, struct retention *out,
                                             struct deed_error *err);
 /* The first revision that a read returns; the count if none is. */
-uint64_t stream_first_visible(const struct store *store, const struct stream_state *s);
-/* The last position recorded at or before a time; 0: none. */
-uint64_t position_at(const struct store *store, int64_t time_ns);
+DEED_MUST_CHECK deed_status stream_first_visible(struct store *store, const struct stream_state *s,
+                                                 uint64_t *out_revision, struct deed_error *err);
 
 /* Write the stream's metadata with $tb behind its last event: other members stay as they are. */
 DEED_MUST_CHECK deed_status retention_set_truncate(struct store *store,

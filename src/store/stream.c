@@ -73,13 +73,11 @@ static deed_status retention_load(struct store *store, uint64_t position, struct
     if (cache_get(store, position, out)) return DEED_OK;
     bool published = position <= log_end(store->log);
     struct arena arena;
-    struct buf scratch;
     struct deed_event event;
-    struct commit commit;
+    struct log_reader *reader = log_reader_create(store->log);
+    if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
     arena_init(&arena, SIZE_MAX);
-    buf_init(&scratch, UINT32_MAX);
-    deed_status status =
-        log_event(store->log, position, &scratch, &arena, &event, &commit, err);
+    deed_status status = log_event(store->log, reader, position, &arena, &event, NULL, err);
     if (status == DEED_OK) {
         status = retention_parse(event.data, out, err);
         /* Checked when it was written; an import of the future may bring others: no limits. */
@@ -90,7 +88,7 @@ static deed_status retention_load(struct store *store, uint64_t position, struct
     }
     if (status == DEED_OK && published) cache_put(store, position, out);
     arena_done(&arena);
-    buf_done(&scratch);
+    log_reader_destroy(reader);
     return status;
 }
 
@@ -115,23 +113,22 @@ deed_status retention_set_truncate(struct store *store, const struct stream_stat
                                    struct buf *out, struct deed_error *err)
 {
     struct arena arena;
-    struct buf scratch;
     struct deed_event event;
-    struct commit commit;
     struct json_writer w;
     deed_status status = DEED_OK;
+    struct log_reader *reader = log_reader_create(store->log);
+    if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
     arena_init(&arena, SIZE_MAX);
-    buf_init(&scratch, UINT32_MAX);
     json_writer_init(&w, out);
     json_object_begin(&w);
     if (s->metadata_count > 0) {
         uint64_t position = index_at(s->metadata_list, s->metadata_count - 1);
-        status = log_event(store->log, position, &scratch, &arena, &event, &commit, err);
+        status = log_event(store->log, reader, position, &arena, &event, NULL, err);
         if (status == DEED_OK) status = copy_members(event.data, &w, err);
     }
     json_member_uint(&w, "$tb", s->count);
     json_object_end(&w);
-    buf_done(&scratch);
+    log_reader_destroy(reader);
     arena_done(&arena);
     return status;
 }
@@ -164,55 +161,41 @@ deed_status stream_state_get(struct store *store, deed_str stream, uint64_t end,
     return retention_load(store, position, &out->retention, err);
 }
 
-uint64_t position_at(const struct store *store, int64_t time_ns)
-{
-    uint64_t count = log_find_time(store->log, time_ns);
-    if (count == 0) return 0;
-    struct commit_ref ref = log_commit_at(store->log, count - 1);
-    uint64_t position = ref.first_position + ref.event_count - 1;
-    uint64_t end = log_end(store->log);
-    return position < end ? position : end;
-}
-
 deed_status store_position_at(struct store *store, int64_t time_ns, uint64_t *out_position,
                               struct deed_error *err)
 {
-    (void)err;
-    *out_position = position_at(store, time_ns);
-    return DEED_OK;
+    uint64_t after = 0;
+    deed_status status = log_find_time(store->log, time_ns, &after, err);
+    if (status == DEED_OK) *out_position = after - 1;
+    return status;
 }
 
 deed_status store_recorded_at(struct store *store, uint64_t position, int64_t *out_time_ns,
                               struct deed_error *err)
 {
-    uint64_t index;
-    if (position == 0 || log_find(store->log, position, &index) != DEED_OK) {
-        return deed_fail(err, DEED_NOT_FOUND, "position %llu: the log ends at %llu",
-                         (unsigned long long)position, (unsigned long long)log_end(store->log));
-    }
-    *out_time_ns = log_commit_at(store->log, index).recorded_at_ns;
-    return DEED_OK;
+    return log_recorded_at(store->log, position, out_time_ns, err);
 }
 
-/* The first revision that a read returns; `count` if none is. */
-static uint64_t first_visible(const struct store *store, const struct stream_state *s)
+deed_status stream_first_visible(struct store *store, const struct stream_state *s,
+                                 uint64_t *out_revision, struct deed_error *err)
 {
     uint64_t first = s->retention.truncate_before;
+    *out_revision = 0;
+    if (s->count == 0) return DEED_OK;
     if (s->retention.max_count > 0 && s->count > s->retention.max_count &&
         s->count - s->retention.max_count > first) {
         first = s->count - s->retention.max_count;
     }
     if (s->retention.max_age_ns > 0) {
         int64_t oldest = os_now_ns(store->os) - s->retention.max_age_ns;
-        uint64_t expired = index_after(s->list, position_at(store, oldest), UINT64_MAX, 0);
+        uint64_t position = 0;
+        deed_status status = store_position_at(store, oldest, &position, err);
+        if (status != DEED_OK) return status;
+        uint64_t expired = index_after(s->list, position, UINT64_MAX, 0);
         if (expired > first) first = expired;
     }
-    return first < s->count ? first : s->count;
-}
-
-uint64_t stream_first_visible(const struct store *store, const struct stream_state *s)
-{
-    return s->count == 0 ? 0 : first_visible(store, s);
+    *out_revision = first < s->count ? first : s->count;
+    return DEED_OK;
 }
 
 deed_status store_stream(struct store *store, deed_str stream, struct deed_stream_info *out_info,
@@ -225,7 +208,9 @@ deed_status store_stream(struct store *store, deed_str stream, struct deed_strea
         return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: there is no such stream",
                          DEED_FMT(stream));
     }
-    uint64_t first = stream_first_visible(store, &s);
+    uint64_t first = 0;
+    status = stream_first_visible(store, &s, &first, err);
+    if (status != DEED_OK) return status;
     *out_info = (struct deed_stream_info){
         .revision = s.count - 1,
         .first_revision = first < s.count && !s.tombstoned ? first : DEED_NONE,
