@@ -236,29 +236,41 @@ struct load {
     struct client *clients;
     int epoll;
     uint64_t measure_from_ns, end_ns;
+    uint64_t made, answered; /* by all clients */
 };
 
-static deed_status client_connect(struct load *load, struct client *client,
-                                  const struct addrinfo *addresses, struct deed_error *err)
+deed_status load_connect(const char *host, const char *port, int *out_socket,
+                         struct deed_error *err)
 {
-    int error = 0;
-    for (const struct addrinfo *a = addresses; a != NULL; a = a->ai_next) {
-        client->socket = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
-        if (client->socket < 0) {
-            error = errno;
-            continue;
-        }
-        if (connect(client->socket, a->ai_addr, a->ai_addrlen) == 0) break;
-        error = errno;
-        close(client->socket);
-        client->socket = -1;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *addresses = NULL;
+    int error = getaddrinfo(host, port, &hints, &addresses);
+    if (error != 0) {
+        return deed_fail(err, DEED_STOPPED, "%s:%s: %s", host, port, gai_strerror(error));
     }
-    if (client->socket < 0) {
-        return deed_fail(err, DEED_STOPPED, "no server at %s:%s: %s", load->options->host,
-                         load->options->port, strerror(error));
+    int fd = -1;
+    error = 0;
+    for (const struct addrinfo *a = addresses; a != NULL && fd < 0; a = a->ai_next) {
+        fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
+        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) == 0) break;
+        error = errno;
+        if (fd >= 0) close(fd);
+        fd = -1;
+    }
+    freeaddrinfo(addresses);
+    if (fd < 0) {
+        return deed_fail(err, DEED_STOPPED, "no server at %s:%s: %s", host, port, strerror(error));
     }
     int on = 1;
-    (void)setsockopt(client->socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    *out_socket = fd;
+    return DEED_OK;
+}
+
+static deed_status client_connect(struct load *load, struct client *client, struct deed_error *err)
+{
+    deed_status status =
+        load_connect(load->options->host, load->options->port, &client->socket, err);
+    if (status != DEED_OK) return status;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
     if (epoll_ctl(load->epoll, EPOLL_CTL_ADD, client->socket, &event) != 0) {
         return deed_fail_errno(err, errno, "epoll");
@@ -303,11 +315,13 @@ static deed_status client_make(struct load *load, struct client *client, uint64_
                                struct deed_error *err)
 {
     const struct load_options *options = load->options;
-    while (client->made - client->answered < options->depth) {
+    while (client->made - client->answered < options->depth &&
+           (options->request_count_max == 0 || load->made < options->request_count_max)) {
         client->started_ns[client->made % options->depth] = now_ns;
         options->make(options->context, client->index, client->made, &client->output);
         if (!buf_ok(&client->output)) return deed_fail(err, DEED_NO_MEMORY, "no memory");
         client->made++;
+        load->made++;
     }
     return DEED_OK;
 }
@@ -317,6 +331,7 @@ static void client_count(struct load *load, struct client *client, uint64_t now_
     struct load_result *result = load->result;
     uint64_t started_ns = client->started_ns[client->answered % load->options->depth];
     client->answered++;
+    load->answered++;
     if (client->parser.status < 200 || client->parser.status > 299) {
         if (result->failed_status == 0) {
             result->failed_status = client->parser.status;
@@ -371,12 +386,6 @@ static deed_status client_receive(struct load *load, struct client *client, stru
 static deed_status load_open(struct load *load, struct deed_error *err)
 {
     const struct load_options *options = load->options;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *addresses = NULL;
-    int error = getaddrinfo(options->host, options->port, &hints, &addresses);
-    if (error != 0) {
-        return deed_fail(err, DEED_STOPPED, "%s:%s: %s", options->host, options->port,
-                         gai_strerror(error));
-    }
     deed_status status = DEED_OK;
     for (unsigned i = 0; i < options->client_count && status == DEED_OK; i++) {
         struct client *client = &load->clients[i];
@@ -385,13 +394,11 @@ static deed_status load_open(struct load *load, struct deed_error *err)
         client->started_ns = calloc(options->depth, sizeof *client->started_ns);
         buf_init(&client->output, OUTPUT_MAX);
         if (client->input == NULL || client->started_ns == NULL) {
-            status =
-                deed_fail(err, DEED_NO_MEMORY, "no memory for %u clients", options->client_count);
-            break;
+            return deed_fail(err, DEED_NO_MEMORY, "no memory for %u clients",
+                             options->client_count);
         }
-        status = client_connect(load, client, addresses, err);
+        status = client_connect(load, client, err);
     }
-    freeaddrinfo(addresses);
     return status;
 }
 
@@ -432,8 +439,12 @@ static deed_status load_loop(struct load *load, struct deed_error *err)
         }
         uint64_t now_ns = os_ticks_ns(os_real());
         if (now_ns >= load->end_ns) break;
+        if (options->request_count_max != 0 && load->answered >= options->request_count_max) {
+            load->end_ns = now_ns;
+            break;
+        }
         if (options->progress != NULL && now_ns - shown_ns >= UINT64_C(100000000)) {
-            options->progress(options->context, now_ns - begun_ns);
+            options->progress(options->progress_context, now_ns - begun_ns);
             shown_ns = now_ns;
         }
     }
@@ -455,7 +466,9 @@ deed_status load_run(const struct load_options *options, struct load_result *out
     deed_status status =
         load.epoll < 0 ? deed_fail_errno(err, errno, "epoll") : load_open(&load, err);
     if (status == DEED_OK) status = load_loop(&load, err);
-    out_result->duration_ns = options->duration_ns;
+    if (load.end_ns > load.measure_from_ns) {
+        out_result->duration_ns = load.end_ns - load.measure_from_ns;
+    }
     load_close(&load);
     return status;
 }

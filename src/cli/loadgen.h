@@ -24,15 +24,17 @@ struct load_options {
     unsigned client_count;
     unsigned depth; /* requests a client has under way: above 1 it pipelines */
     uint64_t warmup_ns, duration_ns;
+    uint64_t request_count_max; /* end once so many are answered; 0: only the time ends it */
     /* Append one whole request, headers and body, to `out`: the client's `number`th. */
     void (*make)(void *context, unsigned client, uint64_t number, struct buf *out);
     void *context;
     /* Called about ten times a second; may be NULL. */
     void (*progress)(void *context, uint64_t elapsed_ns);
+    void *progress_context;
 };
 
 struct load_result {
-    uint64_t requests;             /* answered in the measured time */
+    uint64_t requests;             /* sent and answered in the measured time */
     uint64_t failed;               /* of these: not 2xx */
     uint64_t bytes;                /* of the answers */
     uint64_t duration_ns;          /* measured, without the warm-up */
@@ -40,6 +42,10 @@ struct load_result {
     char failed_body[2048];        /* and the beginning of its body */
     struct load_histogram latency; /* from the last byte handed to the kernel to the answer's end */
 };
+
+/* A connected socket without Nagle's delay; the caller closes it. DEED_STOPPED: nobody listens. */
+DEED_MUST_CHECK deed_status load_connect(const char *host, const char *port, int *out_socket,
+                                         struct deed_error *err);
 
 /* DEED_STOPPED: no connection, or the server closed one. DEED_INVALID: not HTTP. */
 DEED_MUST_CHECK deed_status load_run(const struct load_options *options,

@@ -150,7 +150,8 @@ def test_usage_errors_exit_with_2_and_name_what_is_wrong():
                             (["read", "--data", "x", "--server", "http://y"], "exclude"),
                             (["query", "q", "noequals"], "noequals"), (["verify"], "--data"),
                             (["state", "s", "--data", "x"], "--app"), (["import"], "file"),
-                            (["bench", "--mode", "dance"], "dance"), (["rebuild"], "--all"),
+                            (["bench", "--mode", "dance"], "dance"),
+                            (["bench", "--expect", "--depth", "2"], "revision"), (["rebuild"], "--all"),
                             (["serve", "--listen"], "listen"), (["serve", "--pool-threads", "x"], "x"),
                             (["append", "s", "{", "--type", "T", "--data", directory("u")], "body")]:
         result = run(*arguments, expect=2)
@@ -608,9 +609,11 @@ def test_serve_takes_options_from_file_and_environment():
 
 
 def test_bench_measures():
-    for mode in ("append", "read", "command"):
+    for mode, *options in (["append"], ["read"], ["command"], ["live"], ["ping"], ["append", "--batch", "10", "--ids"],
+                           ["append", "--expect"], ["read", "--streams", "5", "--per-read", "3"], ["condition"],
+                           ["condition", "--query", "after"], ["condition", "--query", "all"]):
         line = at_server("bench", "--mode", mode, "--clients", "3", "--seconds", "200ms", "--warmup", "50ms",
-                         "--json").json()
+                         "--json", *options).json()
         check(line["what"] == mode and line["count"] > 0 and line["failed"] == 0, str(line))
         check(0 < line["p50_us"] <= line["p99_us"] <= line["max_us"], str(line))
     piped = at_server("bench", "--clients", "2", "--depth", "8", "--seconds", "200ms", "--warmup", "0").out
