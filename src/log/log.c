@@ -248,6 +248,11 @@ uint64_t log_segment_count(const struct log *log)
     return chunks_count(&log->segments);
 }
 
+uint32_t log_active(const struct log *log)
+{
+    return log->active_number;
+}
+
 uint64_t log_size(const struct log *log)
 {
     uint64_t total = 0;

@@ -79,6 +79,8 @@ const char *log_stopped(const struct log *log);
 /* Take no more appends; the first reason is kept. */
 void log_stop(struct log *log, const char *format, ...) DEED_PRINTF(2, 3);
 uint64_t log_segment_count(const struct log *log);
+/* The number of the segment that is written to; 0: none yet. The writer's. */
+uint32_t log_active(const struct log *log);
 uint64_t log_size(const struct log *log); /* bytes of its files up to the published end, about */
 
 /* ---- writing: one thread -------------------------------------------------------------------- */

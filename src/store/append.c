@@ -82,8 +82,12 @@ static deed_status fill_answer(struct store *store, struct request *r, uint64_t 
     if (status != DEED_OK) return status;
     uint64_t revision = event.revision;
     uint64_t first_revision = revision;
-    const struct index_list *list = index_find_str(store->index, INDEX_STREAM, event.stream);
-    uint64_t before = index_after(list, first - 1, UINT64_MAX, 0);
+    struct postings list;
+    uint64_t before = 0;
+    postings_open(&list, index_writer_view(store->index), INDEX_STREAM, event.stream,
+                  &store->arena);
+    status = postings_count(&list, first - 1, &before, err);
+    if (status != DEED_OK) return status;
     if (before < first_revision) first_revision = before;
     r->appended = (struct deed_appended){.first_position = first,
                                          .position = last,
@@ -99,15 +103,18 @@ static deed_status repeat_by_key(struct store *store, struct request *r, struct 
 {
     const struct deed_append *a = r->append;
     if (a->idempotency_key.len == 0) return DEED_END;
-    const struct index_list *list =
-        index_find_str(store->index, INDEX_KEY, a->idempotency_key);
+    struct postings list;
+    uint64_t first = 0;
     uint64_t end = PLANTED(KEY_NOT_IN_GROUP) ? log_end(store->log) : UINT64_MAX;
-    if (index_count(list, end) == 0) return DEED_END;
+    postings_open(&list, index_writer_view(store->index), INDEX_KEY, a->idempotency_key,
+                  &store->arena);
+    deed_status status = postings_next(&list, 0, end, &first, err);
+    if (status != DEED_OK) return status;
+    if (first == 0) return DEED_END;
 
-    uint64_t first = index_at(list, 0);
     struct deed_event event;
     struct commit commit;
-    deed_status status = event_load(store, first, &event, &commit, err);
+    status = event_load(store, first, &event, &commit, err);
     if (status != DEED_OK) return status;
     if (event.request_hash == NULL ||
         (memcmp(event.request_hash, a->request_hash, EVENT_KEY_HASH_SIZE) != 0 &&
@@ -195,14 +202,17 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
     for (size_t i = 0; i < a->event_count; i++) {
         const struct deed_new_event *e = &a->events[i];
         if (uuid_is_zero(e->id)) continue;
-        const struct index_list *list = index_find_id(store->index, e->stream, e->id);
+        struct postings list;
+        uint64_t position = 0;
         uint64_t end = PLANTED(IDS_NOT_IN_GROUP) ? log_end(store->log) : UINT64_MAX;
-        if (index_count(list, end) == 0) continue;
-        uint64_t position = index_at(list, 0);
+        postings_open_id(&list, index_writer_view(store->index), e->stream, &e->id, &store->arena);
+        deed_status status = postings_next(&list, 0, end, &position, err);
+        if (status != DEED_OK) return status;
+        if (position == 0) continue;
         struct deed_event event;
         struct commit commit;
-        deed_status status = event_load(store, position, &event, &commit, err);
         bool same = false;
+        status = event_load(store, position, &event, &commit, err);
         if (status == DEED_OK) status = same_content(store, &commit, &event, e, &same, err);
         if (status != DEED_OK) return status;
         if (!same) return known_id(err, e, position, "with other content");
@@ -225,20 +235,27 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
 static deed_status check_open_streams(struct store *store, const struct deed_append *a,
                                       struct deed_error *err)
 {
-    const struct index_list *tombstones =
-        index_find_str(store->index, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE));
-    if (index_count(tombstones, UINT64_MAX) == 0) return DEED_OK;
+    const struct index_view *view = index_writer_view(store->index);
+    struct postings tombstones;
+    uint64_t any = 0;
+    postings_open(&tombstones, view, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE), &store->arena);
+    deed_status status = postings_last(&tombstones, UINT64_MAX, &any, err);
+    if (status != DEED_OK || any == 0) return status;
     for (size_t i = 0; i < a->event_count; i++) {
         deed_str stream = a->events[i].stream;
         if (i > 0 && deed_str_equal(stream, a->events[i - 1].stream)) continue;
         /* The metadata of a closed stream is closed with it. */
         bool metadata = stream.len > 2 && stream.ptr[0] == '$' && stream.ptr[1] == '$';
         deed_str owner = metadata ? (deed_str){stream.ptr + 2, stream.len - 2} : stream;
-        uint64_t last =
-            index_last(index_find_str(store->index, INDEX_STREAM, owner), UINT64_MAX);
-        if (last == 0 || !index_contains(tombstones, last)) continue;
-        deed_status status =
-            deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(owner));
+        struct postings list;
+        uint64_t last = 0;
+        bool closed = false;
+        postings_open(&list, view, INDEX_STREAM, owner, &store->arena);
+        status = postings_last(&list, UINT64_MAX, &last, err);
+        if (status == DEED_OK) status = postings_contains(&tombstones, last, &closed, err);
+        if (status != DEED_OK) return status;
+        if (!closed) continue;
+        status = deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(owner));
         if (err != NULL) err->position = last;
         return status;
     }
@@ -284,20 +301,25 @@ static struct index_event index_event_of(const struct deed_new_event *e,
                                 .tags = e->tags,
                                 .tag_count = e->tag_count,
                                 .id = place->id,
-                                .position = place->position};
+                                .position = place->position,
+                                .revision = place->revision};
 }
 
-static struct event_place place_event(struct store *store, const struct deed_append *a, size_t i,
-                                      int64_t now)
+static deed_status place_event(struct store *store, const struct deed_append *a, size_t i,
+                               int64_t now, struct event_place *out, struct deed_error *err)
 {
     const struct deed_new_event *e = &a->events[i];
     struct event_place place = {
         .position = log_next_position(store->log) + i,
-        .revision = index_count(index_find_str(store->index, INDEX_STREAM, e->stream),
-                                PLANTED(STALE_REVISION) ? log_end(store->log) : UINT64_MAX),
         .id = e->id,
         .time_ns = e->time_ns != 0 ? e->time_ns : now,
     };
+    struct postings list;
+    postings_open(&list, index_writer_view(store->index), INDEX_STREAM, e->stream, &store->arena);
+    deed_status status =
+        postings_count(&list, PLANTED(STALE_REVISION) ? log_end(store->log) : UINT64_MAX,
+                       &place.revision, err);
+    if (status != DEED_OK) return status;
     if (uuid_is_zero(place.id)) {
         uint8_t random[10];
         random_take(store, random, sizeof random);
@@ -307,7 +329,8 @@ static struct event_place place_event(struct store *store, const struct deed_app
         place.idempotency_key = a->idempotency_key;
         place.request_hash = a->request_hash;
     }
-    return place;
+    *out = place;
+    return DEED_OK;
 }
 
 /* Forget the events [first, first + n) of a commit that did not come about, newest first. The
@@ -336,9 +359,15 @@ static void unindex(struct store *store, deed_bytes records, size_t event_count)
                                     .tags = e->tags,
                                     .tag_count = e->tag_count,
                                     .id = e->id,
-                                    .position = e->position};
+                                    .position = e->position,
+                                    .revision = e->revision};
         index_remove_event(store->index, &terms);
     }
+}
+
+static deed_status no_memory(struct deed_error *err)
+{
+    return deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
 }
 
 static deed_status write_commit(struct store *store, struct request *r, struct deed_error *err)
@@ -351,24 +380,25 @@ static deed_status write_commit(struct store *store, struct request *r, struct d
     size_t done = 0;
     deed_str last_stream = a->events[a->event_count - 1].stream;
     size_t in_last_stream = 0;
-    bool ok = leaves_room(store, a->event_count) && buf_ok(out);
-    for (; ok && done < a->event_count; done++) {
+    deed_status status = DEED_OK;
+    if (!leaves_room(store, a->event_count) || !buf_ok(out)) status = no_memory(err);
+    for (; status == DEED_OK && done < a->event_count; done++) {
         const struct deed_new_event *e = &a->events[done];
-        struct event_place place = place_event(store, a, done, now);
+        struct event_place place;
         uint8_t salt[EVENT_SALT_SIZE];
+        status = place_event(store, a, done, now, &place, err);
+        if (status != DEED_OK) break;
         random_take(store, salt, sizeof salt);
         event_encode(out, e, &place, salt, store->leaves[done]);
         struct index_event terms = index_event_of(e, &place);
-        ok = buf_ok(out) && index_add_event(store->index, &terms);
-        if (!ok) break;
+        status = buf_ok(out) ? index_add_event(store->index, &terms, err) : no_memory(err);
+        if (status != DEED_OK) break;
         if (a->out_revisions != NULL) a->out_revisions[done] = place.revision;
         if (deed_str_equal(e->stream, last_stream)) {
             r->appended.revision = place.revision;
             if (in_last_stream++ == 0) r->appended.first_revision = place.revision;
         }
     }
-    deed_status status = DEED_OK;
-    if (!ok) status = deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
     size_t records_size = out->len - records_at;
     if (status == DEED_OK) {
         status = log_commit_end(store->log, (uint32_t)a->event_count, now,
@@ -399,6 +429,11 @@ static deed_status process(struct store *store, struct request *r)
     if (status == DEED_END) {
         status = log_reserve(store->log, need, err);
         if (status == DEED_BUSY) return status;
+        /* A new segment begins with an empty group: what is indexed so far is published. */
+        if (status == DEED_OK) {
+            status = index_roll(store->index, log_active(store->log),
+                                log_next_position(store->log) - 1, err);
+        }
         if (status == DEED_OK) status = write_commit(store, r, err);
     }
     r->status = status;
@@ -657,18 +692,25 @@ deed_status store_check(struct store *store, const struct deed_append *append,
 deed_status store_find_key(struct store *store, deed_str key, uint8_t out_request_hash[32],
                            uint64_t *out_first, uint64_t *out_last, struct deed_error *err)
 {
-    const struct index_list *list = index_find_str(store->index, INDEX_KEY, key);
-    if (index_count(list, log_end(store->log)) == 0) {
-        return deed_fail(err, DEED_NOT_FOUND, "idempotency key %.*s is not known", DEED_FMT(key));
-    }
     struct arena arena;
     struct deed_event event;
     struct commit commit;
+    struct postings list;
+    uint64_t first = 0;
     struct log_reader *reader = log_reader_create(store->log);
     if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
     arena_init(&arena, SIZE_MAX);
-    deed_status status =
-        log_event(store->log, reader, index_at(list, 0), &arena, &event, &commit, err);
+    uint64_t end = log_end(store->log);
+    const struct index_view *view = index_view_take(store->index);
+    postings_open(&list, view, INDEX_KEY, key, &arena);
+    deed_status status = postings_next(&list, 0, end, &first, err);
+    index_view_drop(view);
+    if (status == DEED_OK && first == 0) {
+        status = deed_fail(err, DEED_NOT_FOUND, "idempotency key %.*s is not known", DEED_FMT(key));
+    }
+    if (status == DEED_OK) {
+        status = log_event(store->log, reader, first, &arena, &event, &commit, err);
+    }
     if (status == DEED_OK) {
         memcpy(out_request_hash, event.request_hash, EVENT_KEY_HASH_SIZE);
         *out_first = commit.first_position;

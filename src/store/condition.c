@@ -32,10 +32,9 @@ static deed_status check_stream(struct store *store, const struct deed_condition
                                 struct deed_error *err)
 {
     struct stream_state s;
-    deed_status status =
-        stream_state_get(store, c->stream,
-                         PLANTED(CONDITION_WITHOUT_GROUP) ? log_end(store->log) : UINT64_MAX, &s,
-                         err);
+    uint64_t end = PLANTED(CONDITION_WITHOUT_GROUP) ? log_end(store->log) : UINT64_MAX;
+    deed_status status = stream_state_get(store, index_writer_view(store->index), c->stream, end,
+                                          &store->arena, &s, err);
     if (status != DEED_OK || c->expect == DEED_EXPECT_ANY) return status;
     if (s.tombstoned) {
         status = deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(c->stream));
@@ -53,9 +52,7 @@ static deed_status check_stream(struct store *store, const struct deed_condition
         if (exists) return DEED_OK;
         status = conflict(err, &s, c->stream, "exist");
         /* The deletion is the cause: if it fails with its group, this refusal does. */
-        if (s.count > 0 && err != NULL) {
-            err->position = index_at(s.metadata_list, s.metadata_count - 1);
-        }
+        if (s.count > 0 && err != NULL) err->position = s.metadata_position;
         return status;
     default: break;
     }
@@ -65,90 +62,114 @@ static deed_status check_stream(struct store *store, const struct deed_condition
     return conflict(err, &s, c->stream, wanted);
 }
 
-/* The first position after `after` in the list; 0: none. */
-static uint64_t first_after(const struct index_list *list, uint64_t after)
+/* Any event of a user's stream after `after`; 0: none. It steps over the system's own. */
+static deed_status match_anything(struct store *store, uint64_t after, uint64_t *out_position,
+                                  struct deed_error *err)
 {
-    if (index_last(list, UINT64_MAX) <= after) return 0;
-    return index_at(list, index_after(list, after, UINT64_MAX, 0));
-}
-
-/* Any event of a user's stream after `after`; 0: none. */
-static uint64_t match_anything(const struct store *store, uint64_t after)
-{
-    const struct index_list *system = index_find(store->index, INDEX_SYSTEM, (deed_bytes){0});
+    struct postings system;
     uint64_t next = log_next_position(store->log);
+    postings_open(&system, index_writer_view(store->index), INDEX_SYSTEM, (deed_str){0},
+                  &store->arena);
+    *out_position = 0;
     for (uint64_t position = after + 1; position < next; position++) {
-        if (!index_contains(system, position)) return position;
+        bool is_system = false;
+        deed_status status = postings_contains(&system, position, &is_system, err);
+        if (status != DEED_OK) return status;
+        if (!is_system) {
+            *out_position = position;
+            return DEED_OK;
+        }
     }
-    return 0;
+    return DEED_OK;
 }
 
-static bool type_matches(const struct store *store, const struct deed_query_item *item,
-                         uint64_t position)
+/* What an item asks for, looked up: any of the types, all of the tags. */
+struct item {
+    struct postings *types, *tags;
+    size_t type_count, tag_count;
+};
+
+static deed_status item_open(struct store *store, const struct deed_query_item *query,
+                             struct item *out, struct deed_error *err)
 {
+    const struct index_view *view = index_writer_view(store->index);
+    struct arena *arena = &store->arena;
+    *out = (struct item){.types = arena_alloc_array(arena, query->type_count, sizeof *out->types),
+                         .tags = arena_alloc_array(arena, query->tag_count, sizeof *out->tags),
+                         .type_count = query->type_count,
+                         .tag_count = query->tag_count};
+    if (out->types == NULL || out->tags == NULL) {
+        return deed_fail(err, DEED_NO_MEMORY, "condition: out of memory");
+    }
+    for (size_t i = 0; i < query->type_count; i++) {
+        postings_open(&out->types[i], view, INDEX_TYPE, query->types[i], arena);
+    }
+    for (size_t i = 0; i < query->tag_count; i++) {
+        postings_open(&out->tags[i], view, INDEX_TAG, query->tags[i], arena);
+    }
+    return DEED_OK;
+}
+
+/* The first position after `after` with any of the types; 0: none. */
+static deed_status next_of_types(struct item *item, uint64_t after, uint64_t *out_position,
+                                 struct deed_error *err)
+{
+    *out_position = 0;
     for (size_t i = 0; i < item->type_count; i++) {
-        if (index_contains(index_find_str(store->index, INDEX_TYPE, item->types[i]), position)) {
-            return true;
+        uint64_t position = 0;
+        deed_status status =
+            postings_next(&item->types[i], after, UINT64_MAX, &position, err);
+        if (status != DEED_OK) return status;
+        if (position != 0 && (*out_position == 0 || position < *out_position)) {
+            *out_position = position;
         }
     }
-    return item->type_count == 0;
+    return DEED_OK;
 }
 
-static bool tags_match(const struct store *store, const struct deed_query_item *item,
-                       uint64_t position)
+/* What nothing has after `after` matches nothing: one look at the newest of each tag. */
+static deed_status tags_are_newer(struct item *item, uint64_t after, bool *out_newer,
+                                  struct deed_error *err)
 {
-    for (size_t i = 0; i < item->tag_count; i++) {
-        if (!index_contains(index_find_str(store->index, INDEX_TAG, item->tags[i]), position)) {
-            return false;
-        }
+    *out_newer = true;
+    for (size_t i = 0; i < item->tag_count && *out_newer; i++) {
+        uint64_t last = 0;
+        deed_status status = postings_last(&item->tags[i], UINT64_MAX, &last, err);
+        if (status != DEED_OK) return status;
+        *out_newer = last > after;
     }
-    return true;
+    return DEED_OK;
 }
 
-/* The tag with the fewest positions after `after`; NULL: a tag has none, so nothing matches. */
-static const struct index_list *rarest_tag(const struct store *store,
-                                           const struct deed_query_item *item, uint64_t after)
+/* The first event after `after` that the item matches; 0: none. Each list in turn moves the
+ * candidate forward to its own next position, until all of them have it. */
+static deed_status match_item(struct store *store, const struct deed_query_item *query,
+                              uint64_t after, uint64_t *out_position, struct deed_error *err)
 {
-    const struct index_list *rarest = NULL;
-    uint64_t fewest = UINT64_MAX;
-    for (size_t i = 0; i < item->tag_count; i++) {
-        const struct index_list *list = index_find_str(store->index, INDEX_TAG, item->tags[i]);
-        if (index_last(list, UINT64_MAX) <= after) return NULL;
-        uint64_t count =
-            index_count(list, UINT64_MAX) - index_after(list, after, UINT64_MAX, 0);
-        if (count < fewest) {
-            fewest = count;
-            rarest = list;
-        }
+    struct item item;
+    bool newer = true;
+    *out_position = 0;
+    if (query->tag_count == 0 && query->type_count == 0) {
+        return match_anything(store, after, out_position, err);
     }
-    return rarest;
-}
-
-/* The first event after `after` that the item matches; 0: none. */
-static uint64_t match_item(const struct store *store, const struct deed_query_item *item,
-                           uint64_t after)
-{
-    if (item->tag_count == 0 && item->type_count == 0) return match_anything(store, after);
-    if (item->tag_count == 0) {
-        uint64_t first = 0;
-        for (size_t i = 0; i < item->type_count; i++) {
-            uint64_t position =
-                first_after(index_find_str(store->index, INDEX_TYPE, item->types[i]), after);
-            if (position != 0 && (first == 0 || position < first)) first = position;
-        }
-        return first;
+    deed_status status = item_open(store, query, &item, err);
+    if (status == DEED_OK) status = tags_are_newer(&item, after, &newer, err);
+    if (status != DEED_OK || !newer) return status;
+    if (PLANTED(CONDITION_IGNORES_TYPE) && item.tag_count > 0) item.type_count = 0;
+    size_t lists = item.tag_count + (item.type_count > 0);
+    uint64_t candidate = after + 1;
+    for (size_t i = 0, agreed = 0; agreed < lists; i = (i + 1) % lists, agreed++) {
+        uint64_t position = 0;
+        status = i < item.tag_count
+                     ? postings_next(&item.tags[i], candidate - 1, UINT64_MAX, &position, err)
+                     : next_of_types(&item, candidate - 1, &position, err);
+        if (status != DEED_OK || position == 0) return status;
+        if (position == candidate) continue;
+        candidate = position;
+        agreed = 0; /* this list has it; the others are asked again */
     }
-    const struct index_list *tag = rarest_tag(store, item, after);
-    if (tag == NULL) return 0;
-    uint64_t count = index_count(tag, UINT64_MAX);
-    for (uint64_t i = index_after(tag, after, UINT64_MAX, 0); i < count; i++) {
-        uint64_t position = index_at(tag, i);
-        if ((type_matches(store, item, position) || PLANTED(CONDITION_IGNORES_TYPE)) &&
-            tags_match(store, item, position)) {
-            return position;
-        }
-    }
-    return 0;
+    *out_position = candidate;
+    return DEED_OK;
 }
 
 static deed_status check_no_match(struct store *store, const struct deed_condition *c,
@@ -157,9 +178,11 @@ static deed_status check_no_match(struct store *store, const struct deed_conditi
     for (size_t i = 0; i < c->item_count; i++) {
         uint64_t after = c->after + PLANTED(CONDITION_SKIPS_ONE);
         if (PLANTED(CONDITION_SEES_ONE_MORE) && after > 0) after--;
-        uint64_t position = match_item(store, &c->items[i], after);
+        uint64_t position = 0;
+        deed_status status = match_item(store, &c->items[i], after, &position, err);
+        if (status != DEED_OK) return status;
         if (position == 0) continue;
-        deed_status status = deed_fail(
+        status = deed_fail(
             err, DEED_CONFLICT, "the event at position %llu matches item %zu of the condition",
             (unsigned long long)position, i);
         if (err != NULL) err->position = position;

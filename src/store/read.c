@@ -31,8 +31,7 @@ enum cursor_mode { CURSOR_STREAM, CURSOR_TERMS, CURSOR_SCAN };
 
 /* Lists of one filter, any of which must hold the position. A tag is a filter of its own. */
 struct term_group {
-    const struct index_list **lists; /* NULL entries: nothing has the term yet */
-    uint64_t *hints;
+    struct postings *lists;
     size_t count;
 };
 
@@ -40,6 +39,8 @@ struct deed_cursor {
     struct store *store;
     struct deed_read_options options; /* its slices are in `names` */
     struct arena names, arena;
+    const struct index_view *view; /* has all up to `end`; taken after it (1) */
+    struct arena lists;            /* what was looked up in the view */
     enum cursor_mode mode;
     uint64_t end;      /* look no further, now */
     uint64_t end_max;  /* look no further, ever; DEED_NONE: follow */
@@ -48,12 +49,13 @@ struct deed_cursor {
     bool finished;
     bool drained; /* the last answer was DEED_END: more can come only with a new end */
 
-    const struct index_list *list; /* STREAM */
+    struct postings list;          /* STREAM */
     uint64_t ordinal, ordinal_end; /* STREAM: next revision, and behind the last one in view */
     uint64_t ordinal_min;          /* backwards: the last to be returned */
 
     struct term_group *groups; /* TERMS */
     size_t group_count, driver;
+    uint64_t chosen_end; /* when the way was chosen */
 
     struct log_reader *reader;
 };
@@ -104,9 +106,8 @@ static bool group_add(struct deed_cursor *c, size_t count)
     if (count == 0) return true;
     struct term_group *g = &c->groups[c->group_count];
     g->lists = arena_alloc_array(&c->names, count, sizeof(*g->lists));
-    g->hints = arena_alloc_array(&c->names, count, sizeof *g->hints);
     g->count = count;
-    if (g->lists == NULL || g->hints == NULL) return false;
+    if (g->lists == NULL) return false;
     c->group_count++;
     return true;
 }
@@ -122,47 +123,56 @@ static bool groups_create(struct deed_cursor *c)
     return ok;
 }
 
-static size_t group_find(struct deed_cursor *c, size_t at, enum index_kind kind,
+static size_t group_open(struct deed_cursor *c, size_t at, enum index_kind kind,
                          const deed_str *terms, size_t count)
 {
     if (count == 0) return at;
-    struct term_group *g = &c->groups[at];
     for (size_t i = 0; i < count; i++) {
-        if (g->lists[i] == NULL) {
-            g->lists[i] = index_find_str(c->store->index, kind, terms[i]);
-        }
+        postings_open(&c->groups[at].lists[i], c->view, kind, terms[i], &c->lists);
     }
     return at + 1;
 }
 
-static uint64_t group_total(const struct deed_cursor *c, const struct term_group *g)
-{
-    uint64_t total = 0;
-    for (size_t i = 0; i < g->count; i++) total += index_count(g->lists[i], c->end);
-    return total;
-}
-
-/* Look the terms up again, and choose the way that reads least. */
-static void choose_way(struct deed_cursor *c)
+/* Take the newest view, and look everything up in it. `end` was taken before. */
+static void view_renew(struct deed_cursor *c)
 {
     const struct deed_filter *f = &c->options.filter;
-    if (c->group_count == 0) return;
-    size_t at = group_find(c, 0, INDEX_TYPE, f->types, f->type_count);
-    at = group_find(c, at, INDEX_CATEGORY, f->categories, f->category_count);
-    at = group_find(c, at, INDEX_STREAM, f->streams, f->stream_count);
-    at = group_find(c, at, INDEX_CORRELATION, f->correlation_ids, f->correlation_id_count);
-    for (size_t i = 0; i < f->tag_count; i++) {
-        at = group_find(c, at, INDEX_TAG, &f->tags[i], 1);
+    index_view_drop(c->view);
+    c->view = index_view_take(c->store->index);
+    arena_reset(&c->lists);
+    if (c->options.stream.ptr != NULL) {
+        postings_open(&c->list, c->view, INDEX_STREAM, c->options.stream, &c->lists);
+        return;
     }
+    size_t at = group_open(c, 0, INDEX_TYPE, f->types, f->type_count);
+    at = group_open(c, at, INDEX_CATEGORY, f->categories, f->category_count);
+    at = group_open(c, at, INDEX_STREAM, f->streams, f->stream_count);
+    at = group_open(c, at, INDEX_CORRELATION, f->correlation_ids, f->correlation_id_count);
+    for (size_t i = 0; i < f->tag_count; i++) {
+        at = group_open(c, at, INDEX_TAG, &f->tags[i], 1);
+    }
+}
+
+/* Choose the way that reads least. */
+static deed_status choose_way(struct deed_cursor *c, struct deed_error *err)
+{
     uint64_t fewest = UINT64_MAX;
+    c->chosen_end = c->end;
     for (size_t i = 0; i < c->group_count; i++) {
-        uint64_t total = group_total(c, &c->groups[i]);
+        uint64_t total = 0;
+        for (size_t k = 0; k < c->groups[i].count; k++) {
+            uint64_t count = 0;
+            deed_status status = postings_count(&c->groups[i].lists[k], c->end, &count, err);
+            if (status != DEED_OK) return status;
+            total += count;
+        }
         if (total < fewest) {
             fewest = total;
             c->driver = i;
         }
     }
-    c->mode = fewest > c->end / 2 ? CURSOR_SCAN : CURSOR_TERMS;
+    if (c->group_count > 0) c->mode = fewest > c->end / 2 ? CURSOR_SCAN : CURSOR_TERMS;
+    return DEED_OK;
 }
 
 static deed_status open_stream(struct deed_cursor *c, struct deed_error *err)
@@ -170,7 +180,8 @@ static deed_status open_stream(struct deed_cursor *c, struct deed_error *err)
     const struct deed_read_options *o = &c->options;
     struct stream_state s;
     c->mode = CURSOR_STREAM;
-    deed_status status = stream_state_get(c->store, o->stream, c->end, &s, err);
+    deed_status status =
+        stream_state_get(c->store, c->view, o->stream, c->end, &c->lists, &s, err);
     if (status != DEED_OK) return status;
     if (s.tombstoned && !o->ignore_retention) {
         return deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(o->stream));
@@ -185,7 +196,7 @@ static deed_status open_stream(struct deed_cursor *c, struct deed_error *err)
     if (status != DEED_OK) return status;
     c->list = s.list;
     c->ordinal_min = first;
-    c->ordinal_end = index_count(s.list, c->end);
+    c->ordinal_end = s.count;
     if (!o->backwards) {
         c->ordinal = o->from_revision > first ? o->from_revision : first;
     } else {
@@ -234,7 +245,8 @@ static deed_status open_log(struct deed_cursor *c, struct deed_error *err)
     } else {
         c->position = o->after_position > low ? o->after_position : low;
     }
-    choose_way(c);
+    status = choose_way(c, err);
+    if (status != DEED_OK) return status;
     bool few = o->count_max > 0 && o->count_max < 64;
     if (c->mode == CURSOR_SCAN && !few) log_reader_expect(c->reader, SCAN_AHEAD);
     return DEED_OK;
@@ -250,6 +262,7 @@ deed_status store_read(struct store *store, const struct deed_read_options *opti
     c->store = store;
     arena_init(&c->names, SIZE_MAX);
     arena_init(&c->arena, SIZE_MAX);
+    arena_init(&c->lists, SIZE_MAX);
     c->reader = log_reader_create(store->log);
     if (c->reader == NULL || !copy_options(c, options) ||
         (c->options.stream.ptr == NULL && !groups_create(c))) {
@@ -260,6 +273,7 @@ deed_status store_read(struct store *store, const struct deed_read_options *opti
     uint64_t until = options->until_position == 0 ? DEED_NONE : options->until_position;
     c->end = published < until ? published : until;
     c->end_max = options->follow ? until : c->end;
+    view_renew(c);
 
     if (options->stream.ptr != NULL) {
         status = open_stream(c, err);
@@ -280,6 +294,8 @@ void cursor_close(struct deed_cursor *cursor)
     if (cursor == NULL) return;
     arena_done(&cursor->names);
     arena_done(&cursor->arena);
+    arena_done(&cursor->lists);
+    index_view_drop(cursor->view);
     log_reader_destroy(cursor->reader);
     free(cursor);
 }
@@ -294,36 +310,32 @@ static deed_status event_at(struct deed_cursor *c, uint64_t position, struct dee
 /* ---- the way to the next position ----------------------------------------------------------- */
 
 /* The nearest position after (backwards: before) `from` in any list of the group; 0: none. */
-static uint64_t group_next(struct deed_cursor *c, struct term_group *g, uint64_t from)
+static deed_status group_next(struct deed_cursor *c, struct term_group *g, uint64_t from,
+                              uint64_t *out_position, struct deed_error *err)
 {
     uint64_t best = 0;
+    bool back = c->options.backwards;
     for (size_t i = 0; i < g->count; i++) {
-        const struct index_list *list = g->lists[i];
-        uint64_t count = index_count(list, c->end);
-        if (count == 0) continue;
-        uint64_t at;
-        if (c->options.backwards) {
-            uint64_t below = index_after(list, from - 1, c->end, 0);
-            if (below == 0) continue;
-            at = index_at(list, below - 1);
-            if (at > best) best = at;
-        } else {
-            uint64_t after = index_after(list, from, c->end, g->hints[i]);
-            if (after == count) continue;
-            g->hints[i] = after;
-            at = index_at(list, after);
-            if (best == 0 || at < best) best = at;
-        }
+        uint64_t at = 0;
+        uint64_t before = from - 1 < c->end ? from - 1 : c->end;
+        deed_status status = back ? postings_last(&g->lists[i], before, &at, err)
+                                  : postings_next(&g->lists[i], from, c->end, &at, err);
+        if (status != DEED_OK) return status;
+        if (at != 0 && (best == 0 || (back ? at > best : at < best))) best = at;
     }
-    return best;
+    *out_position = best;
+    return DEED_OK;
 }
 
-static bool group_holds(const struct term_group *g, uint64_t position)
+static deed_status group_holds(struct term_group *g, uint64_t position, bool *out_there,
+                               struct deed_error *err)
 {
-    for (size_t i = 0; i < g->count; i++) {
-        if (index_contains(g->lists[i], position)) return true;
+    *out_there = false;
+    for (size_t i = 0; i < g->count && !*out_there; i++) {
+        deed_status status = postings_contains(&g->lists[i], position, out_there, err);
+        if (status != DEED_OK) return status;
     }
-    return false;
+    return DEED_OK;
 }
 
 /* The first lost position after (backwards: the last before) `from` that lies before `next`, or in
@@ -345,27 +357,43 @@ static uint64_t lost_before(const struct deed_cursor *c, uint64_t from, uint64_t
     return found;
 }
 
+/* Do the filters other than the driver have the position? */
+static deed_status others_hold(struct deed_cursor *c, uint64_t position, bool *out_there,
+                               struct deed_error *err)
+{
+    *out_there = true;
+    for (size_t i = 0; *out_there && c->mode == CURSOR_TERMS && i < c->group_count; i++) {
+        if (i == c->driver) continue;
+        deed_status status = group_holds(&c->groups[i], position, out_there, err);
+        if (status != DEED_OK) return status;
+    }
+    return DEED_OK;
+}
+
 /* The next position worth loading; 0: none in view. */
-static uint64_t next_candidate(struct deed_cursor *c)
+static deed_status next_candidate(struct deed_cursor *c, uint64_t *out_position,
+                                  struct deed_error *err)
 {
     uint64_t from = c->position;
     bool back = c->options.backwards;
+    *out_position = 0;
     for (;;) {
-        uint64_t next;
-        if (back && from <= c->ordinal_min + 1 + PLANTED(BACKWARDS_LOSES_FIRST)) return 0;
-        if (c->mode == CURSOR_SCAN) {
-            next = back ? from - 1 : from + 1;
-        } else {
-            next = group_next(c, &c->groups[c->driver], from);
+        uint64_t next = back ? from - 1 : from + 1;
+        if (back && from <= c->ordinal_min + 1 + PLANTED(BACKWARDS_LOSES_FIRST)) return DEED_OK;
+        if (c->mode != CURSOR_SCAN) {
+            deed_status status = group_next(c, &c->groups[c->driver], from, &next, err);
+            if (status != DEED_OK) return status;
             uint64_t lost = lost_before(c, from, next);
-            if (lost != next && lost <= c->end && lost > c->ordinal_min) return lost;
+            if (lost != next && lost <= c->end && lost > c->ordinal_min) {
+                *out_position = lost;
+                return DEED_OK;
+            }
         }
-        if (next == 0 || next > c->end || (back && next <= c->ordinal_min)) return 0;
+        if (next == 0 || next > c->end || (back && next <= c->ordinal_min)) return DEED_OK;
         bool matches = true;
-        for (size_t i = 0; matches && c->mode == CURSOR_TERMS && i < c->group_count; i++) {
-            matches = i == c->driver || group_holds(&c->groups[i], next);
-        }
-        if (matches) return next;
+        deed_status status = others_hold(c, next, &matches, err);
+        if (status == DEED_OK && matches) *out_position = next;
+        if (status != DEED_OK || matches) return status;
         from = next;
     }
 }
@@ -406,14 +434,16 @@ static deed_status log_next(struct deed_cursor *c, struct deed_event *out, struc
 {
     const struct deed_filter *f = &c->options.filter;
     for (;;) {
-        uint64_t next = next_candidate(c);
+        uint64_t next = 0;
+        deed_status status = next_candidate(c, &next, err);
+        if (status != DEED_OK) return status;
         if (next == 0) {
             c->position = c->options.backwards ? c->ordinal_min + 1
                           : c->end > c->position ? c->end
                                                  : c->position;
             return DEED_END;
         }
-        deed_status status = event_at(c, next, out, err);
+        status = event_at(c, next, out, err);
         if (status == DEED_OK) c->position = next;
         if (status == DEED_CORRUPT) c->position = behind_damage(c, next);
         if (status != DEED_OK) return status;
@@ -440,8 +470,9 @@ static deed_status stream_next(struct deed_cursor *c, struct deed_event *out,
         }
         revision = c->ordinal;
     }
-    uint64_t position = index_at(c->list, revision);
-    deed_status status = event_at(c, position, out, err);
+    uint64_t position = 0;
+    deed_status status = postings_at(&c->list, revision, &position, err);
+    if (status == DEED_OK) status = event_at(c, position, out, err);
     if (status != DEED_OK && status != DEED_CORRUPT) return status; /* (3) */
     c->position = position;
     c->ordinal = c->options.backwards ? revision : revision + 1;
@@ -453,23 +484,25 @@ static deed_status stream_next(struct deed_cursor *c, struct deed_event *out,
     return status;
 }
 
-/* (1): take the new end; false: it is the old one. */
-static bool look_again(struct deed_cursor *c)
+/* (1): take the new end, and the newest view after it. DEED_END: the end is the old one. */
+static deed_status look_again(struct deed_cursor *c, struct deed_error *err)
 {
     uint64_t published = log_end(c->store->log);
     uint64_t end = published < c->end_max ? published : c->end_max;
-    if (end <= c->end) return false;
-    if (PLANTED(FOLLOW_SKIPS_ONE)) c->position++;
+    if (end <= c->end) return DEED_END;
+    uint64_t before = c->end;
+    bool renewed = index_view_generation(c->view) != index_generation(c->store->index);
+    deed_status status = DEED_OK;
     c->end = end;
+    if (renewed) view_renew(c);
     if (c->mode == CURSOR_STREAM) {
-        if (c->list == NULL) {
-            c->list = index_find_str(c->store->index, INDEX_STREAM, c->options.stream);
-        }
-        c->ordinal_end = index_count(c->list, end);
-    } else {
-        choose_way(c);
+        status = postings_count(&c->list, end, &c->ordinal_end, err);
+    } else if (renewed || end / 2 >= c->chosen_end) {
+        status = choose_way(c, err);
     }
-    return true;
+    if (status != DEED_OK) c->end = before; /* the next call looks again */
+    if (status == DEED_OK && PLANTED(FOLLOW_SKIPS_ONE)) c->position++;
+    return status;
 }
 
 deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
@@ -479,10 +512,14 @@ deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
         return DEED_END;
     }
     deed_status status;
+    deed_status again = DEED_OK;
     do {
         status = c->mode == CURSOR_STREAM ? stream_next(c, out_event, err)
                                           : log_next(c, out_event, err);
-    } while (status == DEED_END && !c->finished && c->options.follow && look_again(c));
+        if (status != DEED_END || c->finished || !c->options.follow) break;
+        again = look_again(c, err);
+    } while (again == DEED_OK);
+    if (again != DEED_OK && again != DEED_END) status = again;
     c->drained = status == DEED_END;
     uint64_t bytes = log_reader_bytes(c->reader);
     if (bytes > 0) {

@@ -59,27 +59,44 @@ static uint64_t lost_position(const struct store *store)
     return range == NULL ? 0 : range->last;
 }
 
+/* How many events of the event's stream there are before it, and the position of the last. */
+static deed_status stream_end(struct store *store, const struct deed_event *event,
+                              uint64_t *out_count, uint64_t *out_last, struct deed_error *err)
+{
+    if (index_active_count(store->index, event->stream, out_count)) {
+        if (*out_count == event->revision) return DEED_OK;
+    } else if (store->lost_count == 0 && store->index_has_runs) {
+        /* The first of its stream in this segment: what the runs before have of it was checked when
+         * they were made. To look there for each stream would be to read them all. */
+        *out_count = event->revision;
+        return DEED_OK;
+    }
+    struct postings list;
+    postings_open(&list, index_writer_view(store->index), INDEX_STREAM, event->stream,
+                  &store->arena);
+    deed_status status = postings_count(&list, UINT64_MAX, out_count, err);
+    return status == DEED_OK ? postings_last(&list, UINT64_MAX, out_last, err) : status;
+}
+
 /* Revisions that damage took get places in the stream's list, so that ordinals stay revisions. */
 static deed_status fill_lost_revisions(struct store *store, const struct deed_event *event,
                                        struct deed_error *err)
 {
-    const struct index_list *list = index_find_str(store->index, INDEX_STREAM, event->stream);
-    uint64_t count = index_count(list, UINT64_MAX);
-    if (count == event->revision) return DEED_OK;
+    uint64_t count = 0;
+    uint64_t last = 0;
+    deed_status status = stream_end(store, event, &count, &last, err);
+    if (status != DEED_OK || count == event->revision) return status;
     /* They were lost behind the stream's last event that is there, or nothing was. */
     if (count > event->revision || event->revision - count > store->lost_count ||
-        event->revision - count > LOST_REVISIONS_MAX ||
-        index_last(list, UINT64_MAX) > lost_position(store)) {
+        event->revision - count > LOST_REVISIONS_MAX || last > lost_position(store)) {
         return deed_fail(err, DEED_CORRUPT,
                          "position %llu: stream %.*s goes on at revision %llu instead of %llu",
                          (unsigned long long)event->position, DEED_FMT(event->stream),
                          (unsigned long long)event->revision, (unsigned long long)count);
     }
     for (; count < event->revision && !PLANTED(LOST_REVISIONS_CLOSE_UP); count++) {
-        if (!index_add(store->index, INDEX_STREAM, deed_bytes_of(event->stream),
-                       lost_position(store))) {
-            return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
-        }
+        status = index_add_lost(store->index, event->stream, count, lost_position(store), err);
+        if (status != DEED_OK) return status;
     }
     return DEED_OK;
 }
@@ -89,6 +106,9 @@ static deed_status index_commit(void *context, const struct commit *commit,
 {
     struct store *store = context;
     struct reader r = reader_over(commit->events);
+    deed_status rolled =
+        index_roll(store->index, ref->segment, commit->first_position - 1, err);
+    if (rolled != DEED_OK) return rolled;
     for (uint32_t i = 0; i < commit->event_count; i++) {
         struct deed_event event;
         arena_reset(&store->arena);
@@ -110,10 +130,10 @@ static deed_status index_commit(void *context, const struct commit *commit,
                                     .tags = event.tags,
                                     .tag_count = event.tag_count,
                                     .id = event.id,
-                                    .position = event.position};
-        if (!index_add_event(store->index, &terms)) {
-            return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
-        }
+                                    .position = event.position,
+                                    .revision = event.revision};
+        status = index_add_event(store->index, &terms, err);
+        if (status != DEED_OK) return status;
     }
     return DEED_OK;
 }
@@ -152,9 +172,9 @@ static deed_status open_parts(struct store *store, const char *directory, struct
 {
     const struct store_options *o = &store->options;
     bool create = !o->must_exist && !o->read_only;
-    uint64_t seed = 0;
-    os_random(store->os, &seed, sizeof seed);
-    store->index = index_create(seed);
+    struct index_options index_options = {0};
+    os_random(store->os, &index_options.hash_seed, sizeof index_options.hash_seed);
+    store->index = index_create(&index_options);
     if (store->index == NULL) return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
 
     deed_status status = os_dir_open(store->os, directory, create, &store->dir, err);
@@ -287,7 +307,7 @@ void store_info(struct store *store, struct deed_info *out_info)
         .position = log_end(store->log),
         .segment_count = log_segment_count(store->log),
         .log_size = log_size(store->log),
-        .stream_count = index_term_count(store->index, INDEX_STREAM),
+        .stream_count = index_stream_count(store->index),
         .writable = stopped == NULL,
         .unsafe = store->options.unsafe_no_sync,
         .corrupt_first = DEED_NONE,
@@ -471,6 +491,21 @@ static deed_status soft_delete(struct store *store, deed_str stream, enum deed_e
     return status;
 }
 
+/* Without its list, which has gone with the view. */
+static deed_status stream_state_now(struct store *store, deed_str stream, struct stream_state *out,
+                                    struct deed_error *err)
+{
+    struct arena arena;
+    arena_init(&arena, SIZE_MAX);
+    uint64_t end = log_end(store->log);
+    const struct index_view *view = index_view_take(store->index);
+    deed_status status = stream_state_get(store, view, stream, end, &arena, out, err);
+    index_view_drop(view);
+    arena_done(&arena);
+    out->list = (struct postings){0};
+    return status;
+}
+
 deed_status store_delete_stream(struct store *store, deed_str stream, enum deed_expect expect,
                                 uint64_t revision, bool tombstone, deed_str actor,
                                 struct deed_appended *out_appended, struct deed_error *err)
@@ -479,7 +514,7 @@ deed_status store_delete_stream(struct store *store, deed_str stream, enum deed_
     for (unsigned attempt = 0;; attempt++) {
         struct stream_state s;
         bool again = false;
-        deed_status status = stream_state_get(store, stream, log_end(store->log), &s, err);
+        deed_status status = stream_state_now(store, stream, &s, err);
         if (status == DEED_OK) status = refuse_deleted(stream, &s, tombstone, err);
         if (status != DEED_OK) return status;
         if (index_is_system(stream)) {

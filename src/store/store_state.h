@@ -5,6 +5,7 @@
 
 #include "base/chunks.h"
 #include "index/index.h"
+#include "index/postings.h"
 #include "log/log.h"
 #include "os/thread.h"
 #include "store/store.h"
@@ -22,12 +23,12 @@ struct retention {
 
 /* What a stream is at one end of the log. */
 struct stream_state {
-    const struct index_list *list;
+    struct postings list;
     uint64_t count; /* of its events: the next revision */
     uint64_t last_position;
     bool tombstoned;
-    const struct index_list *metadata_list;
     uint64_t metadata_count;
+    uint64_t metadata_position; /* of the newest $metadata event; 0: none */
     struct retention retention;
 };
 
@@ -82,6 +83,7 @@ struct store {
     struct store_options options;
     struct log *log;
     struct index *index;
+    bool index_has_runs; /* opening: some of the log is indexed already, and not read again */
 
     struct os_mutex queue_lock;
     struct request_list queue;
@@ -111,14 +113,16 @@ struct store {
     struct metrics metrics;
 };
 
-/* stream.c. `end`: as readers see it; UINT64_MAX: with the group, for the committer. */
-DEED_MUST_CHECK deed_status stream_state_get(struct store *store, deed_str stream, uint64_t end,
+/* stream.c. `end`: as readers see it, taken before the view; UINT64_MAX: with the group, for the
+ * committer. `stream`, `view` and `arena` are borrowed for as long as `out` is used. */
+DEED_MUST_CHECK deed_status stream_state_get(struct store *store, const struct index_view *view,
+                                             deed_str stream, uint64_t end, struct arena *arena,
                                              struct stream_state *out, struct deed_error *err);
 /* Check the text of a $metadata event. */
 DEED_MUST_CHECK deed_status retention_parse(deed_bytes json, struct retention *out,
                                             struct deed_error *err);
 /* The first revision that a read returns; the count if none is. */
-DEED_MUST_CHECK deed_status stream_first_visible(struct store *store, const struct stream_state *s,
+DEED_MUST_CHECK deed_status stream_first_visible(struct store *store, struct stream_state *s,
                                                  uint64_t *out_revision, struct deed_error *err);
 
 /* Write the stream's metadata with $tb behind its last event: other members stay as they are. */

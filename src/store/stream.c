@@ -122,8 +122,7 @@ deed_status retention_set_truncate(struct store *store, const struct stream_stat
     json_writer_init(&w, out);
     json_object_begin(&w);
     if (s->metadata_count > 0) {
-        uint64_t position = index_at(s->metadata_list, s->metadata_count - 1);
-        status = log_event(store->log, reader, position, &arena, &event, NULL, err);
+        status = log_event(store->log, reader, s->metadata_position, &arena, &event, NULL, err);
         if (status == DEED_OK) status = copy_members(event.data, &w, err);
     }
     json_member_uint(&w, "$tb", s->count);
@@ -133,32 +132,40 @@ deed_status retention_set_truncate(struct store *store, const struct stream_stat
     return status;
 }
 
-static const struct index_list *metadata_list(const struct store *store, deed_str stream)
+/* The newest $metadata event of the stream, and how many there are. */
+static deed_status metadata_find(const struct index_view *view, deed_str stream, uint64_t end,
+                                 struct arena *arena, struct stream_state *out,
+                                 struct deed_error *err)
 {
     char name[METADATA_NAME_SIZE_MAX];
-    if (stream.len + 2 > sizeof name) return NULL;
+    struct postings list;
+    if (stream.len + 2 > sizeof name) return DEED_OK;
     name[0] = name[1] = '$';
     memcpy(name + 2, stream.ptr, stream.len);
-    return index_find_str(store->index, INDEX_STREAM, (deed_str){name, stream.len + 2});
+    postings_open(&list, view, INDEX_STREAM, (deed_str){name, stream.len + 2}, arena);
+    deed_status status = postings_count(&list, end, &out->metadata_count, err);
+    if (status != DEED_OK || out->metadata_count == 0) return status;
+    return postings_last(&list, end, &out->metadata_position, err);
 }
 
-deed_status stream_state_get(struct store *store, deed_str stream, uint64_t end,
-                             struct stream_state *out, struct deed_error *err)
+deed_status stream_state_get(struct store *store, const struct index_view *view, deed_str stream,
+                             uint64_t end, struct arena *arena, struct stream_state *out,
+                             struct deed_error *err)
 {
-    *out = (struct stream_state){
-        .list = index_find_str(store->index, INDEX_STREAM, stream),
-        .metadata_list = metadata_list(store, stream),
-    };
-    out->count = index_count(out->list, end);
-    out->metadata_count = index_count(out->metadata_list, end);
-    if (out->count > 0) {
-        out->last_position = index_at(out->list, out->count - 1);
-        out->tombstoned = index_contains(
-            index_find_str(store->index, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE)), out->last_position);
+    *out = (struct stream_state){0};
+    postings_open(&out->list, view, INDEX_STREAM, stream, arena);
+    deed_status status = postings_count(&out->list, end, &out->count, err);
+    if (status == DEED_OK && out->count > 0) {
+        struct postings tombstones;
+        postings_open(&tombstones, view, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE), arena);
+        status = postings_last(&out->list, end, &out->last_position, err);
+        if (status == DEED_OK) {
+            status = postings_contains(&tombstones, out->last_position, &out->tombstoned, err);
+        }
     }
-    if (out->metadata_count == 0) return DEED_OK;
-    uint64_t position = index_at(out->metadata_list, out->metadata_count - 1);
-    return retention_load(store, position, &out->retention, err);
+    if (status == DEED_OK) status = metadata_find(view, stream, end, arena, out, err);
+    if (status != DEED_OK || out->metadata_count == 0) return status;
+    return retention_load(store, out->metadata_position, &out->retention, err);
 }
 
 deed_status store_position_at(struct store *store, int64_t time_ns, uint64_t *out_position,
@@ -176,7 +183,7 @@ deed_status store_recorded_at(struct store *store, uint64_t position, int64_t *o
     return log_recorded_at(store->log, position, out_time_ns, err);
 }
 
-deed_status stream_first_visible(struct store *store, const struct stream_state *s,
+deed_status stream_first_visible(struct store *store, struct stream_state *s,
                                  uint64_t *out_revision, struct deed_error *err)
 {
     uint64_t first = s->retention.truncate_before;
@@ -189,9 +196,10 @@ deed_status stream_first_visible(struct store *store, const struct stream_state 
     if (s->retention.max_age_ns > 0) {
         int64_t oldest = os_now_ns(store->os) - s->retention.max_age_ns;
         uint64_t position = 0;
+        uint64_t expired = 0;
         deed_status status = store_position_at(store, oldest, &position, err);
+        if (status == DEED_OK) status = postings_count(&s->list, position, &expired, err);
         if (status != DEED_OK) return status;
-        uint64_t expired = index_after(s->list, position, UINT64_MAX, 0);
         if (expired > first) first = expired;
     }
     *out_revision = first < s->count ? first : s->count;
@@ -202,14 +210,19 @@ deed_status store_stream(struct store *store, deed_str stream, struct deed_strea
                          struct deed_error *err)
 {
     struct stream_state s;
-    deed_status status = stream_state_get(store, stream, log_end(store->log), &s, err);
-    if (status != DEED_OK) return status;
-    if (s.count == 0) {
-        return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: there is no such stream",
-                         DEED_FMT(stream));
-    }
+    struct arena arena;
     uint64_t first = 0;
-    status = stream_first_visible(store, &s, &first, err);
+    arena_init(&arena, SIZE_MAX);
+    uint64_t end = log_end(store->log);
+    const struct index_view *view = index_view_take(store->index);
+    deed_status status = stream_state_get(store, view, stream, end, &arena, &s, err);
+    if (status == DEED_OK && s.count == 0) {
+        status = deed_fail(err, DEED_NOT_FOUND, "stream %.*s: there is no such stream",
+                           DEED_FMT(stream));
+    }
+    if (status == DEED_OK) status = stream_first_visible(store, &s, &first, err);
+    index_view_drop(view);
+    arena_done(&arena);
     if (status != DEED_OK) return status;
     *out_info = (struct deed_stream_info){
         .revision = s.count - 1,

@@ -1,0 +1,51 @@
+/* postings.h - the positions of one term, looked up in a view.
+ *
+ * What a term has lies in several runs, some of them in files: whatever asks may read, and says by
+ * its status when it could not. A run is looked at when an answer needs it, the newest first
+ * wherever that answers sooner, and those that end before the position asked about never.
+ *
+ *   DEED_NO_MEMORY
+ *   DEED_BUSY  a part of the index is damaged, and being built again from the log.
+ *   DEED_IO
+ *
+ * `end` is the last position that counts: the published one, or UINT64_MAX for the writer. */
+#ifndef INDEX_POSTINGS_H
+#define INDEX_POSTINGS_H
+
+#include "base/arena.h"
+#include "index/term.h"
+
+struct postings_part;
+
+/* Private. In the caller's memory; has nothing to give back, what it needs comes from the arena. */
+struct postings {
+    const struct index_view *view; /* NULL: not opened, nothing has it */
+    struct arena *arena;
+    struct index_term term;
+    struct postings_part **parts; /* by run; NULL: not looked at yet */
+    uint64_t next_from, next;     /* after positions [next_from, next) comes next */
+};
+
+/* The term's bytes are borrowed, as the view and the arena are, for as long as it is used. */
+void postings_open(struct postings *p, const struct index_view *view, enum index_kind kind,
+                   deed_str term, struct arena *arena);
+void postings_open_id(struct postings *p, const struct index_view *view, deed_str stream,
+                      const deed_uuid *id, struct arena *arena);
+
+/* How many positions are at or below `end`. Of a stream, that is its next revision there, and costs
+ * a look into the newest run that has it. */
+DEED_MUST_CHECK deed_status postings_count(struct postings *p, uint64_t end, uint64_t *out_count,
+                                           struct deed_error *err);
+/* Of a stream: the position of a revision below postings_count. */
+DEED_MUST_CHECK deed_status postings_at(struct postings *p, uint64_t revision,
+                                        uint64_t *out_position, struct deed_error *err);
+/* The newest position at or below `end`; 0: none. */
+DEED_MUST_CHECK deed_status postings_last(struct postings *p, uint64_t end, uint64_t *out_position,
+                                          struct deed_error *err);
+/* The first position after `after` and at or below `end`; 0: none. */
+DEED_MUST_CHECK deed_status postings_next(struct postings *p, uint64_t after, uint64_t end,
+                                          uint64_t *out_position, struct deed_error *err);
+DEED_MUST_CHECK deed_status postings_contains(struct postings *p, uint64_t position, bool *out_there,
+                                              struct deed_error *err);
+
+#endif
