@@ -19,10 +19,10 @@
  *     answers of that size wait behind it or RUN_AHEAD_MAX others run: a slow reader holds that
  *     many answers, however long its pipeline. Reading stops while pipeline_count_max exchanges
  *     are linked.
- * (5) in_flight_size is the sum of `charged` of all exchanges, changed on the loop's thread. It is
- *     looked at when a head has come, for the request's body, and by a pool thread before it makes
- *     an answer: of many requests that came at once, most come to their turn when the first
- *     answers are counted.
+ * (5) in_flight_size is the sum of `charged` of all exchanges, and of the answers on the finished
+ *     stack: whoever finishes an answer counts it, since a busy loop may take the stack much later.
+ *     It is looked at when a head has come, for the request's body, and by a pool thread before it
+ *     makes an answer: so it passes its limit by no more than an answer a thread.
  * (6) When three quarters of in_flight_size_max are taken, readers of large answers that take less
  *     than a rate are cut, and so are senders of large bodies: otherwise a few of them, each just
  *     fast enough not to time out, would cost everyone else a 503.
@@ -249,9 +249,12 @@ static void finished_push(struct exchange *x)
     if (newest == NULL && !on_loop_thread) (void)uv_async_send(&service->async);
 }
 
+/* (5) */
 static void exchange_finish(struct api_exchange *api)
 {
-    finished_push((struct exchange *)(void *)api);
+    struct exchange *x = (struct exchange *)(void *)api;
+    x->service->in_flight_size += api->response.body.len;
+    finished_push(x);
 }
 
 static struct exchange *exchange_of(struct pool_task *task)
@@ -875,6 +878,7 @@ static void on_pulled(struct exchange *x)
 
 static void on_finished(struct exchange *x)
 {
+    if (x->running) x->charged += x->api.response.body.len; /* the service's sum has it (5) */
     if (x->connection == NULL) { /* (3) */
         x->running = x->pulling = false;
         exchange_release(x);
@@ -889,7 +893,6 @@ static void on_finished(struct exchange *x)
     x->running = false;
     x->answered = true;
     c->running_count--;
-    exchange_charge(x, x->api.response.body.len);
     mark_unflushed(c);
     connection_start(c);
 }
