@@ -341,14 +341,20 @@ struct deed_read_options {
     struct deed_filter filter;
     /* Stream: also what $maxAge, $maxCount and $tb hide, and soft-deleted streams. */
     bool ignore_retention;
+    /* Also events whose content was removed, each marked so: for who must not miss that something
+     * was there. The horizon is no limit then. */
+    bool removed;
 };
 
 struct deed_cursor;
 
-/* Start reading. The options are copied.
+/* Start reading. The options are copied. Events whose content was removed are passed over; where a
+ * log's first events were, its *horizon* is the first one of users' that is stored still.
  *
  *   DEED_NOT_FOUND  the stream has no events (not with follow: it then waits for them).
  *   DEED_DELETED    it has a tombstone.
+ *   DEED_GONE       the log, from a place before the horizon, which is err->position: read after
+ *                   the position before it, or ask for what was removed, too.
  *   DEED_MISUSE     options that contradict each other. */
 DEED_PUBLIC DEED_MUST_CHECK deed_status deed_read(struct deed *deed,
                                                   const struct deed_read_options *options,

@@ -210,7 +210,11 @@ void cloudevent_write(struct buf *out, const struct cloudevent_source *source,
         PUT(out, ",\"datacontenttype\":");
         put_string(out, event->content_type);
     }
-    put_data(out, event, flags);
+    if (event->removed) {
+        PUT(out, ",\"removed\":true");
+    } else {
+        put_data(out, event, flags);
+    }
     buf_add_byte(out, '}');
 }
 
@@ -236,12 +240,14 @@ enum attribute {
     ATTRIBUTE_ACTOR,
     ATTRIBUTE_METADATA,
     ATTRIBUTE_METADATABASE64,
+    ATTRIBUTE_REMOVED,
     ATTRIBUTE_COUNT
 };
 static const char *const attribute_names[ATTRIBUTE_COUNT] = {
     "specversion", "id",         "source",        "type",        "subject",  "time",
     "datacontenttype", "data",   "data_base64",   "revision",    "position", "recordedat",
-    "tags",        "correlationid", "causationid", "actor",      "metadata", "metadatabase64"};
+    "tags",        "correlationid", "causationid", "actor",      "metadata", "metadatabase64",
+    "removed"};
 
 struct parse {
     struct arena *arena;
@@ -438,7 +444,7 @@ static deed_status parse_stream(struct parse *p)
 static deed_status parse_place(struct parse *p)
 {
     static const enum attribute places[] = {ATTRIBUTE_REVISION, ATTRIBUTE_POSITION,
-                                            ATTRIBUTE_RECORDEDAT};
+                                            ATTRIBUTE_RECORDEDAT, ATTRIBUTE_REMOVED};
     p->event.revision = DEED_NONE;
     p->event.position = DEED_NONE;
     if (p->foreign) { /* another program's words, whatever they mean there */
@@ -449,6 +455,12 @@ static deed_status parse_place(struct parse *p)
             if (status != DEED_OK) return status;
         }
         return DEED_OK;
+    }
+    enum json_kind removed = json_kind_of(p->values[ATTRIBUTE_REMOVED]);
+    if (removed != JSON_NONE && removed != JSON_NULL && removed != JSON_FALSE) {
+        return deed_fail(p->err, DEED_INVALID,
+                         "removed: the event's content was removed where it stood, there is nothing "
+                         "to store");
     }
     deed_status status = attribute_number(p, ATTRIBUTE_REVISION, &p->event.revision);
     if (status == DEED_OK) status = attribute_number(p, ATTRIBUTE_POSITION, &p->event.position);

@@ -43,6 +43,7 @@
 #define EXACT                                                                                   \
     QUERY("exact", KIND_FLAG, "JSON data whose bytes would not survive (white space around it, " \
                               "line breaks in a line) as data_base64")
+#define REMOVED QUERY("removed", KIND_FLAG, "events whose content was removed, too, each marked so")
 #define DIRECTION CHOICE("direction", "forwards|backwards", "forwards unless given")
 #define AS_OF_POSITION QUERY("position", KIND_POSITION, "as of this position of the log")
 #define AS_OF_TIME     QUERY("at", KIND_TIME, "as of this time")
@@ -52,7 +53,7 @@ static const struct route_parameter none[] = {END};
 static const struct route_parameter stream_get_parameters[] = {
     STREAM,
     QUERY("from", KIND_TEXT, "first revision to read, inclusive; or start, or (backwards) end"),
-    DIRECTION, LIMIT, UNTIL, FOLLOW, EXACT, LAST_EVENT_ID, END};
+    REMOVED, DIRECTION, LIMIT, UNTIL, FOLLOW, EXACT, LAST_EVENT_ID, END};
 static const struct route_parameter stream_post_parameters[] = {
     STREAM,
     QUERY("expected", KIND_EXPECTED, "what the stream must be at; otherwise 409"),
@@ -77,7 +78,7 @@ static const struct route_parameter events_parameters[] = {
     QUERY("from_time", KIND_TIME, "recorded at or after this time"),
     QUERY("to_time", KIND_TIME, "recorded before this time"),
     QUERY("system", KIND_FLAG, "streams whose name begins with $, too"),
-    DIRECTION, LIMIT, FOLLOW, EXACT, LAST_EVENT_ID, END};
+    REMOVED, DIRECTION, LIMIT, FOLLOW, EXACT, LAST_EVENT_ID, END};
 static const struct route_parameter command_parameters[] = {
     PATH("name", "the command's name"),
     IF_MATCH, IF_NONE_MATCH, IDEMPOTENCY_KEY, ACTOR, CORRELATION_ID, CAUSATION_ID, END};
@@ -89,6 +90,10 @@ static const struct route_parameter query_parameters[] = {
     AS_OF_POSITION, AS_OF_TIME, END};
 static const struct route_parameter projection_parameters[] = {
     PATH("name", "the projection's name"), END};
+static const struct route_parameter projection_rebuild_parameters[] = {
+    PATH("name", "the projection's name"),
+    QUERY("force", KIND_FLAG, "go on without events that were removed from the log, and count them"),
+    END};
 
 /* ---- replies -------------------------------------------------------------------------------- */
 
@@ -159,7 +164,8 @@ const struct api_route api_routes[] = {
      .parameters = stream_state_parameters,
      .replies = {R(200, "State", "the state"), P_SHAPE,
                  P(404, "no such stream, revision or position, or no aggregate for it"),
-                 P(409, "a token is of another log or epoch")}},
+                 P(409, "a token is of another log or epoch"),
+                 P(410, "an event that the state rests on was removed; position says which")}},
     {.method = "GET",
      .pattern = "/streams/{stream}/explain",
      .name = "explainStream",
@@ -168,7 +174,8 @@ const struct api_route api_routes[] = {
      .where = API_POOL,
      .parameters = stream_explain_parameters,
      .replies = {R_ARRAY("ExplainedEvent", "the events"), P_SHAPE,
-                 P(404, "no such stream or revision, or no aggregate for it")}},
+                 P(404, "no such stream or revision, or no aggregate for it"),
+                 P(410, "an event that the state rests on was removed; position says which")}},
     {.method = "POST",
      .pattern = "/append",
      .name = "append",
@@ -189,7 +196,8 @@ const struct api_route api_routes[] = {
      .parameters = events_parameters,
      .replies = {STREAM_FORMATS,
                  R_TYPE("application/vnd.deedbook.log", "whole commits, as they are stored"),
-                 P_SHAPE, P_ACCEPT, P(409, "a token is of another log or epoch")}},
+                 P_SHAPE, P_ACCEPT, P(409, "a token is of another log or epoch"),
+                 P(410, "from there on events were removed; position is the first one still stored")}},
     {.method = "GET",
      .pattern = "/commands",
      .name = "listCommands",
@@ -210,6 +218,7 @@ const struct api_route api_routes[] = {
      .replies = {R(200, "Decided", "the command was accepted; its events are stored"), P_SHAPE,
                  P(404, "there is no such command"),
                  P(409, "the key is known with another command, or others won every retry"),
+                 P(410, "an event of the aggregate was removed: it cannot decide any more"),
                  P_IF_MATCH, P_MEDIA, P(422, "the domain rejects it: code and detail say why"),
                  P_BUSY}},
     {.method = "GET",
@@ -231,6 +240,7 @@ const struct api_route api_routes[] = {
      .replies = {R_ARRAY("Row", "the rows; Deedbook-Position says as of when"), P_SHAPE,
                  P(404, "there is no such query, or nothing was stored then"),
                  P(409, "a token is of another log or epoch"),
+                 P(410, "an event that the past's rows rest on was removed"),
                  P(413, "the answer has too many rows, or is too large"),
                  P(503, "a projection that it needs is stopped"),
                  P(504, "the read models did not get there, or the query not done, in time")}},
@@ -257,7 +267,7 @@ const struct api_route api_routes[] = {
      .summary = "Build the read model anew beside the live one, and switch when it has caught up.",
      .handle = projection_rebuild,
      .where = API_POOL,
-     .parameters = projection_parameters,
+     .parameters = projection_rebuild_parameters,
      .replies = {R(202, "Projection", "the rebuild has begun"), P_SHAPE,
                  P(404, "there is no such projection"), P(409, "it is being rebuilt already")}},
     {.method = "POST",

@@ -29,7 +29,8 @@ static void log_format_check(struct call *c)
 {
     static const char *const refused[] = {"type",        "tag",       "category", "stream",
                                           "correlation", "from_time", "to_time",  "system",
-                                          "limit",       "until",     "exact",    "direction"};
+                                          "limit",       "until",     "exact",    "direction",
+                                          "removed"};
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         if (call_given(c, refused[i])) {
             call_wrong(c, DEED_INVALID,
@@ -57,6 +58,7 @@ void events_get(struct call *c)
     plan.read.backwards = call_choice(c, "direction", 0) == 1;
     plan.read.after_position = call_position(c, "after", plan.read.backwards ? DEED_NONE : 0);
     plan.read.until_position = call_number(c, "until", 1, INT64_MAX, DEED_NONE);
+    plan.read.removed = call_flag(c, "removed", false);
     filter_get(c, &plan.read.filter);
     feed_choose(c, true, &plan);
     if (plan.format == FEED_SSE) last_event_id(c, &plan.read);

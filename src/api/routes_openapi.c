@@ -35,7 +35,8 @@ static const struct {
              "metadatabase64": {"type": "string", "contentEncoding": "base64"},
              "datacontenttype": {"type": "string"},
              "data": {"description": "JSON, as it was stored"},
-             "data_base64": {"type": "string", "contentEncoding": "base64"}
+             "data_base64": {"type": "string", "contentEncoding": "base64"},
+             "removed": {"const": true, "description": "its content was removed: there is no data"}
          }
      })},
     {"NewEvent", TEXT({
@@ -188,6 +189,8 @@ static const struct {
              "lag": {"type": "integer"},
              "events": {"type": "integer"},
              "transactions": {"type": "integer"},
+             "removed_events": {"type": "integer",
+                                "description": "that the rows were built without, by force"},
              "rate": {"type": ["number", "null"], "description": "events a second"},
              "size": {"type": "integer"},
              "event_types": {"type": "array", "items": {"type": "string"}},

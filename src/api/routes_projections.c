@@ -77,6 +77,7 @@ static void put_projection(struct json_writer *w, const struct projection_status
     json_member_uint(w, "lag", p->lag);
     json_member_uint(w, "events", p->events);
     json_member_uint(w, "transactions", p->transactions);
+    json_member_uint(w, "removed_events", p->removed_events);
     put_double(w, "rate", p->rate);
     json_member_uint(w, "size", p->size);
     put_texts(w, "event_types", p->event_types, p->event_type_count);
@@ -146,6 +147,10 @@ void projection_get(struct call *c)
 static void projection_act(struct call *c,
                            deed_status (*act)(struct projections *, deed_str, struct deed_error *))
 {
+    if (c->status != DEED_OK) {
+        call_fail(c);
+        return;
+    }
     deed_status status = DEED_OK;
     if (c->api->parts.projections != NULL) {
         status = act(c->api->parts.projections, c->segments[0], &c->err);
@@ -157,9 +162,20 @@ static void projection_act(struct call *c,
     projection_answer(c, 202);
 }
 
+static deed_status rebuild(struct projections *set, deed_str name, struct deed_error *err)
+{
+    return projections_rebuild(set, name, false, err);
+}
+
+static deed_status rebuild_by_force(struct projections *set, deed_str name, struct deed_error *err)
+{
+    return projections_rebuild(set, name, true, err);
+}
+
 void projection_rebuild(struct call *c)
 {
-    projection_act(c, projections_rebuild);
+    bool force = call_flag(c, "force", false);
+    projection_act(c, force ? rebuild_by_force : rebuild);
 }
 
 void projection_pause(struct call *c)

@@ -124,6 +124,7 @@ void stream_get(struct call *c)
     plan.read.backwards = call_choice(c, "direction", 0) == 1;
     plan.read.from_revision = from_revision(c, plan.read.backwards);
     plan.read.until_position = call_number(c, "until", 1, INT64_MAX, DEED_NONE);
+    plan.read.removed = call_flag(c, "removed", false);
     feed_choose(c, false, &plan);
     if (plan.format == FEED_SSE) stream_last_event_id(c, &plan.read);
     if (c->status != DEED_OK) {
@@ -188,7 +189,8 @@ static deed_status revision_at(struct call *c, uint64_t position, uint64_t *out_
                                               .backwards = true,
                                               .until_position = position,
                                               .count_max = 1,
-                                              .ignore_retention = true};
+                                              .ignore_retention = true,
+                                              .removed = true};
     struct deed_cursor *cursor = NULL;
     struct deed_event event;
     deed_status status = store_read(store, &options, &cursor, &c->err);

@@ -77,7 +77,11 @@
     X(PLANTED_FILTER_HIDES_LOSS, "a filtered read says nothing of lost positions in its way")      \
     X(PLANTED_STUB_WITHOUT_TAGS, "a removed event loses its tags, too")                            \
     X(PLANTED_ERASE_KEEPS_SALT, "an erased event keeps its salt, to guess its content with")       \
-    X(PLANTED_RETRY_IGNORES_STUB, "a retry of a removed event may bring other content")
+    X(PLANTED_RETRY_IGNORES_STUB, "a retry of a removed event may bring other content")            \
+    X(PLANTED_SERVE_STUBS, "a removed event is served as one without data")                        \
+    X(PLANTED_FORGET_HORIZON, "a log whose first events were removed reads as if it had had none") \
+    X(PLANTED_FOLD_STUBS, "a projection passes over removed events without a word")                \
+    X(PLANTED_STATE_ACROSS_STUBS, "an aggregate is folded without its removed events")
 
 enum planted {
     PLANTED_NONE,

@@ -56,7 +56,8 @@ static const struct argp export_argp = {
     .parser = parse,
     .doc = "Write events to standard output or a file, one CloudEvent a line, in the log's order; "
            "`deedbook import` takes them in again. Without a filter everything goes out: also "
-           "the streams whose name begins with $, but not the log's own first event.\v"
+           "the streams whose name begins with $, but not the log's own first event. Events whose "
+           "content was removed are left out, and counted at the end.\v"
            "Examples:\n"
            "  deedbook export --data ./data --output backup.ndjson\n"
            "  deedbook export --category order | gzip > orders.ndjson.gz",
@@ -68,6 +69,8 @@ struct exporting {
     struct arena arena;
     struct out_progress progress;
     uint64_t count, position; /* of the last event that came whole */
+    uint64_t removed;         /* events that are not in it, since the log does not hold them */
+    uint64_t removed_first, removed_last;
 };
 
 /* The log's own events (its identity) belong to this log; the importing one has its own. */
@@ -85,6 +88,11 @@ static deed_status on_line(void *context, deed_str line, struct deed_error *err)
     if (status != DEED_OK) return status;
     exporting->position = view.position;
     if (is_own(&view)) return DEED_OK;
+    if (view.removed) {
+        if (exporting->removed++ == 0) exporting->removed_first = view.position;
+        exporting->removed_last = view.position;
+        return DEED_OK;
+    }
     if (fwrite(line.ptr, 1, line.len, exporting->file) != line.len ||
         fputc('\n', exporting->file) == EOF) {
         return deed_fail_errno(err, errno, "writing the export");
@@ -105,7 +113,7 @@ static deed_status events_fetch(const struct options *o, struct exporting *expor
 {
     struct target *target = NULL;
     struct events_filter filter = o->filter;
-    filter.exact = true;
+    filter.exact = filter.removed = true;
     if (!is_filtered(&filter)) filter.system = true;
     deed_status status = target_open(&o->target, TARGET_READS, &target, err);
     if (status == DEED_OK) {
@@ -161,6 +169,14 @@ static deed_status run(const struct options *o, struct deed_error *err)
     if (status == DEED_OK && o->output != NULL) {
         char count[OUT_NUMBER_SIZE];
         fprintf(stderr, "%s events exported\n", out_count(exporting.count, count));
+    }
+    if (status == DEED_OK && exporting.removed > 0) {
+        char count[OUT_NUMBER_SIZE];
+        fprintf(stderr,
+                "not in it: %s events between positions %" PRIu64 " and %" PRIu64
+                ", whose content was removed from the log\n",
+                out_count(exporting.removed, count), exporting.removed_first,
+                exporting.removed_last);
     }
 
 done:

@@ -120,6 +120,17 @@ static void rebuild_failure_print(json_value row)
     putchar('\n');
 }
 
+/* Rows that lack something, because somebody forced them. */
+static void removed_print(json_value row)
+{
+    uint64_t removed = 0;
+    if (!json_uint64(json_get(row, DEED_STR("removed_events")), &removed) || removed == 0) return;
+    putchar('\n');
+    out_text(stdout, text_of(row, "name"));
+    printf(" was built across %llu removed event%s\n", (unsigned long long)removed,
+           removed == 1 ? "" : "s");
+}
+
 static bool is_refused(json_value row)
 {
     return json_kind_of(json_get(row, DEED_STR("file_error"))) == JSON_STRING;
@@ -148,6 +159,7 @@ static deed_status list_print(json_value list, struct deed_error *err)
         if (is_stopped(i.value)) failure_print(i.value);
         if (is_refused(i.value)) refusal_print(i.value);
         rebuild_failure_print(i.value);
+        removed_print(i.value);
     }
     return status;
 }

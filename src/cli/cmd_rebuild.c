@@ -13,14 +13,15 @@
 struct options {
     struct cli_target target;
     struct cli_list names;
-    bool all, no_wait;
+    bool all, no_wait, force;
 };
 
-enum { KEY_ALL = 'a', KEY_NO_WAIT = 0x300 };
+enum { KEY_ALL = 'a', KEY_NO_WAIT = 0x300, KEY_FORCE };
 
 static const struct argp_option option_list[] = {
     {"all", KEY_ALL, NULL, 0, "every projection", 0},
     {"no-wait", KEY_NO_WAIT, NULL, 0, "only start it", 0},
+    {"force", KEY_FORCE, NULL, 0, "go on without events that were removed from the log", 0},
     {0},
 };
 
@@ -36,6 +37,9 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_NO_WAIT:
         o->no_wait = true;
+        return 0;
+    case KEY_FORCE:
+        o->force = true;
         return 0;
     case ARGP_KEY_ARG:
         cli_list_add(&o->names, argument);
@@ -54,7 +58,9 @@ static const struct argp rebuild_argp = {
     .parser = parse,
     .args_doc = "[PROJECTION...]",
     .doc = "Rebuild read models from the log. The live rows answer until the new ones have caught "
-           "up; then they are exchanged at once.\v"
+           "up; then they are exchanged at once. A rebuild that meets an event which was removed "
+           "from the log is given up, and the live rows stay; with --force the new ones are built "
+           "without it, and how many they lack is said from then on.\v"
            "Examples:\n"
            "  deedbook rebuild order_summary\n"
            "  deedbook rebuild --all --no-wait",
@@ -62,12 +68,14 @@ static const struct argp rebuild_argp = {
 };
 
 static deed_status projection_call(struct target *target, const char *method, const char *name,
-                                   const char *verb, struct reply *reply, struct deed_error *err)
+                                   const char *verb, bool force, struct reply *reply,
+                                   struct deed_error *err)
 {
     struct url url;
     url_init(&url, "/projections");
     if (name != NULL) url_part(&url, name);
     if (verb != NULL) url_part(&url, verb);
+    if (force) url_param(&url, "force", "true");
     struct request request = {.method = method, .path = url_text(&url)};
     deed_status status = target_call(target, &request, reply, err);
     url_done(&url);
@@ -77,7 +85,7 @@ static deed_status projection_call(struct target *target, const char *method, co
 /* Where a rebuild is, from the projection's JSON. */
 struct standing {
     bool rebuilding;
-    uint64_t position, target, generation;
+    uint64_t position, target, generation, removed;
     char trouble[DEED_MESSAGE_SIZE];
 };
 
@@ -90,7 +98,7 @@ static deed_status standing_get(struct target *target, const char *name, struct 
     reply_init(&reply);
     arena_init(&arena, REPLY_SIZE_MAX);
     *out = (struct standing){0};
-    deed_status status = projection_call(target, "GET", name, NULL, &reply, err);
+    deed_status status = projection_call(target, "GET", name, NULL, false, &reply, err);
     if (status == DEED_OK) status = json_parse(&arena, buf_bytes(&reply.body), 0, &projection, err);
     if (status == DEED_OK) {
         json_value rebuild = json_get(projection, DEED_STR("rebuild"));
@@ -98,6 +106,7 @@ static deed_status standing_get(struct target *target, const char *name, struct 
         (void)json_uint64(json_get(rebuild, DEED_STR("position")), &out->position);
         (void)json_uint64(json_get(rebuild, DEED_STR("target")), &out->target);
         (void)json_uint64(json_get(projection, DEED_STR("generation")), &out->generation);
+        (void)json_uint64(json_get(projection, DEED_STR("removed_events")), &out->removed);
         deed_str trouble = json_text(json_get(projection, DEED_STR("rebuild_error")));
         snprintf(out->trouble, sizeof out->trouble, "%.*s", DEED_FMT(trouble));
     }
@@ -126,8 +135,13 @@ static deed_status rebuild_wait(struct target *target, const char *name, uint64_
     }
     if (status != DEED_OK) return status;
     char time[OUT_NUMBER_SIZE];
-    printf("%s  rebuilt in %s, generation %" PRIu64 "\n", name,
+    printf("%s  rebuilt in %s, generation %" PRIu64, name,
            out_time(os_ticks_ns(os_real()) - begun_ns, time), standing.generation);
+    if (standing.removed > 0) {
+        printf(", built across %" PRIu64 " removed event%s", standing.removed,
+               standing.removed == 1 ? "" : "s");
+    }
+    putchar('\n');
     return DEED_OK;
 }
 
@@ -137,7 +151,8 @@ static deed_status rebuild_one(const struct options *o, struct target *target, c
     struct reply reply;
     uint64_t begun_ns = os_ticks_ns(os_real());
     reply_init(&reply);
-    deed_status status = projection_call(target, "POST", name, "rebuild", &reply, err);
+    deed_status status =
+        projection_call(target, "POST", name, "rebuild", o->force, &reply, err);
     reply_done(&reply);
     if (status != DEED_OK || o->no_wait) return status;
     return rebuild_wait(target, name, begun_ns, err);
@@ -150,7 +165,7 @@ static deed_status names_get(struct target *target, struct arena *arena, struct 
     struct reply reply;
     json_value list;
     reply_init(&reply);
-    deed_status status = projection_call(target, "GET", NULL, NULL, &reply, err);
+    deed_status status = projection_call(target, "GET", NULL, NULL, false, &reply, err);
     if (status == DEED_OK) status = json_parse(arena, buf_bytes(&reply.body), 0, &list, err);
     if (status == DEED_OK) {
         for (struct json_iterator i = json_iterate(list); json_next(&i);) {

@@ -18,6 +18,7 @@ enum {
     KEY_FROM_TIME,
     KEY_TO_TIME,
     KEY_SYSTEM,
+    KEY_REMOVED,
 };
 
 static const struct argp_option filter_options[] = {
@@ -30,6 +31,7 @@ static const struct argp_option filter_options[] = {
     {"from-time", KEY_FROM_TIME, "TIME", 0, "recorded at or after this RFC 3339 time", 0},
     {"to-time", KEY_TO_TIME, "TIME", 0, "recorded before this time", 0},
     {"system", KEY_SYSTEM, NULL, 0, "also streams whose name begins with $", 0},
+    {"removed", KEY_REMOVED, NULL, 0, "also events whose content was removed, marked so", 0},
     {0},
 };
 
@@ -60,6 +62,9 @@ static error_t filter_parse(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_SYSTEM:
         filter->system = true;
+        return 0;
+    case KEY_REMOVED:
+        filter->removed = true;
         return 0;
     case ARGP_KEY_END: {
         bool filters = filter->types.count > 0 || filter->tags.count > 0 ||
@@ -148,6 +153,7 @@ void events_url(struct url *url, const struct events_filter *filter)
     if (filter->limit > 0) url_param_uint(url, "limit", filter->limit);
     if (filter->follow) url_param(url, "follow", "true");
     if (filter->exact) url_param(url, "exact", "true");
+    if (filter->removed) url_param(url, "removed", "true");
 }
 
 deed_status events_read(struct target *target, const struct events_filter *filter,
@@ -215,7 +221,9 @@ deed_status events_parse(struct arena *arena, deed_str line, bool for_people,
         .data = json_text(base64),
         .position = number_of(event, "position"),
         .revision = number_of(event, "revision"),
+        .removed = json_kind_of(json_get(event, DEED_STR("removed"))) == JSON_TRUE,
     };
+    if (out_view->removed) out_view->data = DEED_STR("(removed)");
     if (for_people && json_kind_of(data) != JSON_NONE) out_view->data = data_compact(arena, data);
     return DEED_OK;
 }

@@ -15,6 +15,7 @@ struct events_filter {
     const char *until; /* a position: do not read past it */
     uint64_t limit;    /* 0: none */
     bool backwards, system, follow;
+    bool removed; /* also those whose content was removed */
     bool exact; /* as an import takes them: data to the byte */
 };
 
@@ -48,6 +49,7 @@ struct events_view {
     deed_str stream, type, id, time, tags, correlation, causation, actor;
     deed_str data; /* JSON without white space between its tokens, or base64 */
     uint64_t position, revision;
+    bool removed;
 };
 DEED_MUST_CHECK deed_status events_parse(struct arena *arena, deed_str line, bool for_people,
                                          struct events_view *out_view, struct deed_error *err);

@@ -435,7 +435,11 @@ static deed_status events_read(struct job *job, struct deed_event **out_events, 
     struct deed_event *events = arena_alloc_array(&job->arena, room, sizeof *events);
     if (events == NULL) return deed_fail(err, DEED_NO_MEMORY, "no memory for the events");
     struct deed_read_options options = {
-        .after_position = job->first - 1, .until_position = job->last, .filter = {.system = true}};
+        .after_position = job->first - 1,
+        .until_position = job->last,
+        .filter = {.system = true},
+        .removed = true, /* the first answer, as far as it is stored */
+    };
     struct deed_cursor *cursor = NULL;
     deed_status status = store_read(job->executor->store, &options, &cursor, err);
     if (status != DEED_OK) return status;
@@ -969,7 +973,8 @@ static deed_status position_of(struct executor *ex, const struct load *load, uin
     struct deed_read_options options = {.stream = load->stream,
                                         .from_revision = load->target,
                                         .count_max = 1,
-                                        .ignore_retention = true};
+                                        .ignore_retention = true,
+                                        .removed = true};
     struct deed_cursor *cursor = NULL;
     deed_status status = store_read(ex->store, &options, &cursor, err);
     if (status != DEED_OK) return status;
@@ -1078,6 +1083,8 @@ static deed_status walk_batch(struct walk *w, struct deed_error *err)
     deed_status status = DEED_OK;
     arena_reset(&w->batch);
     while (n < STATES_COUNT && (status = cursor_next(w->cursor, &events[n], err)) == DEED_OK) {
+        status = load_whole(w->load.stream, &events[n], err);
+        if (status != DEED_OK) return status;
         status = event_keep(&w->batch, &events[n], err);
         if (status != DEED_OK) return status;
         folded[n] = load_event(&events[n]);
@@ -1126,7 +1133,8 @@ static deed_status walk_begin(struct walk *w, uint64_t from, struct deed_error *
     struct deed_read_options options = {.stream = w->load.stream,
                                         .from_revision = from,
                                         .count_max = to - from + 1,
-                                        .ignore_retention = true};
+                                        .ignore_retention = true,
+                                        .removed = true};
     return store_read(w->ex->store, &options, &w->cursor, err);
 }
 

@@ -1,6 +1,8 @@
 /* load.c - what a host still has to fold to have an aggregate's state at a revision. */
 #include "domain/load.h"
 
+#include "base/planted.h"
+
 #include <assert.h>
 
 deed_status load_open(struct load *load, struct store *store, deed_str stream, struct arena *arena,
@@ -61,6 +63,21 @@ void load_base(struct load *load, uint64_t host_revision, bool from_nothing)
     load->base = usable ? host_revision : DEED_NONE;
 }
 
+deed_status load_whole(deed_str stream, const struct deed_event *event, struct deed_error *err)
+{
+    if (!event->removed || PLANTED(STATE_ACROSS_STUBS)) return DEED_OK;
+    deed_status status = deed_fail(err, DEED_GONE,
+                                   "stream %.*s: revision %llu (%.*s) was removed, without it there "
+                                   "is no state",
+                                   DEED_FMT(stream), (unsigned long long)event->revision,
+                                   DEED_FMT(event->type));
+    if (err != NULL) {
+        err->position = event->position;
+        err->revision = event->revision;
+    }
+    return status;
+}
+
 struct host_event load_event(const struct deed_event *event)
 {
     bool is_json = deed_str_equal(event->content_type, DEED_STR("application/json"));
@@ -111,7 +128,8 @@ deed_status load_events(const struct load *load, uint64_t size_max, struct arena
     struct deed_read_options options = {.stream = load->stream,
                                         .from_revision = from,
                                         .count_max = load->target - from + 1,
-                                        .ignore_retention = true};
+                                        .ignore_retention = true,
+                                        .removed = true};
     struct deed_cursor *cursor = NULL;
     deed_status status = store_read(load->store, &options, &cursor, err);
     if (status != DEED_OK) return status;
@@ -120,6 +138,8 @@ deed_status load_events(const struct load *load, uint64_t size_max, struct arena
     struct deed_event event;
     uint64_t size = 0;
     while (size < size_max && (status = cursor_next(cursor, &event, err)) == DEED_OK) {
+        status = load_whole(load->stream, &event, err);
+        if (status != DEED_OK) break;
         if (!gather(&g, arena, &event)) {
             status = deed_fail(err, DEED_NO_MEMORY, "no memory for the events of %.*s",
                                DEED_FMT(load->stream));

@@ -32,11 +32,16 @@ DEED_MUST_CHECK deed_status load_aim(struct load *load, uint64_t revision, struc
 void load_base(struct load *load, uint64_t host_revision, bool from_nothing);
 
 /* Read the events that come next, up to the target or about `size_max` bytes, into `arena`.
+ * DEED_GONE: one of them was removed.
  * `out_last`, unless NULL: the last one's position, unchanged if there is none. */
 DEED_MUST_CHECK deed_status load_events(const struct load *load, uint64_t size_max,
                                         struct arena *arena, struct host_event **out_events,
                                         size_t *out_count, uint64_t *out_last,
                                         struct deed_error *err);
+
+/* DEED_GONE: what the event said was removed, and without it the state would be wrong. */
+DEED_MUST_CHECK deed_status load_whole(deed_str stream, const struct deed_event *event,
+                                       struct deed_error *err);
 
 /* A stored event as a host wants it; borrows. */
 struct host_event load_event(const struct deed_event *event);

@@ -4,8 +4,12 @@
  * the log had nothing for this projection and the checkpoint waits to be written. (2) An event at
  * or below `position` is skipped: that, and (1) of generation.c, makes each event count once. (3)
  * When an event fails, its transaction is rolled back whole and folded again up to that event: a
- * savepoint an event would cost every event what only the failing one needs. */
+ * savepoint an event would cost every event what only the failing one needs. (4) What the log holds
+ * of no more is not passed over in silence: the rows would be wrong. It is a failure, or, where
+ * somebody said so, counted beside the rows. */
 #include "projection/fold.h"
+
+#include "base/planted.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -87,8 +91,24 @@ static deed_status open_cursor(struct fold *f, struct deed_error *err)
         .filter = {.types = file->types,
                    .type_count = file->every_type ? 0 : file->type_count,
                    .system = file->system},
+        .removed = true,
     };
     return store_read(f->store, &options, &f->cursor, err);
+}
+
+/* (4): an event that is gone, and that this projection answers to. */
+static deed_status pass_over(struct fold *f, const struct deed_event *event, struct deed_error *err)
+{
+    if (projection_file_reaction(generation_file(f->generation), event->type) == NULL ||
+        PLANTED(FOLD_STUBS)) {
+        return DEED_OK;
+    }
+    if (event->position <= f->options.without_removed) {
+        return generation_pass_over(f->generation, err);
+    }
+    return deed_fail(err, DEED_GONE,
+                     "the %.*s is removed from the log: rows can be built without it only by force",
+                     DEED_FMT(event->type));
 }
 
 /* See (2). */
@@ -96,7 +116,9 @@ static deed_status deliver(struct fold *f, const struct deed_event *event, deed_
                            struct deed_error *err)
 {
     if (event->position <= f->position) return DEED_OK;
-    deed_status status = generation_apply(f->generation, event, out_statement, err);
+    deed_status status = event->removed
+                             ? pass_over(f, event, err)
+                             : generation_apply(f->generation, event, out_statement, err);
     if (status != DEED_OK) return status;
     f->position = event->position;
     f->events++;
@@ -220,6 +242,7 @@ static deed_status any_event_of(struct store *store, const deed_str *types, size
         .until_position = until,
         .count_max = 1,
         .filter = {.types = types, .type_count = count, .system = true},
+        .removed = true,
     };
     struct deed_cursor *cursor = NULL;
     struct deed_event event;

@@ -26,6 +26,9 @@ struct fold_failure {
 
 struct fold_options {
     uint64_t until;     /* do not go past this position; DEED_NONE: follow the log */
+    /* Pass over events up to here that were removed from the log, and count them; else the first
+     * one that the projection answers to is a failure, DEED_GONE. */
+    uint64_t without_removed;
     bool deliver_twice; /* for tests: begin at the log's first event, hand each one in two times */
 };
 

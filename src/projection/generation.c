@@ -2,6 +2,7 @@
  *
  *     _deedbook_file        format, text of the projection
  *     _deedbook_checkpoint  log_id, epoch, position
+ *     _deedbook_removed     count; only where events had been removed from the log
  *
  * (1) `checkpoint` is what the last commit wrote; it moves in generation_commit alone.
  * (2) Every statement is prepared once, at opening. `prepared[i]` belongs to statement i of `file`.
@@ -30,6 +31,7 @@ struct generation {
     struct database *db;
     struct projection_file *file;
     struct generation_checkpoint checkpoint;
+    uint64_t passed_over, passing; /* as committed, and what the transaction adds */
     bool in_transaction;
     sqlite3_stmt **prepared;
     sqlite3_stmt *begin, *commit, *rollback, *set_position;
@@ -284,6 +286,29 @@ static deed_status read_file(struct generation *g, struct deed_error *err)
     return status;
 }
 
+/* The table is made when there is something to count: most read models have none. */
+static deed_status read_passed_over(struct generation *g, struct deed_error *err)
+{
+    sqlite3_stmt *statement = NULL;
+    deed_status status =
+        prepare_own(g, "SELECT 1 FROM sqlite_schema WHERE name = '_deedbook_removed'", &statement,
+                    err);
+    if (status != DEED_OK) return status;
+    int rc = sqlite3_step(statement);
+    sqlite3_finalize(statement);
+    if (rc == SQLITE_DONE) return DEED_OK;
+    if (rc != SQLITE_ROW) return database_fail(g->db, err);
+    status = prepare_own(g, "SELECT count FROM _deedbook_removed WHERE id = 1", &statement, err);
+    if (status != DEED_OK) return status == DEED_INVALID ? not_a_generation(err) : status;
+    rc = sqlite3_step(statement);
+    int64_t count = rc == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : -1;
+    sqlite3_finalize(statement);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return database_fail(g->db, err);
+    if (count < 0) return not_a_generation(err);
+    g->passed_over = (uint64_t)count;
+    return DEED_OK;
+}
+
 deed_status generation_open(struct os *os, const char *path, bool temporary,
                             struct generation **out_generation, struct deed_error *err)
 {
@@ -291,6 +316,7 @@ deed_status generation_open(struct os *os, const char *path, bool temporary,
     deed_status status = generation_new(os, path, false, temporary, &g, err);
     if (status == DEED_OK) status = read_checkpoint(g, err);
     if (status == DEED_OK) status = read_file(g, err);
+    if (status == DEED_OK) status = read_passed_over(g, err);
     if (status == DEED_OK) status = prepare_all(g, err);
     if (status != DEED_OK) {
         deed_wrap(err, "%s", path);
@@ -384,6 +410,30 @@ deed_status generation_apply(struct generation *g, const struct deed_event *even
     return status;
 }
 
+deed_status generation_pass_over(struct generation *g, struct deed_error *err)
+{
+    deed_status status = begin(g, err);
+    if (status == DEED_OK) g->passing++;
+    return status;
+}
+
+uint64_t generation_passed_over(const struct generation *g)
+{
+    return g->passed_over;
+}
+
+static deed_status write_passed_over(struct generation *g, struct deed_error *err)
+{
+    if (g->passing == 0) return DEED_OK;
+    char sql[256];
+    (void)snprintf(sql, sizeof sql,
+                   "CREATE TABLE IF NOT EXISTS _deedbook_removed"
+                   " (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL);"
+                   "REPLACE INTO _deedbook_removed (id, count) VALUES (1, %llu);",
+                   (unsigned long long)(g->passed_over + g->passing));
+    return database_run(g->db, DATABASE_TRUSTED, sql, err);
+}
+
 deed_status generation_commit(struct generation *g, uint64_t position, struct deed_error *err)
 {
     assert(position >= g->checkpoint.position);
@@ -391,7 +441,8 @@ deed_status generation_commit(struct generation *g, uint64_t position, struct de
     deed_status status = begin(g, err);
     if (status != DEED_OK) return status;
     (void)sqlite3_bind_int64(g->set_position, 1, (sqlite3_int64)position);
-    status = step_own(g, g->set_position, err);
+    status = write_passed_over(g, err);
+    if (status == DEED_OK) status = step_own(g, g->set_position, err);
     if (status == DEED_OK) status = step_own(g, g->commit, err);
     if (status != DEED_OK) {
         generation_rollback(g);
@@ -399,6 +450,8 @@ deed_status generation_commit(struct generation *g, uint64_t position, struct de
     }
     g->in_transaction = false;
     g->checkpoint.position = position;
+    g->passed_over += g->passing;
+    g->passing = 0;
     return DEED_OK;
 }
 
@@ -409,6 +462,7 @@ void generation_rollback(struct generation *g)
         (void)step_own(g, g->rollback, NULL);
     }
     g->in_transaction = false;
+    g->passing = 0;
 }
 
 bool generation_in_transaction(const struct generation *g)

@@ -61,6 +61,11 @@ DEED_MUST_CHECK deed_status generation_change_file(struct generation *generation
 DEED_MUST_CHECK deed_status generation_apply(struct generation *generation,
                                              const struct deed_event *event,
                                              deed_str *out_statement, struct deed_error *err);
+/* Count, in the transaction, an event that should have been applied and is not stored any more. */
+DEED_MUST_CHECK deed_status generation_pass_over(struct generation *generation,
+                                                 struct deed_error *err);
+/* How many the rows were made without. As committed. */
+uint64_t generation_passed_over(const struct generation *generation);
 /* Commit with this checkpoint; nothing happens if it is the committed one and no event was applied.
  */
 DEED_MUST_CHECK deed_status generation_commit(struct generation *generation, uint64_t position,

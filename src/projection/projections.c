@@ -60,6 +60,7 @@ struct rate {
 
 struct wants {
     bool pause, resume, rebuild;
+    uint64_t without_removed; /* rebuild: pass over removed events up to here */
     struct projection_file *file; /* another text; owned */
 };
 
@@ -82,7 +83,7 @@ struct projection {
     struct projection_file *newest; /* the last text that was accepted */
     struct database_file *live_file;
     enum projection_state state;
-    uint64_t generation, position, events, transactions;
+    uint64_t generation, position, events, transactions, passed_over;
     struct rate rate;
     struct fold_failure failure;
     bool rebuilding;
@@ -242,6 +243,7 @@ static void publish_switch(struct projection *p, const struct projection_file *t
         p->live_file = p->live.file;
         p->position = p->live.fold.position;
         p->generation = p->live.number;
+        p->passed_over = generation_passed_over(p->live.fold.generation);
         rate_start(&p->rate, now(set), p->live.fold.events);
     }
     set->schema_version++;
@@ -261,6 +263,7 @@ static void publish_live(struct projection *p)
     p->generation = live->number;
     p->events = live->fold.events;
     p->transactions = live->fold.transactions;
+    p->passed_over = generation_passed_over(live->fold.generation);
     rate_note(&p->rate, ticks, p->events);
     if (moved) os_cond_broadcast(&set->changed);
     os_mutex_unlock(&set->mutex);
@@ -412,12 +415,14 @@ static void rebuild_drop(struct projection *p, const char *error)
     publish_rebuild_end(p, error);
 }
 
-static void rebuild_start(struct projection *p, const struct projection_file *file)
+static void rebuild_start(struct projection *p, const struct projection_file *file,
+                          uint64_t without_removed)
 {
     struct projections *set = p->set;
     side_close(p, &p->next, true);
     struct deed_error err = {0};
     deed_status status = side_create(p, &p->next, file, &err);
+    if (status == DEED_OK) p->next.fold.options.without_removed = without_removed;
     uint64_t target = store_position(set->store);
     os_mutex_lock(&set->mutex);
     p->rebuilding = status == DEED_OK;
@@ -581,7 +586,7 @@ static deed_status carry_on(struct projection *p, const struct projection_file *
 static void take_file(struct projection *p, const struct projection_file *file)
 {
     if (!p->live.open) {
-        rebuild_start(p, file);
+        rebuild_start(p, file, 0);
         return;
     }
     const struct projection_file *now_live = generation_file(p->live.fold.generation);
@@ -596,7 +601,7 @@ static void take_file(struct projection *p, const struct projection_file *file)
     if (status != DEED_OK) {
         publish_error(p, status, err.message);
     } else if (!can) {
-        rebuild_start(p, file);
+        rebuild_start(p, file, 0);
     }
 }
 
@@ -648,7 +653,7 @@ static void take_wants(struct projection *p)
     if (wants.rebuild) {
         struct projection_file *file = newest_copy(p);
         if (file != NULL) {
-            rebuild_start(p, file);
+            rebuild_start(p, file, wants.without_removed);
         } else {
             publish_rebuild_end(p, "no memory to rebuild");
         }
@@ -745,7 +750,7 @@ static deed_status open_live(struct projection *p, const struct projection_file 
     p->live.number = number;
     publish_error(p, status, why.message);
     /* A text that an older version accepted and this one does not: the new one replaces it. */
-    if (status == DEED_INVALID) rebuild_start(p, file);
+    if (status == DEED_INVALID) rebuild_start(p, file, 0);
     return DEED_OK;
 }
 
@@ -1228,6 +1233,7 @@ static bool copy_status(const struct projection *p, uint64_t ticks, uint64_t end
         .lag = end > p->position ? end - p->position : 0,
         .events = p->events,
         .transactions = p->transactions,
+        .removed_events = p->passed_over,
         .rate = isnan(rate) ? 0 : rate,
         .error_position = p->failure.position,
         .event_type_count = p->shown->type_count,
@@ -1348,9 +1354,11 @@ static deed_status not_found(deed_str name, struct deed_error *err)
     return deed_fail(err, DEED_NOT_FOUND, "there is no projection %.*s", DEED_FMT(name));
 }
 
-deed_status projections_rebuild(struct projections *set, deed_str name, struct deed_error *err)
+deed_status projections_rebuild(struct projections *set, deed_str name, bool force,
+                                struct deed_error *err)
 {
     deed_status status = DEED_OK;
+    uint64_t end = store_position(set->store);
     os_mutex_lock(&set->mutex);
     struct projection *p = find(set, name);
     if (p == NULL) {
@@ -1359,6 +1367,7 @@ deed_status projections_rebuild(struct projections *set, deed_str name, struct d
         status = deed_fail(err, DEED_CONFLICT, "projection %s is being rebuilt already", p->name);
     } else {
         p->wants.rebuild = true;
+        p->wants.without_removed = force ? end : 0;
         /* Seen at once by whoever asks next, before the actor has begun. */
         p->rebuilding = true;
         p->rebuild_position = 0;

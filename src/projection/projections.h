@@ -58,6 +58,8 @@ struct projection_status {
     enum projection_state state;
     uint64_t generation, position, lag; /* of the live generation; lag in positions */
     uint64_t events, transactions;      /* since opening */
+    /* What the live rows were built without, by force, since the log does not hold it any more. */
+    uint64_t removed_events;
     double rate;                        /* events a second, lately */
     deed_str error, error_statement;    /* empty unless failed */
     uint64_t error_position;
@@ -78,9 +80,11 @@ DEED_MUST_CHECK deed_status projections_list(struct projections *projections, st
                                              struct deed_error *err);
 
 /* Asks for it; the list tells how it goes. DEED_NOT_FOUND: no such projection. DEED_CONFLICT: it is
- * being rebuilt already. A pause holds until it is resumed or the process ends. */
+ * being rebuilt already. A rebuild that meets an event which was removed from the log, and which the
+ * projection answers to, is given up, and the live rows stay; with `force` it goes on without what
+ * was removed up to now, and counts it. A pause holds until it is resumed or the process ends. */
 DEED_MUST_CHECK deed_status projections_rebuild(struct projections *projections, deed_str name,
-                                                struct deed_error *err);
+                                                bool force, struct deed_error *err);
 DEED_MUST_CHECK deed_status projections_pause(struct projections *projections, deed_str name,
                                               struct deed_error *err);
 /* From a pause or a failure: try again at the checkpoint. */
@@ -117,6 +121,7 @@ uint64_t projections_schema_version(struct projections *projections);
  *
  *   DEED_NOT_FOUND  no such projection. DEED_INVALID: the position is past the log's end.
  *   DEED_STOPPED    it has failed, or fails on an event up to `position`.
+ *   DEED_GONE       an event up to `position` that it answers to was removed from the log.
  *   DEED_TIMEOUT    it could not be folded so far in time; asking again goes on. */
 struct projection_lease;
 DEED_MUST_CHECK deed_status projections_lease(struct projections *projections, deed_str name,

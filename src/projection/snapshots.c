@@ -166,8 +166,10 @@ static deed_status fold_to(struct snapshots *s, struct generation *generation, u
     }
     deed_status status = DEED_OK;
     if (result == FOLD_FAILED) {
-        status = deed_fail(err, DEED_STOPPED, "event %" PRIu64 ": %s", fold.failure.position,
-                           fold.failure.message);
+        bool gone = fold.failure.status == DEED_GONE;
+        status = deed_fail(err, gone ? DEED_GONE : DEED_STOPPED, "event %" PRIu64 ": %s",
+                           fold.failure.position, fold.failure.message);
+        if (err != NULL && gone) err->position = fold.failure.position;
     } else if (result == FOLD_MORE) {
         status = deed_fail(err, DEED_TIMEOUT,
                            "folded up to position %" PRIu64 " of %" PRIu64

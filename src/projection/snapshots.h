@@ -27,7 +27,8 @@ struct snapshot_source {
 /* Take the read model as of `position`; the path is valid until it is given back. From any thread.
  *
  *   DEED_TIMEOUT  os_ticks_ns passed `deadline_ticks`. DEED_STOPPED: the projection fails on an
- * event up to there. DEED_INVALID: the position is past the log's end. */
+ * event up to there. DEED_GONE: such an event was removed from the log. DEED_INVALID: the position
+ * is past the log's end. */
 DEED_MUST_CHECK deed_status snapshots_take(struct snapshots *snapshots,
                                            const struct snapshot_source *source, uint64_t position,
                                            uint64_t deadline_ticks, struct snapshot **out_snapshot,

@@ -245,7 +245,8 @@ static deed_status open_log(struct deed_cursor *c, struct deed_error *err)
     } else {
         c->position = o->after_position > low ? o->after_position : low;
     }
-    status = choose_way(c, err);
+    if (!o->removed) status = horizon_check(c->store, c->position, o->backwards, err);
+    if (status == DEED_OK) status = choose_way(c, err);
     if (status != DEED_OK) return status;
     bool few = o->count_max > 0 && o->count_max < 64;
     if (c->mode == CURSOR_SCAN && !few) log_reader_expect(c->reader, SCAN_AHEAD);
@@ -505,6 +506,11 @@ static deed_status look_again(struct deed_cursor *c, struct deed_error *err)
     return status;
 }
 
+static bool passed_over(const struct deed_cursor *c, const struct deed_event *event)
+{
+    return event->removed && !c->options.removed && !PLANTED(SERVE_STUBS);
+}
+
 deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
                         struct deed_error *err)
 {
@@ -516,6 +522,7 @@ deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
     do {
         status = c->mode == CURSOR_STREAM ? stream_next(c, out_event, err)
                                           : log_next(c, out_event, err);
+        if (status == DEED_OK && passed_over(c, out_event)) continue;
         if (status != DEED_END || c->finished || !c->options.follow) break;
         again = look_again(c, err);
     } while (again == DEED_OK);

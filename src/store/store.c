@@ -207,6 +207,7 @@ static deed_status open_once(struct os *os, const char *directory,
     os_mutex_init(&store->queue_lock);
     os_mutex_init(&store->publish_lock);
     os_mutex_init(&store->retention_lock);
+    os_mutex_init(&store->horizon.lock);
     os_cond_init(&store->published);
 
     deed_status status = check_options(&store->options, err);
@@ -263,6 +264,7 @@ void store_close(struct store *store)
     chunks_done(&store->lost);
     free(store->leaves);
     os_cond_done(&store->published);
+    os_mutex_done(&store->horizon.lock);
     os_mutex_done(&store->retention_lock);
     os_mutex_done(&store->publish_lock);
     os_mutex_done(&store->queue_lock);

@@ -74,6 +74,11 @@ DEED_MUST_CHECK deed_status store_position_at(struct store *store, int64_t time_
 DEED_MUST_CHECK deed_status store_recorded_at(struct store *store, uint64_t position,
                                               int64_t *out_time_ns, struct deed_error *err);
 
+/* The first event of users' that is stored still, if any before it was removed; else 0. If none is
+ * stored any more: the next position. */
+DEED_MUST_CHECK deed_status store_horizon(struct store *store, uint64_t *out_horizon,
+                                          struct deed_error *err);
+
 /* Find the commit that an idempotency key made. DEED_NOT_FOUND: none. `out_request_hash` gets the
  * 32 bytes that came with it; `out_first` and `out_last` are its positions. */
 DEED_MUST_CHECK deed_status store_find_key(struct store *store, deed_str key,

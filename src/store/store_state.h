@@ -1,5 +1,5 @@
 /* store_state.h - the store's own fields, shared by the files of src/store only: store.c,
- * append.c (the committer), check.c, condition.c, read.c (the cursors) and stream.c. */
+ * append.c (the committer), check.c, condition.c, read.c (the cursors), retention.c and stream.c. */
 #ifndef STORE_STORE_STATE_H
 #define STORE_STORE_STATE_H
 
@@ -77,6 +77,13 @@ struct lost_range {
     uint64_t first, last;
 };
 
+/* What is known of the log's first events of users'. */
+struct horizon {
+    struct os_mutex lock;
+    uint64_t looked;        /* positions up to here were looked at */
+    uint64_t removed, kept; /* the first of each kind among them; 0: none */
+};
+
 struct store {
     struct os *os;
     struct os_dir *dir;
@@ -108,6 +115,8 @@ struct store {
     struct os_mutex retention_lock;
     struct retention_entry retention_cache[RETENTION_CACHE_SIZE];
 
+    struct horizon horizon;
+
     struct chunks lost;  /* struct lost_range, ascending; complete when opening ends */
     uint64_t lost_count; /* positions in all of them */
     struct metrics metrics;
@@ -129,6 +138,11 @@ DEED_MUST_CHECK deed_status stream_first_visible(struct store *store, struct str
 DEED_MUST_CHECK deed_status retention_set_truncate(struct store *store,
                                                    const struct stream_state *s, struct buf *out,
                                                    struct deed_error *err);
+
+/* retention.c. DEED_GONE: a read of the log from behind `position` (backwards: before it) would begin
+ * before the horizon. */
+DEED_MUST_CHECK deed_status horizon_check(struct store *store, uint64_t position, bool backwards,
+                                          struct deed_error *err);
 
 /* condition.c. Check with the group included. DEED_CONFLICT fills position and revision. */
 DEED_MUST_CHECK deed_status condition_check(struct store *store, const struct deed_condition *c,

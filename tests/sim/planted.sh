@@ -32,6 +32,10 @@ declare -A by_test=(
     [STUB_WITHOUT_TAGS]=test_log
     [ERASE_KEEPS_SALT]=test_log
     [RETRY_IGNORES_STUB]=test_retention
+    [SERVE_STUBS]=test_retention
+    [FORGET_HORIZON]=test_retention
+    [FOLD_STUBS]=test_projections
+    [STATE_ACROSS_STUBS]=test_executor
 )
 libraries=(-lsqlite3 -lcrypto -lxxhash -lzstd -lisal -ldl -lpthread -lm)
 

@@ -69,6 +69,7 @@ deed_status executor_submit(struct executor *executor, const struct deed_command
                                            {"Invalid", DEED_INVALID, NULL},
                                            {"Stale", DEED_STALE, NULL},
                                            {"Conflict", DEED_CONFLICT, NULL},
+                                           {"Gone", DEED_GONE, NULL},
                                            {"Crash", DEED_DOMAIN, NULL}};
     executor->seen = *command;
     seen_text(executor->key, sizeof executor->key, command->idempotency_key);
@@ -106,6 +107,9 @@ deed_status executor_state(struct executor *executor, deed_str stream, uint64_t 
     if (deed_str_equal(stream, DEED_STR("alien-1"))) {
         return deed_fail(err, DEED_NOT_FOUND, "no aggregate for alien");
     }
+    if (deed_str_equal(stream, DEED_STR("gone-1"))) {
+        return deed_fail(err, DEED_GONE, "stream gone-1: revision 0 was removed");
+    }
     *out_revision = revision == DEED_NONE ? 99 : revision;
     *out_position = 100;
     buf_printf(out, "{\"n\":%d}", 1);
@@ -118,6 +122,9 @@ deed_status executor_explain(struct executor *executor, deed_str stream, uint64_
     (void)executor;
     if (deed_str_equal(stream, DEED_STR("alien-1"))) {
         return deed_fail(err, DEED_NOT_FOUND, "no aggregate for alien");
+    }
+    if (deed_str_equal(stream, DEED_STR("gone-1"))) {
+        return deed_fail(err, DEED_GONE, "stream gone-1: revision 0 was removed");
     }
     buf_printf(out, "[{\"revision\":%llu,\"max\":%llu}]",
                (unsigned long long)(revision == DEED_NONE ? 99 : revision),
@@ -140,7 +147,7 @@ void executor_get_metrics(struct executor *executor, struct executor_metrics *ou
 }
 
 struct projections {
-    bool rebuilding, no_position;
+    bool rebuilding, forced, no_position;
     enum projection_state state;
 };
 static struct projections the_projections;
@@ -183,7 +190,7 @@ static deed_status projection_known(deed_str name, struct deed_error *err)
     return deed_fail(err, DEED_NOT_FOUND, "there is no projection %.*s", DEED_FMT(name));
 }
 
-deed_status projections_rebuild(struct projections *projections, deed_str name,
+deed_status projections_rebuild(struct projections *projections, deed_str name, bool force,
                                 struct deed_error *err)
 {
     deed_status status = projection_known(name, err);
@@ -192,6 +199,7 @@ deed_status projections_rebuild(struct projections *projections, deed_str name,
         return deed_fail(err, DEED_CONFLICT, "projection orders is being rebuilt already");
     }
     projections->rebuilding = true;
+    projections->forced = force;
     return DEED_OK;
 }
 
@@ -239,7 +247,8 @@ deed_status queries_run(struct queries *queries, deed_str name,
                                               {"invalid", DEED_INVALID, NULL},
                                               {"slow", DEED_TIMEOUT, NULL},
                                               {"stopped", DEED_STOPPED, NULL},
-                                              {"large", DEED_TOO_LARGE, NULL}};
+                                              {"large", DEED_TOO_LARGE, NULL},
+                                              {"gone", DEED_GONE, NULL}};
     struct buf seen;
     buf_init(&seen, 4096);
     buf_printf(&seen, "after=%llu timeout=%u position=%llu", (unsigned long long)options->after,

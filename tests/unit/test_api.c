@@ -1,5 +1,6 @@
 /* test_api.c - every route, its parameters and its statuses, over a real store. */
 #include "api_fixture.h"
+#include "stub_fixture.h"
 
 #include <errno.h>
 
@@ -1144,7 +1145,7 @@ TEST(api, parameters_are_checked_strictly)
     static const struct {
         const char *target, *why;
     } cases[] = {
-        {"/streams/a?frm=0", "parameter \\\"frm\\\" is unknown here; known: from, direction"},
+        {"/streams/a?frm=0", "parameter \\\"frm\\\" is unknown here; known: from, removed, direction"},
         {"/healthz?x=1", "known: none"},
         {"/streams/a?from=-1", "parameter from: \\\"-1\\\" is not a whole number from 0 on"},
         {"/streams/a?from=x", "parameter from"},
@@ -1540,9 +1541,11 @@ static const struct probe probes[] = {
     {"GET", "/streams/there/state?revision=x", NULL, NULL, NULL, 400},
     {"GET", "/streams/alien-1/state", NULL, NULL, NULL, 404},
     {"GET", "/streams/there/state?position=ffffffff.1.p2", NULL, NULL, NULL, 409},
+    {"GET", "/streams/gone-1/state", NULL, NULL, NULL, 410},
     {"GET", "/streams/there/explain", NULL, NULL, NULL, 200},
     {"GET", "/streams/there/explain?limit=x", NULL, NULL, NULL, 400},
     {"GET", "/streams/alien-1/explain", NULL, NULL, NULL, 404},
+    {"GET", "/streams/gone-1/explain", NULL, NULL, NULL, 410},
 #define APPEND(stream) "{\"events\":[{\"stream\":\"" stream "\",\"type\":\"T\",\"data\":1}]"
     {"POST", "/append", NULL, NULL, APPEND("other") "}", 200},
     {"POST", "/append", NULL, NULL, "{}", 400},
@@ -1563,6 +1566,7 @@ static const struct probe probes[] = {
     {"POST", "/commands/Invalid", NULL, NULL, "{}", 400},
     {"POST", "/commands/Missing", NULL, NULL, "{}", 404},
     {"POST", "/commands/Conflict", NULL, NULL, "{}", 409},
+    {"POST", "/commands/Gone", NULL, NULL, "{}", 410},
     {"POST", "/commands/Stale", NULL, NULL, "{}", 412},
     {"POST", "/commands/Create", "Content-Type", "text/plain", "{}", 415},
     {"POST", "/commands/Reject", NULL, NULL, "{}", 422},
@@ -1573,6 +1577,7 @@ static const struct probe probes[] = {
     {"GET", "/queries/invalid", NULL, NULL, NULL, 400},
     {"GET", "/queries/missing", NULL, NULL, NULL, 404},
     {"GET", "/queries/q?after=ffffffff.1.p2", NULL, NULL, NULL, 409},
+    {"GET", "/queries/gone", NULL, NULL, NULL, 410},
     {"GET", "/queries/large", NULL, NULL, NULL, 413},
     {"GET", "/queries/stopped", NULL, NULL, NULL, 503},
     {"GET", "/queries/slow", NULL, NULL, NULL, 504},
@@ -1653,6 +1658,68 @@ static void probe_run(const struct probe *probe)
     reply_note(probe);
 }
 
+/* Events removed from the log in between. */
+static void remove_events(fate_of *fate)
+{
+    api_destroy(api);
+    store_close(store);
+    api = NULL;
+    store = NULL;
+    stub_log(sim == NULL ? os_real() : os_sim_os(sim), api_directory, fate);
+    reopen_api();
+}
+
+static enum event_fate remove_first(const struct deed_event *e)
+{
+    return e->position == 2 ? EVENT_REMOVE : EVENT_KEEP;
+}
+
+static enum event_fate erase_odd(const struct deed_event *e)
+{
+    return e->position > 1 && e->position % 2 == 1 ? EVENT_ERASE : EVENT_KEEP;
+}
+
+TEST(api, a_log_whose_beginning_was_removed_is_read_from_the_horizon_on)
+{
+    open_api();
+    append_many("a", 3);
+    remove_events(remove_first);
+    get("/events");
+    expect_answer(410, "\"code\":\"gone\",\"position\":3");
+    expect_answer(410, "read after position 2");
+    get("/events?after=2");
+    expect_answer(200, "\"position\":\"3\"");
+    with("Accept", "application/x-ndjson");
+    get("/events?follow");
+    expect_answer(410, "kept from position 3 on");
+    with("Accept", "text/event-stream");
+    get("/events?follow=false");
+    expect_answer(410, "kept from position 3 on");
+    get("/events?removed&limit=1");
+    expect_answer(200, "\"datacontenttype\":\"application/json\",\"removed\":true}]");
+    get("/streams/a");
+    expect_answer(200, "[{\"specversion\":\"1.0\"");
+    expect_answer(200, "\"revision\":\"1\"");
+    get("/streams/a?removed=true&limit=1");
+    expect_answer(200, "\"removed\":true");
+    with("Accept", "application/vnd.deedbook.log");
+    get("/events?removed");
+    expect_answer(400, "unfiltered");
+    close_api();
+}
+
+TEST(api, a_page_is_full_although_events_in_between_were_removed)
+{
+    open_api();
+    append_many("a", 9);
+    remove_events(erase_odd);
+    get("/streams/a?limit=2&from=1");
+    expect_answer(200, "\"revision\":\"2\"");
+    expect_answer(200, "\"revision\":\"4\"");
+    assert_non_null(strstr(header_of("Link"), "from=5"));
+    close_api();
+}
+
 TEST(api, every_documented_reply_can_be_provoked)
 {
     open_api();
@@ -1670,6 +1737,8 @@ TEST(api, every_documented_reply_can_be_provoked)
     probe_run(&(struct probe){"GET", "/events", NULL, NULL, NULL, 200});
     with("Accept", "text/event-stream");
     probe_run(&(struct probe){"GET", "/events?follow=false", NULL, NULL, NULL, 200});
+    remove_events(remove_first);
+    probe_run(&(struct probe){"GET", "/events", NULL, NULL, NULL, 410});
     store_options.read_only = true;
     reopen_api();
     for (size_t i = 0; i < sizeof stopped_probes / sizeof stopped_probes[0]; i++) {

@@ -7,6 +7,7 @@
 #include "domain/explain.h"
 #include "domain/host.h"
 #include "os/thread.h"
+#include "stub_fixture.h"
 
 #include <pthread.h>
 #include <unistd.h>
@@ -599,6 +600,63 @@ TEST(executor, a_life_is_explained_event_by_event)
     expect_in(buf_str(&out), "[{\"revision\":2,");
     expect_in(buf_str(&out), "{\"path\":\"order_total_cents\",\"from\":949,\"to\":1898}");
     buf_done(&out);
+    gone();
+}
+
+/* ---- removed events ------------------------------------------------------------------------- */
+
+static enum event_fate remove_added(const struct deed_event *e)
+{
+    return deed_str_equal(e->type, DEED_STR("OrderLineItemAdded")) ? EVENT_REMOVE : EVENT_KEEP;
+}
+
+TEST(executor, an_aggregate_without_some_of_its_events_has_no_state_and_takes_no_command)
+{
+    fresh();
+    expect_ok(run("CreateOrder", CREATE("1", "")));
+    expect_ok(run("AddLineItem", ADD("1", "a")));
+    expect_ok(run("CreateOrder", CREATE("2", "")));
+    stop();
+    stub_log(os_real(), directory, remove_added);
+    start();
+
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    expect_status(DEED_GONE, run("AddLineItem", ADD("1", "b")));
+    expect_message(err, "stream order-1: revision 1 (OrderLineItemAdded) was removed");
+    assert_int_equal(err.revision, 1);
+    assert_int_equal(err.position, 3);
+    expect_status(DEED_GONE, executor_state(executor, DEED_STR("order-1"), DEED_NONE, &out, NULL,
+                                            NULL, &err));
+    assert_int_equal(out.len, 0);
+    expect_status(DEED_GONE, executor_explain(executor, DEED_STR("order-1"), DEED_NONE, 0, &out,
+                                              &err));
+    /* What lies before the hole is right still, and so are others. */
+    expect_in(state_at("order-1", 0, &out), "\"status\":\"open\"");
+    expect_ok(run("AddLineItem", ADD("2", "a")));
+
+    /* Whoever cuts the stream off behind the hole begins anew. */
+    write_past("$$order-1", "$metadata", "{\"$tb\":2}");
+    expect_ok(run("CreateOrder", CREATE("1", "")));
+    buf_done(&out);
+    gone();
+}
+
+TEST(executor, a_repeated_command_whose_events_were_removed_gets_the_first_answer)
+{
+    fresh();
+    expect_ok(run("CreateOrder", CREATE("1", "")));
+    expect_ok(run_key("AddLineItem", ADD("1", "a"), "k"));
+    struct deed_decided first = decided;
+    stop();
+    stub_log(os_real(), directory, remove_added);
+    start();
+    expect_ok(run_key("AddLineItem", ADD("1", "a"), "k"));
+    assert_true(decided.repeated);
+    assert_int_equal(decided.position, first.position);
+    assert_int_equal(decided.first_revision, first.first_revision);
+    assert_int_equal(decided.revision, first.revision);
+    assert_int_equal(decided.event_count, 1);
     gone();
 }
 

@@ -2,6 +2,7 @@
 #include "base/text.h"
 #include "projection/manifest.h"
 #include "projection/projections.h"
+#include "stub_fixture.h"
 #include "test.h"
 
 #include <ftw.h>
@@ -639,8 +640,8 @@ TEST(projections, a_rebuild_gives_the_same_rows_beside_the_live_one)
     char before[2000];
     (void)snprintf(before, sizeof before, "%s", rows_at(0, "SELECT * FROM items ORDER BY id"));
 
-    expect_ok(projections_rebuild(projections, DEED_STR("items"), &failure));
-    expect_status(DEED_CONFLICT, projections_rebuild(projections, DEED_STR("items"), &failure));
+    expect_ok(projections_rebuild(projections, DEED_STR("items"), false, &failure));
+    expect_status(DEED_CONFLICT, projections_rebuild(projections, DEED_STR("items"), false, &failure));
     expect_message(failure, "is being rebuilt already");
     (void)projections_step(projections);
     struct projection_status s = status_of("items");
@@ -665,6 +666,114 @@ TEST(projections, a_rebuild_gives_the_same_rows_beside_the_live_one)
     end();
 }
 
+/* ---- removed events -------------------------------------------------------------------------- */
+
+static enum event_fate remove_b(const struct deed_event *e)
+{
+    return e->data.len > 7 && e->data.ptr[7] == 'b' ? EVENT_REMOVE : EVENT_KEEP;
+}
+
+/* {"id":"b",… go; the store and the read models are opened again. */
+static void b_is_removed(void)
+{
+    close_both();
+    stub_log(os_real(), folder, remove_b);
+    open_both();
+    add(ITEMS);
+    run();
+}
+
+TEST(projections, a_rebuild_across_a_removed_event_is_given_up_unless_forced)
+{
+    begin();
+    add(ITEMS);
+    added("a", 1), added("b", 2), added("b", 3), added("c", 4);
+    run();
+    b_is_removed();
+    assert_string_equal(rows_at(0, "SELECT id, n FROM items ORDER BY id"), "a|1\nb|5\nc|4\n");
+
+    expect_ok(projections_rebuild(projections, DEED_STR("items"), false, &failure));
+    run();
+    struct projection_status s = status_of("items");
+    assert_int_equal(s.state, PROJECTION_RUNNING);
+    assert_false(s.rebuilding);
+    assert_int_equal(s.generation, 1);
+    assert_true(memmem(s.rebuild_error.ptr, s.rebuild_error.len, "event 3: the Added is removed",
+                       29) != NULL);
+    assert_string_equal(rows_at(0, "SELECT id, n FROM items ORDER BY id"), "a|1\nb|5\nc|4\n");
+
+    expect_ok(projections_rebuild(projections, DEED_STR("items"), true, &failure));
+    run();
+    s = status_of("items");
+    assert_int_equal(s.generation, 3);
+    assert_int_equal(s.removed_events, 2);
+    assert_string_equal(rows_at(0, "SELECT id, n FROM items ORDER BY id"), "a|1\nc|4\n");
+    reopen();
+    add(ITEMS);
+    added("d", 5);
+    run();
+    assert_int_equal(status_of("items").removed_events, 2);
+    assert_string_equal(rows_at(0, "SELECT id FROM items ORDER BY id"), "a\nc\nd\n");
+    end();
+}
+
+TEST(projections, a_live_one_that_comes_late_stops_at_a_removed_event)
+{
+    begin();
+    added("a", 1), added("b", 2), added("c", 4);
+    b_is_removed();
+    struct projection_status s = status_of("items");
+    assert_int_equal(s.state, PROJECTION_FAILED);
+    assert_int_equal(s.error_position, 3);
+    assert_int_equal(s.position, 2);
+    assert_int_equal(s.removed_events, 0);
+    expect_ok(projections_resume(projections, DEED_STR("items"), &failure));
+    run();
+    assert_int_equal(status_of("items").state, PROJECTION_FAILED);
+    expect_ok(projections_rebuild(projections, DEED_STR("items"), true, &failure));
+    run();
+    s = status_of("items");
+    assert_int_equal(s.state, PROJECTION_RUNNING);
+    assert_int_equal(s.removed_events, 1);
+    assert_string_equal(rows_at(0, "SELECT id FROM items ORDER BY id"), "a\nc\n");
+    end();
+}
+
+TEST(projections, removed_events_that_it_does_not_answer_to_are_nothing_to_it)
+{
+    begin();
+    added("a", 1);
+    happens("Other", "{\"id\":\"b\"}");
+    added("c", 4);
+    b_is_removed();
+    struct projection_status s = status_of("items");
+    assert_int_equal(s.state, PROJECTION_RUNNING);
+    assert_int_equal(s.removed_events, 0);
+    assert_string_equal(rows_at(0, "SELECT id FROM items ORDER BY id"), "a\nc\n");
+    end();
+}
+
+TEST(projections, the_past_across_a_removed_event_is_gone)
+{
+    begin();
+    add(ITEMS);
+    added("a", 1), added("b", 2), added("c", 4);
+    run();
+    b_is_removed();
+    struct projection_lease *lease = NULL;
+    const char *path = NULL;
+    uint64_t position = 0;
+    expect_status(DEED_GONE, projections_lease(projections, DEED_STR("items"), 4, 1000, &lease,
+                                               &path, &position, &failure));
+    expect_message(failure, "event 3: the Added is removed");
+    assert_int_equal(failure.position, 3);
+    expect_ok(projections_lease(projections, DEED_STR("items"), 2, 1000, &lease, &path, &position,
+                                &failure));
+    assert_string_equal(rows_of(path, "SELECT id FROM items"), "a\n");
+    projections_release(lease);
+    end();
+}
+
 TEST(projections, a_leased_generation_stays_until_it_is_released)
 {
     begin();
@@ -676,7 +785,7 @@ TEST(projections, a_leased_generation_stays_until_it_is_released)
     uint64_t position = 0;
     expect_ok(projections_lease(projections, DEED_STR("items"), 0, 0, &lease, &path, &position,
                                 &failure));
-    expect_ok(projections_rebuild(projections, DEED_STR("items"), &failure));
+    expect_ok(projections_rebuild(projections, DEED_STR("items"), false, &failure));
     run();
     assert_int_equal(status_of("items").generation, 2);
     assert_int_equal(databases(), 2);
@@ -762,13 +871,13 @@ TEST(projections, a_rebuild_of_a_failed_one_runs)
     added("a", 1);
     happens("Added", "{\"id\":\"c\",\"n\":null}");
     run();
-    expect_ok(projections_rebuild(projections, DEED_STR("items"), &failure));
+    expect_ok(projections_rebuild(projections, DEED_STR("items"), false, &failure));
     run();
     struct projection_status s = status_of("items");
     assert_int_equal(s.state, PROJECTION_FAILED);
     assert_true(s.rebuild_error.len > 0);
     assert_int_equal(s.generation, 1);
-    expect_status(DEED_NOT_FOUND, projections_rebuild(projections, DEED_STR("x"), &failure));
+    expect_status(DEED_NOT_FOUND, projections_rebuild(projections, DEED_STR("x"), false, &failure));
     end();
 }
 
@@ -780,7 +889,7 @@ TEST(projections, rebuilding_with_threads_while_events_come)
     for (int i = 0; i < 300; i++)
         last = added("a", 1);
     expect_ok(projections_wait(projections, NULL, 0, last, 10000, &failure));
-    expect_ok(projections_rebuild(projections, DEED_STR("items"), &failure));
+    expect_ok(projections_rebuild(projections, DEED_STR("items"), false, &failure));
     for (int i = 0; i < 300; i++)
         last = added("b", 1);
     for (int i = 0; i < 5000 && status_of("items").rebuilding; i++)
@@ -1056,7 +1165,7 @@ static void live_through(uint64_t seed)
             add(ITEMS);
             break;
         case 1:
-            (void)!projections_rebuild(projections, DEED_STR("items"), &failure);
+            (void)!projections_rebuild(projections, DEED_STR("items"), false, &failure);
             break;
         case 2:
             (void)!projections_pause(projections, DEED_STR("items"), &failure);
@@ -1193,7 +1302,7 @@ TEST(projections, what_a_crash_left_is_removed)
     add(ITEMS);
     assert_int_equal(databases(), 2);
     /* Numbers are not used again. */
-    expect_ok(projections_rebuild(projections, DEED_STR("items"), &failure));
+    expect_ok(projections_rebuild(projections, DEED_STR("items"), false, &failure));
     run();
     assert_int_equal(status_of("items").generation, 10);
     end();
@@ -1221,7 +1330,7 @@ TEST(projections, a_damaged_file_fails_and_is_mended_by_a_rebuild)
                                                   &path, NULL, &failure));
     expect_ok(projections_pause(projections, DEED_STR("items"), &failure));
     run();
-    expect_ok(projections_rebuild(projections, DEED_STR("items"), &failure));
+    expect_ok(projections_rebuild(projections, DEED_STR("items"), false, &failure));
     run();
     expect_rows("a|1\n");
     end();
@@ -1251,7 +1360,7 @@ static void expect_refused_after(const char *sql, const char *message)
     struct projection_status s = status_of("items");
     assert_int_equal(s.state, PROJECTION_FAILED);
     if (strstr(s.error.ptr, message) == NULL) fail_msg("%s lacks %s", s.error.ptr, message);
-    expect_ok(projections_rebuild(projections, DEED_STR("items"), &failure));
+    expect_ok(projections_rebuild(projections, DEED_STR("items"), false, &failure));
     run();
     expect_rows("a|1\n");
     end();

@@ -501,7 +501,7 @@ TEST(queries, readers_beside_a_writer_and_a_rebuild)
     }
     for (int i = 0; i < 200; i++) {
         added("a", "1");
-        if (i % 50 == 25) (void)!projections_rebuild(projections, DEED_STR("items"), &failure);
+        if (i % 50 == 25) (void)!projections_rebuild(projections, DEED_STR("items"), false, &failure);
     }
     expect_ok(ask("same", plain));
     atomic_store(&stop_asking, true);

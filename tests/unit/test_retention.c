@@ -1,4 +1,5 @@
 /* test_retention.c - what is left when events were removed: reads, conditions, retries, opening. */
+#include "store_fixture.h"
 #include "stub_fixture.h"
 
 static enum event_fate remove_all(const struct deed_event *e)
@@ -14,7 +15,7 @@ static enum event_fate erase_all(const struct deed_event *e)
 static void rewrite(fate_of *fate)
 {
     close_store();
-    stub_log(fate);
+    stub_log(os, root, fate);
     open_store();
 }
 
@@ -95,6 +96,187 @@ TEST(retention, a_key_of_removed_events_is_remembered)
         struct deed_append other = a;
         other.request_hash[0] = 'H';
         expect_status(DEED_CONFLICT, store_append(store, &other, &appended, &err));
+    }
+    finish();
+}
+
+/* ---- reads ---------------------------------------------------------------------------------- */
+
+/* Words that begin with an x go. */
+static enum event_fate remove_x(const struct deed_event *e)
+{
+    return e->data.len > 1 && e->data.ptr[1] == 'x' ? EVENT_REMOVE : EVENT_KEEP;
+}
+
+TEST(retention, a_stream_read_passes_over_what_was_removed)
+{
+    start();
+    say("a-1", "x0"), say("a-1", "one"), say("a-1", "x2"), say("a-1", "x3"), say("a-1", "four");
+    rewrite(remove_x);
+    expect_words("one four", .stream = DEED_STR("a-1"));
+    expect_words("four one", .stream = DEED_STR("a-1"), .backwards = true,
+                 .from_revision = DEED_NONE);
+    expect_words("four", .stream = DEED_STR("a-1"), .from_revision = 2);
+    expect_words("one", .stream = DEED_STR("a-1"), .from_revision = 3, .backwards = true);
+    expect_words("one", .stream = DEED_STR("a-1"), .count_max = 1);
+    expect_words("? one ? ? four", .stream = DEED_STR("a-1"), .removed = true);
+    finish();
+}
+
+TEST(retention, revisions_positions_and_conditions_stay)
+{
+    start();
+    say("a-1", "one"), say("a-1", "x1"), say("b-1", "x"), say("a-1", "x2");
+    rewrite(remove_x);
+    struct deed_stream_info info;
+    expect_ok(store_stream(store, DEED_STR("a-1"), &info, &err));
+    assert_int_equal(info.revision, 2);
+    assert_int_equal(store_position(store), 5);
+    expect_status(DEED_CONFLICT, append_if(said("a-1", "no"), at_revision("a-1", 1)));
+    expect_status(DEED_CONFLICT, append_if(said("b-1", "no"), stream_is("b-1", DEED_EXPECT_NONE, 0)));
+    expect_ok(append_if(said("a-1", "yes"), at_revision("a-1", 2)));
+    assert_int_equal(appended.revision, 3);
+    assert_int_equal(appended.position, 6);
+    finish();
+}
+
+TEST(retention, a_condition_by_tag_sees_what_was_removed)
+{
+    start();
+    say_event(tagged("a-1", "x", 1));
+    static const deed_str tags[] = {{"red", 3}};
+    struct deed_query_item item = {.tags = tags, .tag_count = 1};
+    struct deed_condition none = {
+        .kind = DEED_CONDITION_NO_MATCH, .items = &item, .item_count = 1};
+    for (int round = 0; round < 2; round++) {
+        rewrite(round == 0 ? remove_all : erase_all);
+        expect_status(DEED_CONFLICT, append_if(said("b-1", "no"), none));
+        assert_int_equal(err.position, 2);
+    }
+    finish();
+}
+
+TEST(retention, the_log_is_read_from_the_horizon_on)
+{
+    start();
+    say("a-1", "x1"), say("a-1", "x2"), say("a-1", "one"), say("b-1", "x3"), say("b-1", "two");
+    uint64_t horizon;
+    expect_ok(store_horizon(store, &horizon, &err));
+    assert_int_equal(horizon, 0);
+    rewrite(remove_x);
+    expect_ok(store_horizon(store, &horizon, &err));
+    assert_int_equal(horizon, 4);
+
+    expect_words("DEED_GONE");
+    expect_message(err, "kept from position 4 on");
+    expect_message(err, "after position 3");
+    assert_int_equal(err.position, 4);
+    expect_words("DEED_GONE", .after_position = 2);
+    expect_words("one two", .after_position = 3);
+    expect_words("two", .after_position = 4);
+    expect_words("DEED_GONE", .follow = true);
+    expect_words("DEED_GONE", .filter = {.system = true});
+    expect_words("two one", .backwards = true, .after_position = DEED_NONE);
+    expect_words("", .backwards = true, .after_position = 4);
+    expect_words("DEED_GONE", .backwards = true, .after_position = 3);
+    expect_words("? ? one ? two", .removed = true);
+    finish();
+}
+
+TEST(retention, a_hole_behind_the_horizon_is_passed_over)
+{
+    start();
+    say("a-1", "one"), say("a-1", "x2"), say("b-1", "x3"), say("b-1", "two");
+    rewrite(remove_x);
+    uint64_t horizon;
+    expect_ok(store_horizon(store, &horizon, &err));
+    assert_int_equal(horizon, 0);
+    expect_words("one two");
+    static const deed_str types[] = {{"Said", 4}};
+    expect_words("one two", .filter = {.types = types, .type_count = 1});
+    static const deed_str streams[] = {{"b-1", 3}};
+    expect_words("two", .filter = {.streams = streams, .stream_count = 1});
+    expect_words("? two", .filter = {.streams = streams, .stream_count = 1}, .removed = true);
+    finish();
+}
+
+TEST(retention, a_log_without_any_stored_event_begins_at_its_end)
+{
+    start();
+    say("a-1", "x1"), say("a-1", "x2");
+    rewrite(remove_all);
+    uint64_t horizon;
+    expect_ok(store_horizon(store, &horizon, &err));
+    assert_int_equal(horizon, 4);
+    expect_words("DEED_GONE");
+    expect_words("", .after_position = 3);
+    expect_words("", .backwards = true, .after_position = DEED_NONE);
+    say("a-1", "three");
+    expect_ok(store_horizon(store, &horizon, &err));
+    assert_int_equal(horizon, 4);
+    expect_words("three", .after_position = 3);
+    expect_words("DEED_GONE");
+    finish();
+}
+
+TEST(retention, a_follower_passes_over_holes_and_goes_on)
+{
+    start();
+    say("a-1", "one"), say("a-1", "x1");
+    rewrite(remove_x);
+    struct deed_read_options how = {.follow = true};
+    struct deed_cursor *cursor = NULL;
+    expect_ok(store_read(store, &how, &cursor, &err));
+    assert_string_equal(words_of(cursor), "one");
+    assert_int_equal(cursor_position(cursor), 3);
+    say("a-1", "two");
+    assert_string_equal(words_of(cursor), "two");
+    cursor_close(cursor);
+    finish();
+}
+
+TEST(retention, raw_commits_bring_stubs)
+{
+    start();
+    say("a-1", "x1"), say("a-1", "two");
+    rewrite(remove_x);
+    struct buf bytes;
+    uint64_t position = 0;
+    size_t removed = 0;
+    buf_init(&bytes, 1 << 20);
+    expect_ok(store_read_commits(store, 0, 1 << 20, &bytes, &position, &err));
+    assert_int_equal(position, 3);
+    struct arena arena;
+    arena_init(&arena, 1 << 20);
+    for (size_t at = 0; at < bytes.len;) {
+        uint32_t size = commit_peek_size((deed_bytes){bytes.ptr + at, bytes.len - at});
+        struct reader r = reader_over(
+            (deed_bytes){bytes.ptr + at + COMMIT_HEAD_SIZE, size - COMMIT_HEAD_SIZE});
+        struct deed_event e;
+        assert_true(event_decode(&r, &arena, &e, NULL));
+        removed += e.removed;
+        at += size;
+    }
+    assert_int_equal(removed, 1);
+    arena_done(&arena);
+    buf_done(&bytes);
+    finish();
+}
+
+TEST(retention, a_log_with_stubs_verifies)
+{
+    start();
+    say("a-1", "x1"), say("a-1", "two"), say("a-1", "x3");
+    struct deed_info before, after;
+    store_info(store, &before);
+    for (int round = 0; round < 2; round++) {
+        rewrite(round == 0 ? remove_x : erase_all);
+        struct store_verify_report report;
+        expect_ok(store_verify(store, NULL, NULL, NULL, &report, &err));
+        store_info(store, &after);
+        assert_memory_equal(before.chain_hash, after.chain_hash, 32);
+        assert_memory_equal(report.chain_hash, after.chain_hash, 32);
+        assert_int_equal(report.events, 4);
     }
     finish();
 }
