@@ -32,6 +32,9 @@ enum cloudevent_flags {
     /* JSON data whose bytes would not come back from `data` as they are stored (white space around
      * the value, line breaks with CLOUDEVENT_LINE) goes out as data_base64. */
     CLOUDEVENT_EXACT = 2,
+    /* The event comes from the store, which takes nothing but JSON under the usual content type:
+     * that data is not checked again. */
+    CLOUDEVENT_STORED = 4,
 };
 
 /* "/deedbook/xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" */

@@ -29,7 +29,7 @@ void buf_reset(struct buf *buf)
     buf->failed = false;
 }
 
-uint8_t *buf_reserve(struct buf *buf, size_t len)
+uint8_t *buf_grow(struct buf *buf, size_t len)
 {
     assert(buf->len <= buf->room);
     if (buf->failed) return NULL;
@@ -49,25 +49,6 @@ uint8_t *buf_reserve(struct buf *buf, size_t len)
     buf->ptr = grown;
     buf->room = room;
     return buf->ptr + buf->len;
-}
-
-void buf_add(struct buf *buf, const void *bytes, size_t len)
-{
-    if (len == 0) return;
-    uint8_t *at = buf_reserve(buf, len);
-    if (at == NULL) return;
-    memcpy(at, bytes, len);
-    buf->len += len;
-}
-
-void buf_add_str(struct buf *buf, deed_str s)
-{
-    buf_add(buf, s.ptr, s.len);
-}
-
-void buf_add_byte(struct buf *buf, uint8_t byte)
-{
-    buf_add(buf, &byte, 1);
 }
 
 void buf_add_zeros(struct buf *buf, size_t len)

@@ -22,11 +22,30 @@ static inline bool buf_ok(const struct buf *buf)
 }
 
 /* Room for `len` more bytes at ptr + len; the caller fills it and adds to `len`. NULL: failed. */
-uint8_t *buf_reserve(struct buf *buf, size_t len);
+uint8_t *buf_grow(struct buf *buf, size_t len); /* buf_reserve's seldom way */
+static inline uint8_t *buf_reserve(struct buf *buf, size_t len)
+{
+    bool fits = !buf->failed && buf->ptr != NULL && len <= buf->room - buf->len;
+    return fits ? buf->ptr + buf->len : buf_grow(buf, len);
+}
 
-void buf_add(struct buf *buf, const void *bytes, size_t len);
-void buf_add_str(struct buf *buf, deed_str s);
-void buf_add_byte(struct buf *buf, uint8_t byte);
+/* Inline, since most of what is added is a few bytes whose number the compiler knows. */
+static inline void buf_add(struct buf *buf, const void *bytes, size_t len)
+{
+    if (len == 0) return;
+    uint8_t *at = buf_reserve(buf, len);
+    if (at == NULL) return;
+    memcpy(at, bytes, len);
+    buf->len += len;
+}
+static inline void buf_add_str(struct buf *buf, deed_str s)
+{
+    buf_add(buf, s.ptr, s.len);
+}
+static inline void buf_add_byte(struct buf *buf, uint8_t byte)
+{
+    buf_add(buf, &byte, 1);
+}
 void buf_add_zeros(struct buf *buf, size_t len);
 void buf_printf(struct buf *buf, const char *format, ...) DEED_PRINTF(2, 3);
 
