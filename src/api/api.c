@@ -1,7 +1,9 @@
 /* api.c - from an exchange to its route and into it.
  *
  * (1) api_route always finds a route: those of the table, or one of three that answer for what is
- *     not in it. */
+ *     not in it.
+ * (2) A brief call's handler ends it before it returns, so api_try lets it end into nothing, looks
+ *     what came of it, and only then finishes the exchange. */
 #include "api/api.h"
 
 #include <assert.h>
@@ -84,7 +86,8 @@ const char *api_route_name(const struct api_route *route)
     return route == NULL || route->pattern == NULL ? "other" : route->pattern;
 }
 
-void api_run(struct api *api, struct api_exchange *x)
+/* The call, ready for its handler; NULL: it has ended already. */
+static struct call *call_begin(struct api *api, struct api_exchange *x)
 {
     assert(x->route != NULL && x->finish != NULL);
     x->response.header_count = 0;
@@ -95,15 +98,49 @@ void api_run(struct api *api, struct api_exchange *x)
         (void)deed_fail(&err, DEED_NO_MEMORY, "no memory left for the request");
         api_problem(x, deed_status_http(DEED_NO_MEMORY), &err);
         x->finish(x);
-        return;
+        return NULL;
     }
     bool reads = x->request.head || deed_str_equal(x->request.method, DEED_STR("GET")) ||
                  deed_str_equal(x->request.method, DEED_STR("OPTIONS"));
     if (c->status != DEED_OK || (!reads && call_from_elsewhere(c))) {
         call_fail(c);
-        return;
+        return NULL;
     }
-    x->route->handle(c);
+    return c;
+}
+
+void api_run(struct api *api, struct api_exchange *x)
+{
+    struct call *c = call_begin(api, x);
+    if (c != NULL) x->route->handle(c);
+}
+
+/* (2) */
+static void finish_tried(struct api_exchange *x __attribute__((unused))) {}
+
+bool api_try(struct api *api, struct api_exchange *x)
+{
+    void (*finish)(struct api_exchange *) = x->finish;
+    assert(x->route->where == API_BRIEF);
+    x->finish = finish_tried;
+    struct call *c = call_begin(api, x);
+    bool given_up = false;
+    if (c != NULL) {
+        c->brief = true;
+        os_haste_begin(BRIEF_READ_SIZE);
+        x->route->handle(c);
+        bool refused = os_haste_end();
+        given_up = refused || c->given_up;
+    }
+    x->finish = finish;
+    if (!given_up) {
+        finish(x);
+        return true;
+    }
+    struct api_source *source = x->response.source;
+    x->response.source = NULL;
+    if (source != NULL) source->close(source);
+    return false;
 }
 
 /* ---- what is not in the table ---------------------------------------------------------------- */

@@ -38,6 +38,7 @@ enum api_pull {
     API_WAIT, /* nothing now: call again when the log has grown, or after wait_ms at the latest */
     API_END,
     API_FAILED, /* cannot go on: close the connection, so that the client sees it is cut short */
+    API_LATER,  /* of a glance only: it would take long, nothing was added; pull on a pool thread */
 };
 struct api_source {
     /* Append up to about size_wanted bytes to `out`. Runs on a pool thread, never twice at once. One
@@ -46,6 +47,9 @@ struct api_source {
     enum api_pull (*pull)(struct api_source *source, struct buf *out, size_t size_wanted);
     void (*close)(struct api_source *source); /* always called once; from a pool or loop thread */
     uint32_t wait_ms;                         /* with API_WAIT */
+    /* As pull, but quick and from memory, on the loop's thread: what was just committed reaches its
+     * followers without a switch of threads. NULL: always pull. */
+    enum api_pull (*glance)(struct api_source *source, struct buf *out, size_t size_wanted);
 };
 
 #define API_RESPONSE_HEADERS_MAX 12
@@ -59,6 +63,8 @@ struct api_response {
 
 enum api_where {
     API_INLINE, /* quick and never blocks: the loop's own thread */
+    API_BRIEF,  /* mostly quick and from memory: the loop's own thread tries it with api_try, and if
+                 * that gives up, a pool thread runs it */
     API_POOL,   /* may read the disk: a pool thread */
     API_PATIENT, /* may take long or wait for others (queries): a pool of its own, so that the
                   * patient do not hold up the quick */
@@ -99,6 +105,9 @@ void api_destroy(struct api *api); /* accepts NULL */
 enum api_where api_route(struct api *api, struct api_exchange *x);
 /* Make the response; x->finish is called exactly once, maybe before this returns. */
 void api_run(struct api *api, struct api_exchange *x);
+/* For API_BRIEF: make the response if that takes neither the disk nor long (a few dozen events).
+ * false: nothing has happened, x->finish was not called, and api_run is to be called elsewhere. */
+bool api_try(struct api *api, struct api_exchange *x);
 /* The route's pattern, "/streams/{stream}", for metrics. */
 const char *api_route_name(const struct api_route *route);
 

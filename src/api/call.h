@@ -16,6 +16,7 @@
 #include "json/json.h"
 #include "store/store.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 
 struct api {
@@ -41,6 +42,8 @@ struct call {
     deed_str segments[ROUTE_SEGMENTS_MAX]; /* decoded */
     struct call_value *values;             /* of the query string */
     size_t value_count;
+    bool brief;    /* on the loop's thread: see call_give_up */
+    bool given_up; /* the answer will not be sent */
     deed_status status; /* the first failure */
     int http;           /* to answer it with, where the status's own does not say it; else 0 */
     struct deed_error err;
@@ -51,6 +54,19 @@ struct call *call_create(struct api *api, struct api_exchange *x);
 
 /* Remember a failure, unless there is one already. */
 void call_wrong(struct call *c, deed_status status, const char *format, ...) DEED_PRINTF(3, 4);
+
+/* What a brief call may take: beyond, the connections of the loop would wait for this one. */
+#define BRIEF_EVENTS_MAX 64
+#define BRIEF_SIZE       ((size_t)64 << 10)  /* of the answer */
+#define BRIEF_READ_SIZE  ((size_t)512 << 10) /* of the log; an event is read with its commit */
+
+/* This call is brief and turns out to be long: what comes of it is thrown away, and it is made again
+ * on a pool thread. The handler still has to end it. */
+static inline void call_give_up(struct call *c)
+{
+    assert(c->brief);
+    c->given_up = true;
+}
 
 /* ---- parameters: of the route's table, or it is our bug -------------------------------------- */
 

@@ -3,7 +3,9 @@
  * (1) An event is in the body whole or not at all.
  * (2) A slice is bounded in bytes and in time, so that a filter that matches little does not hold a
  *     pool thread.
- * (3) A feed that failed ends in API_FAILED, after what was good has been sent. */
+ * (3) A feed that failed ends in API_FAILED, after what was good has been sent.
+ * (4) What a thread in haste could not read is no failure: the cursor stands where it stood, and the
+ *     next slice, made by a pool thread, goes on there. */
 #include "api/feed.h"
 
 #include <assert.h>
@@ -85,11 +87,15 @@ struct page {
 static deed_status page_fill(struct page *p, struct buf *out)
 {
     const struct api *api = p->c->api;
-    unsigned flags = p->plan->exact ? CLOUDEVENT_EXACT : 0;
+    unsigned flags = CLOUDEVENT_STORED | (p->plan->exact ? CLOUDEVENT_EXACT : 0);
     uint64_t begun_ns = now_ns(api);
     buf_add_byte(out, '[');
     for (;;) {
         struct deed_event event;
+        if (p->c->brief && (p->count > BRIEF_EVENTS_MAX || out->len > BRIEF_SIZE)) {
+            call_give_up(p->c);
+            break;
+        }
         if (out->len > PAGE_SIZE || now_ns(api) - begun_ns > PAGE_TIME_NS) {
             p->more = true;
             break;
@@ -302,13 +308,16 @@ static deed_status feed_step(struct feed *f, struct buf *out, size_t slice_start
     return f->status;
 }
 
-static enum api_pull feed_slice(struct feed *f, struct buf *out, size_t wanted)
+static enum api_pull feed_slice(struct feed *f, struct buf *out, size_t wanted, bool brief)
 {
     size_t start = out->len;
+    uint64_t count_end = brief ? f->count + BRIEF_EVENTS_MAX : UINT64_MAX;
+    if (brief && wanted > BRIEF_SIZE) wanted = BRIEF_SIZE;
     uint64_t begun_ns = now_ns(f->api);
     for (;;) {
         if (f->left == 0) return API_END;
-        if (out->len - start >= wanted || now_ns(f->api) - begun_ns > SLICE_TIME_NS) {
+        if (out->len - start >= wanted || f->count >= count_end ||
+            now_ns(f->api) - begun_ns > SLICE_TIME_NS) {
             return API_MORE; /* (2) */
         }
         deed_status status = feed_step(f, out, start, wanted);
@@ -317,6 +326,7 @@ static enum api_pull feed_slice(struct feed *f, struct buf *out, size_t wanted)
             continue;
         }
         if (status != DEED_END) {
+            if (os_haste_refused()) return out->len > start ? API_MORE : API_LATER; /* (4) */
             feed_failed(f, out, status);
             return out->len > start ? API_MORE : API_FAILED; /* (3) */
         }
@@ -337,8 +347,27 @@ static enum api_pull feed_pull(struct api_source *source, struct buf *out, size_
     } else if (f->status != DEED_OK) {
         answer = API_FAILED; /* (3) */
     } else {
-        answer = feed_slice(f, out, size_wanted);
+        answer = feed_slice(f, out, size_wanted, false);
     }
+    if (!buf_ok(out)) answer = API_FAILED;
+    if (out->len > start) f->sent_ns = now_ns(f->api);
+    return answer;
+}
+
+/* Whoever follows and has all but the newest events gets them at once. */
+static enum api_pull feed_glance(struct api_source *source, struct buf *out, size_t size_wanted)
+{
+    struct feed *f = (struct feed *)source;
+    size_t start = out->len;
+    uint64_t seen = f->format == FEED_LOG ? f->after : cursor_position(f->cursor);
+    uint64_t end = store_position(f->api->parts.store);
+    bool near = end <= seen || end - seen <= BRIEF_EVENTS_MAX;
+    if (f->head.len > 0) return feed_pull(source, out, size_wanted);
+    if (!f->follow || !near || f->status != DEED_OK) return API_LATER;
+
+    os_haste_begin(BRIEF_READ_SIZE);
+    enum api_pull answer = feed_slice(f, out, size_wanted, true);
+    (void)os_haste_end();
     if (!buf_ok(out)) answer = API_FAILED;
     if (out->len > start) f->sent_ns = now_ns(f->api);
     return answer;
@@ -357,10 +386,13 @@ static struct feed *feed_create(struct call *c, const struct feed_plan *plan)
     struct feed *f = arena_alloc(c->arena, sizeof *f);
     if (f == NULL) return NULL;
     *f = (struct feed){
-        .source = {.pull = feed_pull, .close = feed_close, .wait_ms = KEEPALIVE_MS},
+        .source = {.pull = feed_pull,
+                   .close = feed_close,
+                   .wait_ms = KEEPALIVE_MS,
+                   .glance = feed_glance},
         .api = c->api,
         .format = plan->format,
-        .flags = CLOUDEVENT_LINE | (plan->exact ? CLOUDEVENT_EXACT : 0),
+        .flags = CLOUDEVENT_STORED | CLOUDEVENT_LINE | (plan->exact ? CLOUDEVENT_EXACT : 0),
         .follow = plan->read.follow,
         .is_stream = plan->read.stream.ptr != NULL,
         .after = plan->read.after_position,
@@ -404,7 +436,7 @@ void feed_serve(struct call *c, const struct feed_plan *plan)
     enum api_pull answer = API_END;
     if (!c->x->request.head) {
         if (plan->format == FEED_SSE) buf_add_str(body, DEED_STR("retry: 2000\n\n"));
-        answer = feed_slice(f, body, FIRST_SLICE_SIZE);
+        answer = feed_slice(f, body, FIRST_SLICE_SIZE, c->brief);
     }
     if (f->status != DEED_OK && f->count == 0) {
         c->err = f->err;

@@ -109,6 +109,51 @@ void os_file_close(struct os_file *file)
     if (file != NULL) file->os->ops->file_close(file);
 }
 
+/* ---- haste -------------------------------------------------------------------------------- */
+
+static _Thread_local struct {
+    bool on, refused;
+    size_t left; /* bytes that may still be read */
+} haste;
+
+void os_haste_begin(size_t size_max)
+{
+    assert(!haste.on);
+    haste.on = true;
+    haste.refused = false;
+    haste.left = size_max;
+}
+
+bool os_haste_end(void)
+{
+    assert(haste.on);
+    haste.on = false;
+    return haste.refused;
+}
+
+bool os_haste_refused(void)
+{
+    return haste.on && haste.refused;
+}
+
+bool os_in_haste(void)
+{
+    return haste.on;
+}
+
+static deed_status read_in_haste(struct os_file *file, uint64_t offset, void *out, size_t size,
+                                 size_t *out_read, struct deed_error *err)
+{
+    deed_status status = DEED_BUSY;
+    bool takes = size <= haste.left && (file->flags & OS_DIRECT) == 0;
+    if (takes) status = file->os->ops->file_read(file, offset, out, size, out_read, err);
+    if (status == DEED_OK) haste.left -= *out_read;
+    if (status != DEED_BUSY) return status;
+    haste.refused = true;
+    return deed_fail(err, DEED_BUSY, "file %s: %zu bytes at offset %llu are not at hand",
+                     file->name, size, (unsigned long long)offset);
+}
+
 deed_status os_file_read(struct os_file *file, uint64_t offset, void *out, size_t size,
                          size_t *out_read, struct deed_error *err)
 {
@@ -125,6 +170,7 @@ deed_status os_file_read(struct os_file *file, uint64_t offset, void *out, size_
         return DEED_OK;
     }
     if (size > OFFSET_MAX - offset) size = (size_t)(OFFSET_MAX - offset);
+    if (haste.on) return read_in_haste(file, offset, out, size, out_read, err);
     return file->os->ops->file_read(file, offset, out, size, out_read, err);
 }
 

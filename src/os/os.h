@@ -88,6 +88,18 @@ DEED_MUST_CHECK deed_status os_file_size(struct os_file *file, uint64_t *out_siz
 DEED_MUST_CHECK deed_status os_file_truncate(struct os_file *file, uint64_t size,
                                              struct deed_error *err);
 
+/* ---- threads in haste ----------------------------------------------------------------------- */
+
+/* For a thread that must not wait for the disk: from here to os_haste_end its reads take what is in
+ * memory, at most `size_max` bytes in all. A read that would wait, or goes past that, is DEED_BUSY,
+ * and nothing is wrong with the file: the caller gives up and does the work again on a thread that
+ * may wait. Nothing but reads is affected. Not nested. */
+void os_haste_begin(size_t size_max);
+/* true: a read was refused, so whatever came of it is to be thrown away. */
+bool os_haste_end(void);
+/* A read of this thread was refused since os_haste_begin. */
+bool os_haste_refused(void);
+
 /* ---- clock, randomness -------------------------------------------------------------------- */
 
 int64_t os_now_ns(struct os *os);    /* UTC since 1970; may jump */
@@ -97,6 +109,9 @@ void os_random(struct os *os, void *out, size_t size); /* unpredictable; cannot 
 /* ---- for implementations ------------------------------------------------------------------ */
 
 /* os.c checks names, flags, offsets and sizes; an implementation sees only valid ones. */
+
+/* For file_read: this thread is in haste, so take only what is in memory, else DEED_BUSY. */
+bool os_in_haste(void);
 
 struct os_ops {
     deed_status (*dir_open)(struct os *, struct os_dir *parent, const char *path, bool create,

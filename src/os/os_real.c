@@ -18,6 +18,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -358,6 +359,23 @@ static int read_fully(int fd, uint64_t offset, uint8_t *out, size_t size, size_t
     return 0;
 }
 
+/* The same as far as it is in memory. EAGAIN: not all of it; so says every file system that cannot
+ * tell. */
+static int read_at_hand(int fd, uint64_t offset, uint8_t *out, size_t size, size_t *out_read)
+{
+    size_t done = 0;
+    while (done < size) {
+        struct iovec part = {.iov_base = out + done, .iov_len = size - done};
+        ssize_t got = preadv2(fd, &part, 1, (off_t)(offset + done), RWF_NOWAIT);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return errno == EOPNOTSUPP || errno == ENOSYS ? EAGAIN : errno;
+        if (got == 0) break;
+        done += (size_t)got;
+    }
+    *out_read = done;
+    return 0;
+}
+
 /* The same from the device, through aligned memory. EINVAL: this file system has no such thing. */
 static int read_direct(int fd, uint64_t offset, uint8_t *out, size_t size, size_t *out_read)
 {
@@ -382,20 +400,28 @@ static int read_direct(int fd, uint64_t offset, uint8_t *out, size_t size, size_
     return error;
 }
 
+static int read_patiently(struct real_file *file, uint64_t offset, void *out, size_t size,
+                          size_t *out_read)
+{
+    int error = EINVAL;
+    if (file->direct_fd >= 0) error = read_direct(file->direct_fd, offset, out, size, out_read);
+    if (error != EINVAL) return error;
+    /* The next best thing to a direct read: clean pages are dropped and read anew. */
+    if ((file->base.flags & OS_DIRECT) != 0) {
+        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
+    }
+    return read_fully(file->fd, offset, out, size, out_read);
+}
+
 static deed_status real_file_read(struct os_file *base, uint64_t offset, void *out, size_t size,
                                   size_t *out_read, struct deed_error *err)
 {
     struct real_file *file = real_file_of(base);
-    int error = EINVAL;
-    if (file->direct_fd >= 0) error = read_direct(file->direct_fd, offset, out, size, out_read);
-    if (error == EINVAL) {
-        /* The next best thing to a direct read: clean pages are dropped and read anew. */
-        if ((base->flags & OS_DIRECT) != 0) {
-            (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
-        }
-        error = read_fully(file->fd, offset, out, size, out_read);
-    }
+    bool haste = os_in_haste();
+    int error = haste ? read_at_hand(file->fd, offset, out, size, out_read)
+                      : read_patiently(file, offset, out, size, out_read);
     if (error == 0) return DEED_OK;
+    if (haste && error == EAGAIN) return DEED_BUSY; /* os.c says of what */
     return deed_fail_errno(err, error, "file %s: cannot read %zu bytes at offset %llu", base->name,
                            size, (unsigned long long)offset);
 }

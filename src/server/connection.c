@@ -1,7 +1,7 @@
 /* connection.c - bytes to requests to answers to bytes.
  *
  *     socket ─► codec ─► exchange ─► api_run ─┬─ on this thread ───────────┐
- *                           │                 └─ on a pool thread          │
+ *                           │      or api_try └─ on a pool thread          │
  *                        in order                       │ finish: from any thread
  *                           ▼                           ▼                  ▼
  *     socket ◄─ out ◄─ pump ◄──────────────── finished stack, one wake for many
@@ -290,10 +290,17 @@ static void exchange_pull(struct pool_task *task)
 
 static void pull_start(struct exchange *x)
 {
+    struct api_source *source = x->api.response.source;
     assert(!x->pulling && !x->waiting && !x->source_ended);
     x->pulling = true;
     x->growths = atomic_load(&x->service->growths);
     buf_reset(&x->chunk);
+    x->pulled =
+        source->glance == NULL ? API_LATER : source->glance(source, &x->chunk, PULL_SIZE);
+    if (x->pulled != API_LATER) {
+        finished_push(x);
+        return;
+    }
     x->task.run = exchange_pull;
     pool_submit(x->service->pool, &x->task);
 }
@@ -387,15 +394,18 @@ static bool may_start(const struct connection *c, const struct exchange *x)
 static void exchange_start(struct exchange *x)
 {
     struct connection *c = x->connection;
+    struct service *service = x->service;
     x->started = x->running = true;
     c->running_count++;
     if (x->where == API_INLINE) {
-        api_run(x->service->api, &x->api);
-    } else {
-        struct service *service = x->service;
-        x->task.run = exchange_run;
-        pool_submit(x->where == API_PATIENT ? service->patient_pool : service->pool, &x->task);
+        api_run(service->api, &x->api);
+        return;
     }
+    bool may_try = x->where == API_BRIEF &&
+                   atomic_load(&service->in_flight_size) <= service->limits.in_flight_size_max;
+    if (may_try && api_try(service->api, &x->api)) return;
+    x->task.run = exchange_run;
+    pool_submit(x->where == API_PATIENT ? service->patient_pool : service->pool, &x->task);
 }
 
 static void connection_start(struct connection *c)

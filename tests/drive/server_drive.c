@@ -7,6 +7,8 @@
  *   GET  /later?ms=N       from another thread        GET  /pool?ms=N       a pool thread that waits
  *   GET  /big?size=N&ms=M  one body of N bytes        GET  /stream?count=N&size=M   N pieces
  *   GET  /follow           a line a growth            POST /grow            the log grows
+ *   GET  /glance           the same, where even ones are left to a pool thread
+ *   GET  /brief?n=N        "brief", or from a pool thread for even N
  *   GET  /fail             a stream that breaks off   POST /slow?ms=N       /later for a POST
  *   GET  /count            how many /slow and /later have begun */
 #include "server/server.h"
@@ -117,7 +119,7 @@ static void big(struct api_exchange *x)
 struct drive_source {
     struct api_source source;
     uint64_t count, size, seen;
-    bool fails, follows;
+    bool fails, follows, glances;
 };
 
 static enum api_pull source_pull(struct api_source *source, struct buf *out, size_t size_wanted)
@@ -136,6 +138,16 @@ static enum api_pull source_pull(struct api_source *source, struct buf *out, siz
     return API_MORE;
 }
 
+static enum api_pull source_glance(struct api_source *source, struct buf *out, size_t size_wanted)
+{
+    struct drive_source *s = (struct drive_source *)(void *)source;
+    uint64_t now = atomic_load(&growth);
+    (void)size_wanted;
+    if (now > s->seen && now % 2 == 0) return API_LATER;
+    for (; s->seen < now; s->seen++) buf_printf(out, "%llu!\n", (unsigned long long)s->seen + 1);
+    return API_WAIT;
+}
+
 static void source_close(struct api_source *source)
 {
     atomic_fetch_sub(&sources_open, 1);
@@ -147,7 +159,10 @@ static void stream_with(struct api_exchange *x, struct drive_source s)
     struct drive_source *source = malloc(sizeof *source);
     assert(source != NULL);
     *source = s;
-    source->source = (struct api_source){source_pull, source_close, 50};
+    source->source = (struct api_source){.pull = source_pull,
+                                         .close = source_close,
+                                         .wait_ms = 50,
+                                         .glance = s.glances ? source_glance : NULL};
     atomic_fetch_add(&sources_open, 1);
     x->response.status = 200;
     x->response.source = &source->source;
@@ -170,6 +185,17 @@ static void follow(struct api_exchange *x)
     stream_with(x, (struct drive_source){.follows = true, .seen = atomic_load(&growth)});
 }
 
+static void glance(struct api_exchange *x)
+{
+    stream_with(x, (struct drive_source){
+                       .follows = true, .glances = true, .seen = atomic_load(&growth)});
+}
+
+static void brief(struct api_exchange *x)
+{
+    answer(x, 200, deed_bytes_of(DEED_STR("patient")));
+}
+
 static void grow(struct api_exchange *x)
 {
     atomic_fetch_add(&growth, 1);
@@ -189,7 +215,8 @@ static const struct api_route routes[] = {
     {"/pool", API_POOL, pool_route}, {"/big", API_POOL, big},
     {"/stream", API_POOL, stream},   {"/fail", API_INLINE, fail},
     {"/follow", API_INLINE, follow}, {"/grow", API_INLINE, grow},
-    {"/count", API_INLINE, count},
+    {"/count", API_INLINE, count},   {"/glance", API_INLINE, glance},
+    {"/brief", API_BRIEF, brief},
 };
 static const struct api_route route_missing = {"(none)", API_INLINE, missing};
 
@@ -207,6 +234,14 @@ void api_run(struct api *api, struct api_exchange *x)
 {
     (void)api;
     x->route->handle(x);
+}
+
+bool api_try(struct api *api, struct api_exchange *x)
+{
+    (void)api;
+    if (parameter(x, "n") % 2 == 0) return false;
+    answer(x, 200, deed_bytes_of(DEED_STR("brief")));
+    return true;
 }
 
 const char *api_route_name(const struct api_route *route)

@@ -717,6 +717,39 @@ def followers_see_each_growth_once():
 
 
 @test
+def a_follower_that_glances_sees_each_growth_once_too():
+    with Server() as s, s.connect() as follower, s.connect() as c:
+        follower.send("GET /glance HTTP/1.1\r\n%s\r\n" % H)
+        assert follower.head()[0] == 200
+        seen = b""
+        for i in range(100):  # one by one: some at a glance, some left to a pool thread
+            assert c.ask("POST /grow HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n" % H).status == 204
+            while seen.count(b"\n") <= i:
+                seen += follower.chunk()
+        for i in range(100):
+            c.send("POST /grow HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n" % H)
+        for i in range(100):
+            assert c.answer().status == 204
+        while seen.count(b"\n") < 200:
+            seen += follower.chunk()
+        assert seen.replace(b"!", b"") == b"".join(b"%d\n" % (i + 1) for i in range(200))
+        assert b"1!\n2\n3!\n4\n" in seen  # each way was taken
+
+
+@test
+def what_is_brief_is_answered_in_order_from_wherever_it_was_made():
+    with Server() as s, s.connect() as c:
+        assert c.ask("GET /brief?n=1 HTTP/1.1\r\n%s\r\n" % H).body == b"brief"
+        assert c.ask("GET /brief?n=2 HTTP/1.1\r\n%s\r\n" % H).body == b"patient"
+        c.send("".join("GET /brief?n=%d HTTP/1.1\r\n%s\r\n" % (i, H) for i in range(300)))
+        for i in range(300):
+            assert c.answer().body == (b"brief" if i % 2 else b"patient"), i
+        c.send("POST /slow?ms=200 HTTP/1.1\r\n%sContent-Length: 0\r\n\r\nGET /brief?n=1 HTTP/1.1\r\n%s\r\n" % (H, H))
+        assert c.answer().status == 200
+        assert c.answer().body == b"brief"
+
+
+@test
 def a_stream_that_fails_is_seen_to_be_cut_short():
     with Server() as s, s.connect() as c:
         c.send("GET /fail HTTP/1.1\r\n%s\r\n" % H)

@@ -375,9 +375,12 @@ struct answer {
     enum api_pull last_pull; /* of a source: API_WAIT when it follows */
     bool had_source;
     enum api_where where;
+    bool brief; /* api_try made it */
+    size_t glances; /* pulls that were glances */
     char route[128];
 };
 static struct answer answer;
+static bool no_haste; /* have what is brief run as on a pool thread */
 
 static struct {
     struct os_mutex mutex;
@@ -416,8 +419,15 @@ static void drain(void)
     buf_init(&piece, 64 << 20);
     enum api_pull pull = API_MORE;
     while (pull == API_MORE) {
+        struct api_source *source = x.response.source;
         buf_reset(&piece);
-        pull = x.response.source->pull(x.response.source, &piece, pull_size);
+        pull = source->glance == NULL ? API_LATER : source->glance(source, &piece, pull_size);
+        if (pull == API_LATER) {
+            assert_int_equal(piece.len, 0);
+            pull = source->pull(source, &piece, pull_size);
+        } else {
+            answer.glances++;
+        }
         buf_add(&answer.body, piece.ptr, piece.len);
     }
     answer.last_pull = pull;
@@ -466,7 +476,8 @@ static void begin_ask(const char *method, const char *target, deed_bytes body)
 
     answer.where = api_route(api, &x);
     snprintf(answer.route, sizeof answer.route, "%s", api_route_name(x.route));
-    api_run(api, &x);
+    answer.brief = answer.where == API_BRIEF && !no_haste && api_try(api, &x);
+    if (!answer.brief) api_run(api, &x);
 }
 
 static void await_answer(void)

@@ -387,6 +387,110 @@ TEST(api, a_large_body_is_parsed_in_the_pool)
     close_api();
 }
 
+/* The target's answer, tried in haste and not: they must be one and the same. */
+static void get_both_ways(const char *target, bool wanted_brief)
+{
+    get(target);
+    assert_int_equal(answer.where, API_BRIEF);
+    assert_int_equal(answer.brief, wanted_brief);
+    struct answer tried = answer;
+    answer.body = (struct buf){0};
+    no_haste = true;
+    get(target);
+    no_haste = false;
+    assert_int_equal(answer.status, tried.status);
+    assert_int_equal(answer.header_count, tried.header_count);
+    for (size_t i = 0; i < tried.header_count; i++) {
+        assert_string_equal(answer.headers[i][0], tried.headers[i][0]);
+        assert_string_equal(answer.headers[i][1], tried.headers[i][1]);
+    }
+    assert_int_equal(answer.body.len, tried.body.len);
+    assert_memory_equal(answer.body.ptr, tried.body.ptr, tried.body.len);
+    buf_done(&tried.body);
+}
+
+TEST(api, short_reads_are_brief_and_long_ones_are_not)
+{
+    open_api();
+    append_many("a", 64);
+    append_many("b", 300);
+    get_both_ways("/streams/a", true);
+    get_both_ways("/streams/b", false);
+    assert_int_equal(count_of("specversion"), 300);
+    get_both_ways("/streams/b?limit=64", true);
+    get_both_ways("/streams/b?limit=65", false);
+    get_both_ways("/streams/b?limit=65&from=240", true);
+    get_both_ways("/streams/b?limit=100&from=200&direction=backwards", false);
+    get_both_ways("/streams/b?limit=100&from=20&direction=backwards", true);
+    get_both_ways("/streams/nobody", true);
+    get_both_ways("/streams/b?limit=none", true); /* refused */
+    get_both_ways("/events?limit=10", true);
+    get_both_ways("/events?limit=70", false);
+    get_both_ways("/events?limit=10&type=T", false); /* it may have to look far */
+    close_api();
+}
+
+TEST(api, what_is_not_at_hand_is_left_to_a_pool_thread)
+{
+    open_api();
+    append_large("big", 600 << 10);
+    get_both_ways("/streams/big", false);
+    assert_true(answer.body.len > 600 << 10);
+    with("Accept", "application/x-ndjson");
+    get("/streams/big");
+    assert_false(answer.brief);
+    assert_int_equal(count_of("specversion"), 1);
+    assert_int_equal(answer.glances, 1); /* at what the pool thread had made */
+    close_api();
+}
+
+/* Beside a request that is under way: past the api. */
+static void store_many(unsigned count, size_t size)
+{
+    static struct deed_new_event events[1000];
+    char *text = malloc(size + 2);
+    assert_non_null(text);
+    memset(text, 'x', size + 2);
+    text[0] = text[size + 1] = '"';
+    for (unsigned i = 0; i < count; i++) {
+        events[i] = (struct deed_new_event){.stream = DEED_STR("b"),
+                                            .type = DEED_STR("T"),
+                                            .data = {(const uint8_t *)text, size + 2}};
+    }
+    struct deed_append append = {.events = events, .event_count = count};
+    struct deed_appended appended;
+    expect_ok(store_append(store, &append, &appended, NULL));
+    free(text);
+}
+
+TEST(api, a_follower_glances_at_what_is_new_and_pulls_what_is_much)
+{
+    open_api();
+    append_many("a", 2);
+    with("Accept", "application/x-ndjson");
+    begin_ask("GET", "/events?after=3&follow=true", (deed_bytes){0});
+    await_answer();
+    assert_int_equal(answer.last_pull, API_WAIT);
+    assert_int_equal(count_of("specversion"), 0);
+
+    size_t glances = answer.glances;
+    store_many(10, 5);
+    drain();
+    assert_int_equal(count_of("specversion"), 10);
+    assert_int_equal(answer.last_pull, API_WAIT);
+    assert_true(answer.glances > glances);
+    store_many(1000, 5);
+    drain();
+    assert_int_equal(count_of("specversion"), 1010);
+    /* Near, but not at hand: the glance gives up and loses nothing. */
+    store_many(1, 600 << 10);
+    drain();
+    assert_int_equal(count_of("specversion"), 1011);
+    assert_int_equal(answer.last_pull, API_WAIT);
+    let_go();
+    close_api();
+}
+
 TEST(api, unsafe_answers_say_so)
 {
     open_api();

@@ -8,6 +8,7 @@
 #include "os/os_sim.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -617,6 +618,59 @@ TEST(os_real, a_short_write_goes_on_until_the_error)
     assert_int_equal(status, DEED_IO);
     expect_message(err, "File too large");
     assert_int_equal(size_of(file), 1000);
+    finish();
+}
+
+BOTH(a_thread_in_haste_reads_so_much_and_no_more)
+{
+    char bytes[16];
+    size_t size = 0;
+    make_file("log", "0123456789");
+    assert_false(os_haste_refused());
+
+    os_haste_begin(8);
+    expect_ok(os_file_read(file, 0, bytes, 5, &size, &err));
+    assert_false(os_haste_refused());
+    expect_status(DEED_BUSY, os_file_read(file, 5, bytes, 5, &size, &err));
+    expect_message(err, "log: 5 bytes at offset 5 are not at hand");
+    expect_ok(os_file_read(file, 7, bytes, 3, &size, &err));
+    assert_memory_equal(bytes, "789", 3);
+    assert_true(os_haste_refused());
+    assert_true(os_haste_end());
+
+    expect_ok(os_file_read(file, 0, bytes, 10, &size, &err));
+    assert_int_equal(size, 10);
+    os_haste_begin(64);
+    expect_ok(os_file_read(file, 8, bytes, 8, &size, &err)); /* to the end of the file */
+    assert_int_equal(size, 2);
+    assert_false(os_haste_end());
+}
+
+TEST(os_real, a_thread_in_haste_does_not_wait_for_the_disk)
+{
+    start_here();
+    char bytes[16];
+    size_t size = 0;
+    make_file("log", "0123456789");
+    char path[300];
+    (void)snprintf(path, sizeof path, "%s/log", root);
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+
+    os_haste_begin(64);
+    deed_status status = os_file_read(file, 0, bytes, 10, &size, &err);
+    bool refused = os_haste_end();
+    /* A file system without a disk (tmpfs) has it at hand all the same. */
+    assert_int_equal(refused, status == DEED_BUSY);
+    if (status != DEED_BUSY) assert_int_equal(status, DEED_OK);
+
+    expect_ok(os_file_read(file, 0, bytes, 10, &size, &err));
+    os_haste_begin(64);
+    expect_ok(os_file_read(file, 0, bytes, 10, &size, &err));
+    assert_false(os_haste_end());
+    assert_memory_equal(bytes, "0123456789", 10);
+    assert_int_equal(close(fd), 0);
     finish();
 }
 
