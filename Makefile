@@ -1,7 +1,7 @@
 # Deedbook. `make run` serves the orders example, `make test` runs every test, `make help` lists the rest.
 #
 # Sources are found by folder, so adding a file changes nothing here. A variant is the same code
-# under other flags in a folder of its own: make VARIANT=asan | tsan | clang.
+# under other flags in a folder of its own: make VARIANT=asan | tsan | clang | failpoints.
 
 VARIANT ?=
 PREFIX  ?= /usr/local
@@ -10,12 +10,13 @@ B       := build$(if $(VARIANT),/$(VARIANT))
 
 CC      := $(if $(filter clang fuzz,$(VARIANT)),clang,$(if $(filter default,$(origin CC)),gcc,$(CC)))
 WARN    := -Wall -Wextra -Wconversion -Wshadow $(if $(WERROR),-Werror)
-DEFS    := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64
+DEFS    := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(if $(filter failpoints,$(VARIANT)),-DDEED_FAILPOINTS)
 INCS    := -Iinclude -Isrc -Itests
 OPT_    := -O2 -fno-strict-aliasing
 OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan := -O1 -fsanitize=thread -fno-omit-frame-pointer
 OPT_clang := -O2
+OPT_failpoints := -O1
 OPT_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 OPT     := $(OPT_$(VARIANT))
 CFLAGS  += -std=c17 -g -fPIC -fvisibility=hidden $(WARN) $(OPT) -MMD -MP

@@ -24,6 +24,7 @@
 #include "domain/host.h"
 #include "domain/load.h"
 #include "json/json.h"
+#include "os/failpoint.h"
 #include "os/thread.h"
 
 #include <assert.h>
@@ -421,7 +422,9 @@ static void job_accepted(struct job *job, const struct host_answer *answer)
     struct deed_error err = {0};
     deed_status status = append_make(job, answer, &err);
     if (status == DEED_OK) {
+        FAILPOINT("submit-before");
         status = store_submit(job->executor->store, &job->append, append_done, job, &err);
+        FAILPOINT("submit-after");
     }
     if (status != DEED_OK) job_fail(job, status, &err);
 }

@@ -20,6 +20,7 @@
 
 #include "base/planted.h"
 #include "base/uuid.h"
+#include "os/failpoint.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -518,7 +519,9 @@ void log_publish(struct log *log)
 
     group_reset(log);
     assert(log->head_position > atomic_load(&log->end));
+    FAILPOINT("publish-before");
     atomic_store_explicit(&log->end, log->head_position, memory_order_release);
+    FAILPOINT("publish-after");
     if (PLANTED(PUBLISH_BEFORE_SYNC)) (void)!os_file_sync(log->active, NULL);
 }
 

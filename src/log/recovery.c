@@ -22,6 +22,7 @@
 #include "base/planted.h"
 #include "base/uuid.h"
 #include "log/losses.h"
+#include "os/failpoint.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -704,6 +705,7 @@ deed_status log_recover(struct log *log, const struct log_visitor *visitor, stru
     struct scan scan = {0};
     /* The mark first: what it names is there when the segments are listed, also beside a writer. */
     deed_status status = mark_load(log->dir, &mark, err);
+    FAILPOINT("mark-read");
     if (status == DEED_OK) status = segments_list(log, &numbers, err);
     /* One at most is left by a crash. Two are nothing either, and must not become damage by that. */
     for (size_t before = 0; status == DEED_OK && before != numbers.count;) {
@@ -720,7 +722,9 @@ deed_status log_recover(struct log *log, const struct log_visitor *visitor, stru
     scan.mark = mark;
     scan.hash_from = mark.position + 1;
     status = load_losses(&scan, false);
+    FAILPOINT("segments-open");
     if (status == DEED_OK) status = scan_all(&scan, &mark);
+    FAILPOINT("scanned");
     if (status == DEED_OK && numbers.count == 0 && mark.position > 0) {
         status = report(&scan, 0, 0, 1, mark.position, "every segment of the log is missing");
         if (status == DEED_OK) status = accept_found(&scan);

@@ -151,4 +151,17 @@ struct os_file {
     unsigned flags;
 };
 
+/* ---- for tests ---------------------------------------------------------------------------- */
+
+/* Whoever changes the disk passes a point before and after it: see os/failpoint.h. */
+#if defined(DEED_FAILPOINTS) && !defined(OS_WITHOUT_FAILPOINTS)
+#include "os/failpoint.h"
+#define os_dir_sync(...)      FAILPOINTS_AROUND("dir-sync", (os_dir_sync)(__VA_ARGS__))
+#define os_remove(...)        FAILPOINTS_AROUND("remove", (os_remove)(__VA_ARGS__))
+#define os_rename(...)        FAILPOINTS_AROUND("rename", (os_rename)(__VA_ARGS__))
+#define os_file_write(...)    FAILPOINTS_AROUND("write", (os_file_write)(__VA_ARGS__))
+#define os_file_sync(...)     FAILPOINTS_AROUND("sync", (os_file_sync)(__VA_ARGS__))
+#define os_file_truncate(...) FAILPOINTS_AROUND("truncate", (os_file_truncate)(__VA_ARGS__))
+#endif
+
 #endif

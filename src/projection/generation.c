@@ -11,6 +11,7 @@
 #include "projection/generation.h"
 
 #include "base/uuid.h"
+#include "os/failpoint.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -407,6 +408,7 @@ deed_status generation_apply(struct generation *g, const struct deed_event *even
     }
     database_limit_run(g->db, UINT64_MAX, NULL);
     arena_reset(&g->event_arena);
+    FAILPOINT("event-applied");
     return status;
 }
 
@@ -440,10 +442,13 @@ deed_status generation_commit(struct generation *g, uint64_t position, struct de
     if (!g->in_transaction && position == g->checkpoint.position) return DEED_OK;
     deed_status status = begin(g, err);
     if (status != DEED_OK) return status;
+    FAILPOINT("checkpoint-before");
     (void)sqlite3_bind_int64(g->set_position, 1, (sqlite3_int64)position);
     status = write_passed_over(g, err);
     if (status == DEED_OK) status = step_own(g, g->set_position, err);
+    FAILPOINT("commit-before");
     if (status == DEED_OK) status = step_own(g, g->commit, err);
+    FAILPOINT("commit-after");
     if (status != DEED_OK) {
         generation_rollback(g);
         return status;
@@ -473,10 +478,13 @@ bool generation_in_transaction(const struct generation *g)
 deed_status generation_settle(struct generation *g, struct deed_error *err)
 {
     assert(!g->in_transaction);
-    return database_run(g->db, DATABASE_TRUSTED,
-                        "PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE);"
-                        "PRAGMA synchronous = NORMAL;",
-                        err);
+    FAILPOINT("settle-before");
+    deed_status status = database_run(
+        g->db, DATABASE_TRUSTED,
+        "PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA synchronous = NORMAL;",
+        err);
+    FAILPOINT("settle-after");
+    return status;
 }
 
 void generation_on_cancel(struct generation *g, const atomic_bool *cancelled)

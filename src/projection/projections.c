@@ -16,6 +16,7 @@
  *     reference of its own. */
 #include "projection/projections.h"
 
+#include "os/failpoint.h"
 #include "os/thread.h"
 #include "projection/fold.h"
 #include "projection/manifest.h"
@@ -423,6 +424,7 @@ static void rebuild_start(struct projection *p, const struct projection_file *fi
     struct deed_error err = {0};
     deed_status status = side_create(p, &p->next, file, &err);
     if (status == DEED_OK) p->next.fold.options.without_removed = without_removed;
+    FAILPOINT("created");
     uint64_t target = store_position(set->store);
     os_mutex_lock(&set->mutex);
     p->rebuilding = status == DEED_OK;
@@ -455,6 +457,7 @@ static void rebuild_switch(struct projection *p)
         publish_rebuild_end(p, err.message);
         return;
     }
+    FAILPOINT("manifest-written");
     struct side old = p->live;
     p->live = p->next;
     p->next = (struct side){0};
@@ -468,6 +471,7 @@ static void rebuild_switch(struct projection *p)
     publish_state(p, PROJECTION_RUNNING, NULL);
     publish_rebuild_end(p, "");
     side_close(p, &old, true);
+    FAILPOINT("old-removed");
 }
 
 static uint64_t rebuild_step(struct projection *p)
@@ -698,6 +702,7 @@ static deed_status first_generation(struct projection *p, const struct projectio
 {
     deed_status status = side_create(p, &p->live, file, err);
     if (status != DEED_OK) return status;
+    FAILPOINT("created");
     status = generation_settle(p->live.fold.generation, err);
     if (status == DEED_OK) status = os_dir_sync(p->set->dir, err);
     if (status == DEED_OK) {

@@ -6,6 +6,7 @@
  * (3) The list is guarded by `mutex`; folding runs outside it. */
 #include "projection/snapshots.h"
 
+#include "os/failpoint.h"
 #include "os/thread.h"
 #include "projection/manifest.h"
 
@@ -157,6 +158,7 @@ static deed_status open_generation(struct snapshots *s, struct snapshot *entry,
 static deed_status fold_to(struct snapshots *s, struct generation *generation, uint64_t position,
                            uint64_t deadline_ticks, uint64_t *out_position, struct deed_error *err)
 {
+    FAILPOINT("created");
     struct fold fold;
     struct fold_options options = {.until = position};
     fold_init(&fold, s->store, generation, &options);
@@ -204,6 +206,7 @@ static deed_status build_and_tell(struct snapshots *s, struct snapshot *entry,
     uint64_t position = entry->position;
     bool usable = false;
     deed_status status = build(s, entry, source, deadline_ticks, &position, &usable, err);
+    FAILPOINT("built");
     os_mutex_lock(&s->mutex);
     entry->building = false;
     entry->made = usable;

@@ -33,6 +33,7 @@
 
 #include "base/timetext.h"
 #include "http1/http1.h"
+#include "os/failpoint.h"
 #include "os/os.h"
 
 #include <assert.h>
@@ -709,11 +710,13 @@ static void connection_flush(struct connection *c)
     traffic_add(c->service->traffic, TRAFFIC_BYTES_WRITTEN, c->out.len);
     c->enqueued += c->out.len;
     uv_buf_t buf = uv_buf_init((char *)c->out.ptr, (unsigned)c->out.len);
+    FAILPOINT("answer-before");
     int written = uv_try_write((uv_stream_t *)&c->tcp, &buf, 1);
     if (written < 0 && written != UV_EAGAIN) {
         connection_close(c);
         return;
     }
+    FAILPOINT("answer-after");
     size_t done = written < 0 ? 0 : (size_t)written;
     if (done == c->out.len) {
         buffer_shrink(&c->out);

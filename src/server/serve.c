@@ -10,6 +10,7 @@
 #include "api/api.h"
 #include "domain/executor.h"
 #include "domain/host.h"
+#include "os/failpoint.h"
 #include "os/process.h"
 #include "projection/projections.h"
 #include "query/queries.h"
@@ -361,8 +362,11 @@ static void house_close(struct house *h)
     if (h->watched) store_unwatch(h->store, &h->watch);
     executor_close(h->executor);
     queries_close(h->queries);
+    FAILPOINT("commands-done");
     projections_close(h->projections);
+    FAILPOINT("projections-closed");
     store_close(h->store);
+    FAILPOINT("store-closed");
     api_destroy(h->api);
     server_destroy(h->server);
     arena_done(&h->arena);
@@ -374,7 +378,9 @@ deed_status serve_run(const struct config *config, const struct serve_options *o
     struct house h = {.config = config, .options = options};
     arena_init(&h.arena, 1 << 20);
     deed_status status = store_build(&h, err);
+    FAILPOINT("store-open");
     if (status == DEED_OK) status = app_build(&h, err);
+    FAILPOINT("app-open");
     if (status == DEED_OK) status = server_build(&h, err);
     if (status == DEED_OK && h.projection_folder != NULL) status = watchers_start(&h, err);
     if (status == DEED_OK) status = reporter_build(&h, err);

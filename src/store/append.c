@@ -14,6 +14,7 @@
 
 #include "base/planted.h"
 #include "base/uuid.h"
+#include "os/failpoint.h"
 
 #include <assert.h>
 #include <stdatomic.h>
@@ -461,12 +462,14 @@ static void answer(struct store *store, struct request *r)
     store->queue_size -= r->size;
     os_mutex_unlock(&store->queue_lock);
 
+    FAILPOINT("answer-before");
     bool owned = r->owned; /* an unowned request is gone once it was answered */
     if (r->status == DEED_OK) {
         r->done(r->context, &r->appended, NULL);
     } else {
         r->done(r->context, NULL, &r->error);
     }
+    FAILPOINT("answer-after");
     if (owned) free(r);
 }
 
@@ -551,6 +554,7 @@ uint64_t committer_step(void *context)
     store->queue = (struct request_list){0};
     os_mutex_unlock(&store->queue_lock);
     if (taken.first == NULL) return ACTOR_WAIT;
+    FAILPOINT("group-taken");
 
     struct request *r;
     while ((r = list_pop(&taken)) != NULL) {
@@ -567,6 +571,7 @@ uint64_t committer_step(void *context)
         list_push(&store->group, r);
     }
     group_finish(store);
+    FAILPOINT("group-answered");
     return ACTOR_AGAIN;
 }
 

@@ -2,6 +2,7 @@
 #include "store/store_state.h"
 
 #include "base/planted.h"
+#include "os/failpoint.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -187,6 +188,7 @@ static deed_status open_parts(struct store *store, const char *directory, struct
     struct log_visitor visitor = {.context = store, .commit = index_commit, .damage = note_damage};
     status = log_open(store->os, store->dir, &log_options, &visitor, &store->log, err);
     if (status != DEED_OK) return status;
+    FAILPOINT("log-opened");
     store->reader = log_reader_create(store->log);
     if (store->reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
     return actors_start(store, err);
@@ -248,6 +250,7 @@ void store_close(struct store *store)
     os_mutex_unlock(&store->queue_lock);
     actor_stop(store->committer);
     if (store->log != NULL) committer_drain(store);
+    FAILPOINT("drained");
     actor_stop(store->keeper);
     os_mutex_lock(&store->publish_lock);
     os_cond_broadcast(&store->published);

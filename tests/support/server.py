@@ -17,23 +17,25 @@ PROGRAM = os.path.abspath(os.environ.get("DEEDBOOK", os.path.join(ROOT, "build/d
 class Server:
     """with Server(app="examples/orders") as server: …; its directory goes away at the end."""
 
-    def __init__(self, app=None, options=(), data=None):
-        self.program = PROGRAM
+    def __init__(self, app=None, options=(), data=None, program=PROGRAM):
+        self.program = program
         self.app = app
         self.options = list(options)
         self.own_data = data is None
         self.data = data or os.path.join(tempfile.mkdtemp(prefix="deedbook-test-"), "data")
         self.process = None
+        self.status = None  # how it ended the last time
         self.url = None
         self.log = ""
 
-    def start(self, listen="127.0.0.1:0"):
-        command = [PROGRAM, "serve"] + ([self.app] if self.app else [])
+    def start(self, listen="127.0.0.1:0", environment=None):
+        command = [self.program, "serve"] + ([self.app] if self.app else [])
         command += ["--data", self.data, "--listen", listen] + self.options
         self.log_path = self.data.rstrip("/") + ".log"
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log,
-                                            stdin=subprocess.DEVNULL)
+                                            stdin=subprocess.DEVNULL,
+                                            env={**os.environ, **(environment or {})})
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with open(self.log_path, encoding="utf-8", errors="replace") as log:
@@ -55,7 +57,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
-            status = self.process.wait(60)
+            status = self.status = self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
