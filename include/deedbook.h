@@ -9,6 +9,7 @@
  *   5. Following  deed_wait: the same cursor, live
  *   6. Deciding   deed_use_domain, deed_decide: commands become events
  *   7. Projecting deed_add_projection, deed_query: events become rows
+ *   8. Caring     deed_backup, deed_check_backup, deed_restore
  *
  * Threads: every function may be called from any thread, but one cursor belongs to one thread
  * at a time. Nothing here prints, logs or exits.
@@ -163,6 +164,7 @@ struct deed_options {
  *   DEED_CORRUPT  acknowledged events are damaged so that nothing can be served at all. Damage
  *                 that leaves a readable rest opens, and refuses appends (see deed_info).
  *   DEED_TOO_NEW  a newer version wrote it.
+ *   DEED_STOPPED  a restore into it was not finished (see deed_restore).
  *   DEED_IO, DEED_NO_MEMORY, DEED_NOT_FOUND (must_exist) */
 DEED_PUBLIC DEED_MUST_CHECK deed_status deed_open(const char *directory,
                                                   const struct deed_options *options,
@@ -185,6 +187,8 @@ struct deed_info {
     bool unsafe;            /* appends are acknowledged before they are durable (unsafe_no_sync) */
     char stopped_because[DEED_MESSAGE_SIZE]; /* why not writable */
     uint64_t corrupt_first, corrupt_last; /* first damaged range of positions, or DEED_NONE */
+    uint64_t backup_position;  /* of the newest backup that was made since opening; 0: none was */
+    int64_t backup_made_at_ns; /* when that was */
 };
 DEED_PUBLIC void deed_get_info(struct deed *deed, struct deed_info *out_info);
 
@@ -493,6 +497,70 @@ DEED_PUBLIC DEED_MUST_CHECK deed_status deed_query(struct deed *deed, deed_str n
                                                    struct deed_error *err);
 
 DEED_PUBLIC void deed_free(void *memory); /* accepts NULL */
+
+/* ---- 8. Caring ---------------------------------------------------------------------------- */
+
+struct deed_backup_options {
+    /* Read again only what was copied this time, and do not follow the chain. Unless set, every file
+     * of the backup is read again: what has rotted there is found, and copied anew. */
+    bool quick;
+    /* Bytes done and in all, about; may be NULL. false: stop, with DEED_STOPPED. */
+    bool (*progress)(void *context, uint64_t done, uint64_t all);
+    void *context;
+};
+
+/* What a backup holds, and what making or restoring it took. */
+struct deed_backup_report {
+    deed_uuid log_id;
+    uint64_t epoch;    /* of the log; after a restore: the new one */
+    uint64_t position; /* every event up to this one, and none behind it */
+    int64_t recorded_at_ns; /* when that was committed */
+    int64_t made_at_ns;     /* when the backup was */
+    uint8_t chain_hash[32]; /* of the newest commit */
+    uint64_t commits, events;
+    uint64_t file_count, size;           /* of the backup, bytes */
+    uint64_t copied_count, copied_size;  /* this time: the others were there already */
+    uint64_t removed_count;              /* files of older backups that nothing needs any more */
+};
+
+/* Copy the log into the directory `target`, made if missing, up to the position that is published
+ * now, while appends go on. Once more into the same directory copies only what is new. The backup
+ * before stays whole until the new one is on the device and was checked. The files hold everything
+ * that the log's do: keep them as safe. `options` and `out_report` may be NULL.
+ *
+ *   DEED_CONFLICT  `target` holds a backup of another log, or of a later state of this one; or it
+ *                  is a data directory.
+ *   DEED_LOCKED    a backup is being made there.
+ *   DEED_FULL      there is no room. DEED_IO: reading or writing failed. In both cases, and in all
+ *                  others, the backup before is whole.
+ *   DEED_CORRUPT   the log is damaged: repair or restore it first.
+ *   DEED_TOO_NEW, DEED_STOPPED, DEED_NO_MEMORY */
+DEED_PUBLIC DEED_MUST_CHECK deed_status deed_backup(struct deed *deed, const char *target,
+                                                    const struct deed_backup_options *options,
+                                                    struct deed_backup_report *out_report,
+                                                    struct deed_error *err);
+
+/* Read a backup whole and check every hash, checksum and link of the chain.
+ *
+ *   DEED_NOT_FOUND  there is none. DEED_CORRUPT: it is damaged, the message says where first.
+ *   DEED_TOO_NEW, DEED_IO, DEED_STOPPED, DEED_NO_MEMORY */
+DEED_PUBLIC DEED_MUST_CHECK deed_status deed_check_backup(const char *backup,
+                                                          const struct deed_backup_options *options,
+                                                          struct deed_backup_report *out_report,
+                                                          struct deed_error *err);
+
+/* Make `directory` a data directory that holds what the backup does, and check all of it. The log
+ * goes on in a new epoch: whoever comes back with a token, checkpoint or event id of before is
+ * refused. Read models are built anew. Until it is done the directory cannot be opened; after an
+ * interruption restore again.
+ *
+ *   DEED_CONFLICT   `directory` is not empty. DEED_LOCKED: somebody has it.
+ *   DEED_NOT_FOUND  there is no backup. DEED_CORRUPT: it is damaged. DEED_FULL: there is no room.
+ *   DEED_TOO_NEW, DEED_IO, DEED_STOPPED, DEED_NO_MEMORY */
+DEED_PUBLIC DEED_MUST_CHECK deed_status deed_restore(const char *backup, const char *directory,
+                                                     const struct deed_backup_options *options,
+                                                     struct deed_backup_report *out_report,
+                                                     struct deed_error *err);
 
 #ifdef __cplusplus
 }

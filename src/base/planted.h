@@ -75,6 +75,22 @@
     X(PLANTED_FOLLOW_SKIPS_ONE, "a following cursor that waited goes on one too far")              \
     X(PLANTED_BACKWARDS_LOSES_FIRST, "reading backwards ends before the first event")              \
     X(PLANTED_FILTER_HIDES_LOSS, "a filtered read says nothing of lost positions in its way")      \
+    X(PLANTED_BACKUP_MANIFEST_FIRST, "the manifest is replaced before the copies are checked")     \
+    X(PLANTED_BACKUP_MANIFEST_UNSYNCED, "a backup's manifest is renamed before it is synced")      \
+    X(PLANTED_BACKUP_UNSYNCED_COPY, "a backup's files are not synced")                             \
+    X(PLANTED_BACKUP_UNSYNCED_NAMES, "the names of a backup's files are not synced")               \
+    X(PLANTED_BACKUP_REMOVES_EARLY, "the older backup's files are removed before there is a newer") \
+    X(PLANTED_BACKUP_PAST_END, "a backup holds what was not published")                            \
+    X(PLANTED_BACKUP_TRUSTS_NAMES, "a file of a name that the backup has is not copied again")     \
+    X(PLANTED_BACKUP_NOT_READ_AGAIN, "what a backup copied is not read again")                     \
+    X(PLANTED_RESTORE_WITHOUT_MARKER, "an unfinished restore is not marked")                       \
+    X(PLANTED_RESTORE_MARKER_EARLY, "a restore is called done before it was checked")              \
+    X(PLANTED_RESTORE_UNCHECKED, "a restore does not compare hashes")                              \
+    X(PLANTED_RESTORE_KEEPS_EPOCH, "a restore goes on in the epoch of the backup")                 \
+    X(PLANTED_RESTORE_EPOCH_PLUS_ONE, "two restores of one backup have the same epoch")            \
+    X(PLANTED_OPEN_UNFINISHED_RESTORE, "a restore that was not finished can be opened")            \
+    X(PLANTED_TOKEN_OF_ANY_EPOCH, "a token of another epoch is taken")                             \
+    X(PLANTED_CHECKPOINT_OF_ANY_EPOCH, "a read model of another epoch goes on")                    \
     X(PLANTED_STUB_WITHOUT_TAGS, "a removed event loses its tags, too")                            \
     X(PLANTED_ERASE_KEEPS_SALT, "an erased event keeps its salt, to guess its content with")       \
     X(PLANTED_RETRY_IGNORES_STUB, "a retry of a removed event may bring other content")            \

@@ -12,6 +12,7 @@
 #include "os/thread.h"
 #include "projection/projections.h"
 #include "query/queries.h"
+#include "store/backup.h"
 #include "store/store.h"
 
 #include <stdatomic.h>
@@ -339,4 +340,29 @@ deed_status deed_query(struct deed *deed, deed_str name, const struct deed_query
 void deed_free(void *memory)
 {
     free(memory);
+}
+
+/* ---- caring --------------------------------------------------------------------------------- */
+
+deed_status deed_backup(struct deed *deed, const char *target,
+                        const struct deed_backup_options *options,
+                        struct deed_backup_report *out_report, struct deed_error *err)
+{
+    if (deed == NULL || target == NULL) return misuse(err, "deed_backup");
+    return store_backup(deed->store, target, options, out_report, err);
+}
+
+deed_status deed_check_backup(const char *backup, const struct deed_backup_options *options,
+                              struct deed_backup_report *out_report, struct deed_error *err)
+{
+    if (backup == NULL) return misuse(err, "deed_check_backup");
+    return store_check_backup(os_real(), backup, options, NULL, NULL, out_report, err);
+}
+
+deed_status deed_restore(const char *backup, const char *directory,
+                         const struct deed_backup_options *options,
+                         struct deed_backup_report *out_report, struct deed_error *err)
+{
+    if (backup == NULL || directory == NULL) return misuse(err, "deed_restore");
+    return store_restore(os_real(), backup, directory, options, out_report, err);
 }

@@ -11,6 +11,8 @@
 
 struct log;
 
+#define LOG_DIR_NAME "log" /* in the data directory */
+
 struct log_options {
     uint64_t segment_size; /* bytes; a larger commit gets a larger segment */
     bool read_only;        /* write nothing, repair nothing */

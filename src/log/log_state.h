@@ -7,7 +7,6 @@
 #include "log/segment.h"
 #include "os/thread.h"
 
-#define LOG_DIR_NAME     "log"
 #define LOG_CREATED_TYPE "$log-created"
 #define LOG_STREAM       "$log"
 

@@ -3,6 +3,7 @@
 
 #include "base/planted.h"
 #include "os/failpoint.h"
+#include "store/backup.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -169,6 +170,22 @@ static deed_status actors_start(struct store *store, struct deed_error *err)
     return actor_start("keeper", keeper_step, store, &store->keeper, err);
 }
 
+/* What a restore has not finished is no store, however much of it is there. */
+static deed_status refuse_unfinished(struct os_dir *dir, struct deed_error *err)
+{
+    struct os_file *marker = NULL;
+    struct deed_error why = {0};
+    deed_status status = os_file_open(dir, RESTORE_MARKER, OS_READ, &marker, &why);
+    os_file_close(marker);
+    if (status == DEED_NOT_FOUND || PLANTED(OPEN_UNFINISHED_RESTORE)) return DEED_OK;
+    if (status == DEED_OK) {
+        return deed_fail(err, DEED_STOPPED, "a restore into this directory was not finished: "
+                                            "restore again");
+    }
+    if (err != NULL) *err = why;
+    return status;
+}
+
 static deed_status open_parts(struct store *store, const char *directory, struct deed_error *err)
 {
     const struct store_options *o = &store->options;
@@ -180,6 +197,7 @@ static deed_status open_parts(struct store *store, const char *directory, struct
 
     deed_status status = os_dir_open(store->os, directory, create, &store->dir, err);
     if (status == DEED_OK && !o->read_only) status = os_dir_lock(store->dir, err);
+    if (status == DEED_OK) status = refuse_unfinished(store->dir, err);
     if (status != DEED_OK) return status;
     struct log_options log_options = {.segment_size = o->segment_size,
                                       .read_only = o->read_only,
@@ -318,6 +336,10 @@ void store_info(struct store *store, struct deed_info *out_info)
         .corrupt_first = DEED_NONE,
         .corrupt_last = DEED_NONE,
     };
+    os_mutex_lock(&store->publish_lock);
+    out_info->backup_position = store->backup.position;
+    out_info->backup_made_at_ns = store->backup.made_at_ns;
+    os_mutex_unlock(&store->publish_lock);
     if (chunks_count(&store->lost) > 0) {
         const struct lost_range *range = chunks_at(&store->lost, 0);
         out_info->corrupt_first = range->first;

@@ -72,6 +72,12 @@ struct metrics {
     _Atomic uint64_t sync_buckets[STORE_HISTOGRAM_BUCKETS + 1], sync_sum_ns;
 };
 
+/* Of the backups made since opening; under publish_lock. */
+struct backup_state {
+    uint64_t made_count, failed_count, copied_size, position;
+    int64_t made_at_ns;
+};
+
 /* Positions that damage took, as opening found them. */
 struct lost_range {
     uint64_t first, last;
@@ -120,6 +126,7 @@ struct store {
     struct chunks lost;  /* struct lost_range, ascending; complete when opening ends */
     uint64_t lost_count; /* positions in all of them */
     struct metrics metrics;
+    struct backup_state backup;
 };
 
 /* stream.c. `end`: as readers see it, taken before the view; UINT64_MAX: with the group, for the
