@@ -45,6 +45,9 @@ FUZZ   := $(patsubst tests/fuzz/%.c,build/fuzz/tests/fuzz/%,$(wildcard tests/fuz
 SUPPORT := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 DRIVE  := $(patsubst tests/drive/%.c,$(B)/tests/drive/%,$(wildcard tests/drive/*.c))
 BENCH  := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
+# A peer whose client library is missing is not built; tools/bench says so.
+PEERS  := $(filter-out $(if $(wildcard /usr/include/postgresql/libpq-fe.h),,%/postgres),\
+          $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/peers/*.c)))
 DOMAINS := $(patsubst %.c,%.so,$(wildcard examples/*/*.c))
 DOMAINS := $(filter-out examples/embed/%,$(DOMAINS))
 # Domains that tests misuse; the example's too, since tests load it.
@@ -111,7 +114,15 @@ fuzz: ## build the libFuzzer targets
 build/fuzz/tests/fuzz/%: build/fuzz/tests/fuzz/%.o build/fuzz/libserver.a build/fuzz/libdeedbook.a
 	$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(BIN_LIBS) $(LIB_LIBS)
 
-bench-programs: $(BENCH)
+bench-programs: $(BENCH) $(PEERS) $(B)/bench/delay.so
+$(B)/bench/peers/%: $(B)/bench/peers/%.o $(B)/libserver.a $(B)/libdeedbook.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(BIN_LIBS) $(LIB_LIBS) $(PEER_LIBS)
+$(B)/bench/peers/postgres $(B)/bench/peers/postgres.o: private INCS += -isystem /usr/include/postgresql
+$(B)/bench/peers/postgres: private PEER_LIBS := -lpq
+$(B)/bench/peers/%.o: private INCS += -I.
+$(B)/bench/delay.so: bench/preload/delay.c
+	@mkdir -p $(@D)
+	$(CC) -std=c17 -O2 -fPIC -shared $(DEFS) $(WARN) -o $@ $<
 $(B)/bench/%: $(B)/bench/%.o $(B)/libserver.a $(B)/libdeedbook.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(BIN_LIBS) $(LIB_LIBS)
 
@@ -130,6 +141,7 @@ run: ## install what is missing, build, serve the orders example on port 2113
 	$(B)/deedbook serve examples/orders --data $${DEEDBOOK_DATA:-data/orders}
 
 bench: ## measure this machine (docs/performance.md)
+	@tools/deps bench
 	@$(MAKE) all bench-programs
 	@tools/bench
 
@@ -148,4 +160,4 @@ clean:
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1  /p' Makefile | column -t -l 2
 
--include $(LIB_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(patsubst %,%.d,$(UNIT) $(SIM) $(SUPPORT:.o=) $(DRIVE) $(BENCH) $(FUZZ))
+-include $(LIB_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(patsubst %,%.d,$(UNIT) $(SIM) $(SUPPORT:.o=) $(DRIVE) $(BENCH) $(PEERS) $(FUZZ))

@@ -3,6 +3,7 @@
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
+#include "cli/loadgen.h"
 #include "deedbook.h"
 #include "os/os.h"
 
@@ -38,6 +39,19 @@ static inline void bench_report(const char *what, uint64_t count, uint64_t bytes
     fflush(stdout);
 }
 
+/* The same for operations of `events` events each, with how long they took. */
+static inline void bench_report_latency(const char *what, const struct load_histogram *latency,
+                                        uint64_t events, uint64_t ns)
+{
+    double seconds = (double)ns / 1e9;
+    printf("{\"what\":\"%s\",\"count\":%" PRIu64 ",\"events\":%" PRIu64
+           ",\"seconds\":%.3f,\"rate\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f}\n",
+           what, latency->count, latency->count * events, seconds, (double)latency->count / seconds,
+           (double)load_histogram_at(latency, 0.5) / 1e3,
+           (double)load_histogram_at(latency, 0.99) / 1e3, (double)latency->max_ns / 1e3);
+    fflush(stdout);
+}
+
 /* A new directory inside `parent`; bench_remove takes it away. */
 static inline char *bench_directory(const char *parent)
 {
@@ -62,6 +76,21 @@ static inline int bench_entry_remove(const char *path, const struct stat *stat, 
 static inline void bench_remove(const char *path)
 {
     (void)nftw(path, bench_entry_remove, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* The data of the `n`th event where rows are made of events: an order's line of BENCH_LINE_SIZE bytes
+ * of JSON. The same for us and for peers. */
+#define BENCH_LINE_SIZE 256
+static inline void bench_line(uint64_t n, char out[BENCH_LINE_SIZE + 1])
+{
+    int size = snprintf(out, BENCH_LINE_SIZE + 1,
+                        "{\"order_id\":\"%08" PRIu64 "\",\"line_id\":%" PRIu64
+                        ",\"product_id\":\"p-%" PRIu64 "\",\"product_name\":\"Some product\","
+                        "\"quantity\":%" PRIu64 ",\"unit_price_cents\":1250,"
+                        "\"discount_percent\":5,\"line_total_cents\":%" PRIu64 ",\"note\":\"",
+                        n / 10, n % 10, n % 77, n % 9 + 1, n % 9999);
+    memset(out + size, 'n', (size_t)(BENCH_LINE_SIZE - 2 - size));
+    memcpy(out + BENCH_LINE_SIZE - 2, "\"}", 3);
 }
 
 /* An argument that is a number, or its default. */

@@ -36,23 +36,16 @@ static struct deed_error err;
 
 static void fill(uint64_t count)
 {
-    static char data[APPEND_COUNT][400], streams[APPEND_COUNT][32];
+    static char data[APPEND_COUNT][BENCH_LINE_SIZE + 1], streams[APPEND_COUNT][32];
     static struct deed_new_event events[APPEND_COUNT];
     for (uint64_t done = 0; done < count; done += APPEND_COUNT) {
         for (size_t i = 0; i < APPEND_COUNT; i++) {
             uint64_t n = done + i;
             (void)snprintf(streams[i], sizeof streams[i], "order-%08" PRIu64, n / 10);
-            int len =
-                snprintf(data[i], sizeof data[i],
-                         "{\"order_id\":\"%08" PRIu64 "\",\"line_id\":%" PRIu64
-                         ",\"product_id\":\"p-%" PRIu64 "\",\"product_name\":\"Some product\","
-                         "\"quantity\":%" PRIu64 ",\"unit_price_cents\":1250,"
-                         "\"discount_percent\":5,\"line_total_cents\":%" PRIu64
-                         ",\"order_total_cents\":%" PRIu64 "}",
-                         n / 10, n % 10, n % 77, n % 9 + 1, n % 9999, n % 99999);
+            bench_line(n, data[i]);
             events[i] = (struct deed_new_event){.stream = deed_str_of(streams[i]),
                                                 .type = DEED_STR("OrderLineItemAdded"),
-                                                .data = {(uint8_t *)data[i], (size_t)len}};
+                                                .data = {(uint8_t *)data[i], BENCH_LINE_SIZE}};
         }
         struct deed_append append = {.events = events, .event_count = APPEND_COUNT};
         struct deed_appended appended;
