@@ -9,7 +9,8 @@
  * (3) A rename is one change: after a crash the file is under one of its names at least.
  * (4) Every operation begins with sim_begin: it counts, and decides whether this one fails. What it
  *     decides comes from the seed and the operations before alone.
- * (5) A handle of an earlier boot is refused everywhere but in close. */
+ * (5) A handle of an earlier boot is refused everywhere but in close.
+ * (6) `inside` counts the operations under way in this thread: what they allocate is the machine's. */
 #include "os/os_sim.h"
 
 #include "base/hash.h"
@@ -77,7 +78,7 @@ struct os_sim {
     uint64_t seed, boot, sequence;
     size_t sector_size;
     struct os_sim_faults faults;
-    struct sim_random disk, ids, test;
+    struct sim_random disk, ids, test, memory;
     int64_t now_ns;
     uint64_t ticks_ns;
     uint64_t op_count[OS_SIM_OP_COUNT];
@@ -106,6 +107,8 @@ struct sim_file {
 };
 
 static const struct os_ops sim_ops;
+
+static _Thread_local unsigned inside; /* (6) */
 
 /* Every way in passes here: a second thread would make runs differ. */
 static struct os_sim *sim_of(struct os *os)
@@ -444,8 +447,10 @@ static deed_status sim_dir_list(struct os_dir *base, void (*each)(void *, const 
     /* `each` may remove and rename: it sees the names as they were. */
     struct entries now = {0};
     entries_copy(&now, &dir->node->entries);
+    inside--; /* what is called is the caller's again */
     for (size_t i = 0; i < now.count; i++)
         each(context, now.list[i].name);
+    inside++;
     entries_clear(&now);
     free(now.list);
     return DEED_OK;
@@ -753,21 +758,61 @@ static void sim_random_fill(struct os *os, void *out, size_t size)
         at[i] = (uint8_t)(sim_random_next(&sim->ids) >> 32);
 }
 
+/* ---- the ways in: (6) ---------------------------------------------------------------------- */
+
+#define WAY_IN(name, parameters, ...)                                                              \
+    static deed_status in_##name parameters                                                        \
+    {                                                                                              \
+        inside++;                                                                                  \
+        deed_status status = sim_##name(__VA_ARGS__);                                              \
+        inside--;                                                                                  \
+        return status;                                                                             \
+    }
+
+WAY_IN(dir_open,
+       (struct os * os, struct os_dir *parent, const char *path, bool create, struct os_dir **out,
+        struct deed_error *err),
+       os, parent, path, create, out, err)
+WAY_IN(dir_sync, (struct os_dir * dir, struct deed_error *err), dir, err)
+WAY_IN(dir_list,
+       (struct os_dir * dir, void (*each)(void *, const char *), void *context,
+        struct deed_error *err),
+       dir, each, context, err)
+WAY_IN(dir_lock, (struct os_dir * dir, struct deed_error *err), dir, err)
+WAY_IN(remove, (struct os_dir * dir, const char *name, struct deed_error *err), dir, name, err)
+WAY_IN(rename, (struct os_dir * dir, const char *from, const char *to, struct deed_error *err), dir,
+       from, to, err)
+WAY_IN(file_open,
+       (struct os_dir * dir, const char *name, unsigned flags, struct os_file **out,
+        struct deed_error *err),
+       dir, name, flags, out, err)
+WAY_IN(file_read,
+       (struct os_file * file, uint64_t offset, void *out, size_t size, size_t *out_read,
+        struct deed_error *err),
+       file, offset, out, size, out_read, err)
+WAY_IN(file_write,
+       (struct os_file * file, uint64_t offset, deed_bytes bytes, struct deed_error *err), file,
+       offset, bytes, err)
+WAY_IN(file_sync, (struct os_file * file, struct deed_error *err), file, err)
+WAY_IN(file_size, (struct os_file * file, uint64_t *out, struct deed_error *err), file, out, err)
+WAY_IN(file_truncate, (struct os_file * file, uint64_t size, struct deed_error *err), file, size,
+       err)
+
 static const struct os_ops sim_ops = {
-    .dir_open = sim_dir_open,
+    .dir_open = in_dir_open,
     .dir_close = sim_dir_close,
-    .dir_sync = sim_dir_sync,
-    .dir_list = sim_dir_list,
-    .dir_lock = sim_dir_lock,
-    .remove = sim_remove,
-    .rename = sim_rename,
-    .file_open = sim_file_open,
+    .dir_sync = in_dir_sync,
+    .dir_list = in_dir_list,
+    .dir_lock = in_dir_lock,
+    .remove = in_remove,
+    .rename = in_rename,
+    .file_open = in_file_open,
     .file_close = sim_file_close,
-    .file_read = sim_file_read,
-    .file_write = sim_file_write,
-    .file_sync = sim_file_sync,
-    .file_size = sim_file_size,
-    .file_truncate = sim_file_truncate,
+    .file_read = in_file_read,
+    .file_write = in_file_write,
+    .file_sync = in_file_sync,
+    .file_size = in_file_size,
+    .file_truncate = in_file_truncate,
     .now_ns = sim_now_ns,
     .ticks_ns = sim_ticks_ns,
     .random = sim_random_fill,
@@ -798,6 +843,7 @@ struct os_sim *os_sim_create(uint64_t seed, const struct os_sim_faults *faults)
         .disk = sim_random_of(seed, 1),
         .ids = sim_random_of(seed, 2),
         .test = sim_random_of(seed, 3),
+        .memory = sim_random_of(seed, 4),
         .now_ns = CLOCK_START_NS + (int64_t)sim_random_below(&shape, YEAR_NS),
         .ticks_ns = sim_random_below(&shape, YEAR_NS),
         .power_off_at = DEED_NONE,
@@ -986,6 +1032,14 @@ uint64_t os_sim_struck(const struct os_sim *sim, enum os_sim_fault fault)
 {
     assert(fault < OS_SIM_FAULT_COUNT);
     return sim->struck[fault];
+}
+
+bool os_sim_allocation_fails(struct os_sim *sim)
+{
+    uint32_t ppm = sim->faults.ppm[OS_SIM_NO_MEMORY];
+    if (inside > 0 || ppm == 0 || !sim_random_chance(&sim->memory, ppm)) return false;
+    sim->struck[OS_SIM_NO_MEMORY]++;
+    return true;
 }
 
 void os_sim_heal(struct os_sim *sim)

@@ -37,7 +37,8 @@
     X(OS_SIM_BIT_ROT, "bit rot")                /* at a read: one bit of the file's platter */     \
     X(OS_SIM_STRAY_WRITE, "misdirected writes") /* at a sync: a sector lands on another */         \
     X(OS_SIM_STRAY_READ, "misdirected reads")   /* a sector of the answer is another one */        \
-    X(OS_SIM_STALE_READ, "stale reads") /* a sector of the answer is as before its last write */
+    X(OS_SIM_STALE_READ, "stale reads") /* a sector of the answer is as before its last write */   \
+    X(OS_SIM_NO_MEMORY, "failed allocations")   /* see os_sim_allocation_fails */
 
 enum os_sim_fault {
 #define OS_SIM_FAULT_ENUM(name, text) name,
@@ -126,6 +127,10 @@ void os_sim_set_faults(struct os_sim *sim, const struct os_sim_faults *faults);
 
 /* How often an operation's fault of that kind has struck by chance. */
 uint64_t os_sim_struck(const struct os_sim *sim, enum os_sim_fault fault);
+
+/* For a test that has malloc pass by it: does this allocation fail? Drawn from a stream of its own.
+ * Never one that the machine makes for itself. */
+bool os_sim_allocation_fails(struct os_sim *sim);
 
 /* Forget all plans, chances of operations to fail, and the capacity. */
 void os_sim_heal(struct os_sim *sim);
