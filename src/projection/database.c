@@ -9,6 +9,8 @@
  *     DEFAULT calls functions that no authorizer has seen. */
 #include "projection/database.h"
 
+#include "projection/vfs.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -498,12 +500,6 @@ static int authorize(void *context, int action, const char *a, const char *b, co
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-const char *database_vfs(struct os *os)
-{
-    (void)os;
-    return NULL;
-}
-
 /* Opcodes between two looks at the clock: some tens of microseconds. */
 #define PROGRESS_INTERVAL 1000
 
@@ -584,8 +580,13 @@ deed_status database_open(struct os *os, const struct database_options *options,
     /* Not SQLITE_OPEN_MEMORY: what is attached later inherits the flags, and would be empty. */
     const char *path = options->path == NULL ? ":memory:" : options->path;
 
-    int rc = sqlite3_open_v2(path, &db->sqlite, flags, database_vfs(os));
-    deed_status status = DEED_OK;
+    const char *vfs = NULL;
+    deed_status status = vfs_hold(os, &vfs, err);
+    if (status != DEED_OK) {
+        free(db);
+        return status;
+    }
+    int rc = sqlite3_open_v2(path, &db->sqlite, flags, vfs);
     if (rc == SQLITE_OK) {
         set_limits(db->sqlite);
         set_options(db->sqlite);
@@ -595,8 +596,10 @@ deed_status database_open(struct os *os, const struct database_options *options,
         if (rc == SQLITE_OK) rc = sqlite3_set_authorizer(db->sqlite, authorize, db);
     }
     if (rc != SQLITE_OK) {
-        status = db->sqlite == NULL ? deed_fail(err, DEED_NO_MEMORY, "no memory for SQLite")
-                                    : database_fail(db, err);
+        /* What failed may be no call on this connection: its own words would say "not an error". */
+        bool told = db->sqlite != NULL && sqlite3_errcode(db->sqlite) != SQLITE_OK;
+        status = told ? database_fail(db, err)
+                      : deed_fail(err, DEED_NO_MEMORY, "no memory for SQLite: %s", sqlite3_errstr(rc));
     } else {
         status = make_json_tables(db, err);
     }
@@ -621,6 +624,7 @@ void database_close(struct database *db)
     assert(rc == SQLITE_OK); /* else a statement was left open */
     (void)rc;
     (void)sqlite3_close(db->dates);
+    vfs_release(db->os);
     free(db);
 }
 

@@ -37,10 +37,7 @@ struct database_options {
     bool deterministic;
 };
 
-/* The name of the VFS that SQLite shall use on this machine; NULL: SQLite's own. The simulator's
- * machine gets one of its own, and this is the only place to say so. */
-const char *database_vfs(struct os *os);
-
+/* Its files are where vfs.h says. */
 DEED_MUST_CHECK deed_status database_open(struct os *os, const struct database_options *options,
                                           struct database **out_database, struct deed_error *err);
 /* Statements must be finalized before. Accepts NULL. */
