@@ -575,10 +575,12 @@ static deed_status has_primary_key(struct database *db, const char *table, bool 
     sqlite3_free(sql);
     if (status != DEED_OK) return status;
     *out = false;
-    while (sqlite3_step(columns) == SQLITE_ROW)
+    int rc;
+    while ((rc = sqlite3_step(columns)) == SQLITE_ROW)
         *out |= sqlite3_column_int(columns, 5) > 0;
+    if (rc != SQLITE_DONE) status = database_fail(db, err);
     sqlite3_finalize(columns);
-    return DEED_OK;
+    return status;
 }
 
 /* Add what the statement at `index` has made to the file's tables. */
@@ -594,7 +596,8 @@ static deed_status collect_tables(struct parsing *p, struct database *db, uint32
         false, &list, NULL, err);
     if (status != DEED_OK) return status;
     (void)sqlite3_bind_int64(list, 1, (sqlite3_int64)p->file->table_count);
-    while (status == DEED_OK && sqlite3_step(list) == SQLITE_ROW) {
+    int rc = SQLITE_DONE;
+    while (status == DEED_OK && (rc = sqlite3_step(list)) == SQLITE_ROW) {
         const char *name = (const char *)sqlite3_column_text(list, 0);
         const char *type = (const char *)sqlite3_column_text(list, 1);
         bool keyed = true;
@@ -611,6 +614,8 @@ static deed_status collect_tables(struct parsing *p, struct database *db, uint32
         if (status == DEED_OK && copy.ptr == NULL) status = no_memory(err);
         if (status == DEED_OK) tables[p->file->table_count++] = copy;
     }
+    /* Only the end of the list is its end. */
+    if (status == DEED_OK && rc != SQLITE_DONE) status = database_fail(db, err);
     sqlite3_finalize(list);
     return status;
 }
