@@ -102,6 +102,8 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(SUPPORT) $(B)/libserver.a $(B)/libdeedb
 	$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(BIN_LIBS) $(LIB_LIBS) -lcmocka
 # This one makes the engine's allocations fail.
 $(B)/tests/unit/test_store_loops: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+# And this one too, beside SQLite's.
+$(B)/tests/sim/sim_world: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(B)/tests/domains/%.so: tests/domains/%.c include/deedbook.h include/deedbook_domain.h
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -g -O1 -fPIC -shared $(DEFS) $(WARN) -Iinclude -o $@ $<

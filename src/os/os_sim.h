@@ -38,7 +38,7 @@
     X(OS_SIM_STRAY_WRITE, "misdirected writes") /* at a sync: a sector lands on another */         \
     X(OS_SIM_STRAY_READ, "misdirected reads")   /* a sector of the answer is another one */        \
     X(OS_SIM_STALE_READ, "stale reads") /* a sector of the answer is as before its last write */   \
-    X(OS_SIM_NO_MEMORY, "failed allocations")   /* see os_sim_allocation_fails */
+    X(OS_SIM_NO_MEMORY, "failed allocations") /* see os_sim_allocation_fails */
 
 enum os_sim_fault {
 #define OS_SIM_FAULT_ENUM(name, text) name,

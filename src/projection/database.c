@@ -598,8 +598,9 @@ deed_status database_open(struct os *os, const struct database_options *options,
     if (rc != SQLITE_OK) {
         /* What failed may be no call on this connection: its own words would say "not an error". */
         bool told = db->sqlite != NULL && sqlite3_errcode(db->sqlite) != SQLITE_OK;
-        status = told ? database_fail(db, err)
-                      : deed_fail(err, DEED_NO_MEMORY, "no memory for SQLite: %s", sqlite3_errstr(rc));
+        status =
+            told ? database_fail(db, err)
+                 : deed_fail(err, DEED_NO_MEMORY, "no memory for SQLite: %s", sqlite3_errstr(rc));
     } else {
         status = make_json_tables(db, err);
     }
