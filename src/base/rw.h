@@ -7,6 +7,8 @@
 
 #include "base/buf.h"
 
+#include <endian.h>
+
 struct reader {
     deed_bytes in;
     size_t at;
@@ -40,12 +42,13 @@ static inline deed_bytes read_bytes(struct reader *r, size_t len)
     r->at += len;
     return out;
 }
+/* `size` is at most 8. A copy of a known size is one load; a loop over bytes stays one (gcc 12). */
 static inline uint64_t read_uint(struct reader *r, size_t size)
 {
     deed_bytes b = read_bytes(r, size);
     uint64_t value = 0;
-    for (size_t i = b.len; i > 0; i--) value = value << 8 | b.ptr[i - 1];
-    return value;
+    if (b.len == size && size > 0) memcpy(&value, b.ptr, size);
+    return le64toh(value);
 }
 static inline uint8_t read_u8(struct reader *r)
 {
@@ -91,7 +94,8 @@ static inline deed_str read_text(struct reader *r)
 
 static inline void put_uint(uint8_t *at, uint64_t value, size_t size)
 {
-    for (size_t i = 0; i < size; i++) at[i] = (uint8_t)(value >> (8 * i));
+    uint64_t little = htole64(value);
+    memcpy(at, &little, size);
 }
 static inline void write_uint(struct buf *b, uint64_t value, size_t size)
 {
