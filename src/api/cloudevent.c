@@ -61,17 +61,14 @@ static bool is_plain(deed_str text)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), tops = UINT64_C(0x8080808080808080);
     uint64_t stop = 0;
-    if (text.len < 8) {
-        bool plain = true;
-        for (size_t i = 0; i < text.len; i++) {
-            char c = text.ptr[i];
-            plain = plain && c >= ' ' && c <= '~' && c != '"' && c != '\\';
-        }
-        return plain;
-    }
     for (size_t i = 0; i < text.len; i += 8) {
-        uint64_t bytes;
-        memcpy(&bytes, text.ptr + (i + 8 <= text.len ? i : text.len - 8), 8);
+        uint64_t bytes = ones * ' ';
+        if (text.len >= 8) {
+            memcpy(&bytes, text.ptr + (i + 8 <= text.len ? i : text.len - 8), 8);
+        } else {
+            for (size_t k = 0; k < text.len; k++)
+                bytes = bytes << 8 | (uint8_t)text.ptr[k];
+        }
         uint64_t quote = bytes ^ ones * '"', backslash = bytes ^ ones * '\\';
         stop |= ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) |
                 ((bytes - ones * ' ') & ~bytes) | bytes;

@@ -24,6 +24,9 @@
 #define FIRST_SLICE_SIZE ((size_t)64 << 10)
 #define SLICE_TIME_NS    (UINT64_C(50) * 1000000)
 
+/* The clock costs as much as a small event: it is looked at every so many. */
+#define CLOCK_EVENTS 16
+
 /* Proxies close what is silent for a minute, some for half of one. */
 #define KEEPALIVE_MS 15000
 
@@ -73,6 +76,44 @@ static uint64_t now_ns(const struct api *api)
     return os_ticks_ns(store_os(api->parts.store));
 }
 
+/* Would a page take more events than a brief call makes? */
+static bool page_is_long(const struct feed_plan *plan, const struct deed_stream_info *info)
+{
+    uint64_t from = plan->read.from_revision, last = info->revision;
+    uint64_t first = info->first_revision == DEED_NONE ? last : info->first_revision;
+    uint64_t low = plan->read.backwards || from < first ? first : from;
+    uint64_t high = plan->read.backwards && from < last ? from : last;
+    uint64_t count = low > high ? 0 : high - low + 1;
+    return count > BRIEF_EVENTS_MAX && plan->limit > BRIEF_EVENTS_MAX;
+}
+
+/* Open the cursor. The headers say where the log, or the stream, stands; one that is not there yet
+ * stands nowhere. false: the call has ended. */
+static bool feed_open(struct call *c, const struct feed_plan *plan, uint64_t count_max,
+                      struct deed_cursor **out_cursor)
+{
+    struct deed_read_options read = plan->read;
+    struct deed_stream_info info;
+    read.count_max = count_max;
+    if (plan->format == FEED_PAGE) read.follow = false;
+    deed_status status = store_read(c->api->parts.store, &read, out_cursor, &c->err);
+    if (status != DEED_OK) {
+        call_fail_with(c, status);
+        return false;
+    }
+    if (!cursor_stream(*out_cursor, &info)) return true;
+    if (c->brief && plan->format == FEED_PAGE && page_is_long(plan, &info)) {
+        call_give_up(c);
+        cursor_close(*out_cursor);
+        call_done(c, 200, NULL);
+        return false;
+    }
+    call_put_number(c, "Deedbook-Revision", info.revision);
+    call_put_number(c, "Deedbook-Position", info.position);
+    call_put_etag(c, info.revision);
+    return true;
+}
+
 /* ---- pages -------------------------------------------------------------------------------- */
 
 struct page {
@@ -96,7 +137,8 @@ static deed_status page_fill(struct page *p, struct buf *out)
             call_give_up(p->c);
             break;
         }
-        if (out->len > PAGE_SIZE || now_ns(api) - begun_ns > PAGE_TIME_NS) {
+        bool look = p->count % CLOCK_EVENTS == 0; /* at the clock */
+        if (out->len > PAGE_SIZE || (look && now_ns(api) - begun_ns > PAGE_TIME_NS)) {
             p->more = true;
             break;
         }
@@ -158,13 +200,11 @@ static void page_put_link(const struct page *p)
 static void page_serve(struct call *c, const struct feed_plan *plan)
 {
     struct page p = {.c = c, .plan = plan};
-    struct deed_read_options read = plan->read;
-    read.count_max = plan->limit + 1;
-    read.follow = false;
+    if (!feed_open(c, plan, plan->limit + 1, &p.cursor)) return;
 
     struct buf *body = call_body(c);
-    deed_status status = store_read(c->api->parts.store, &read, &p.cursor, &c->err);
-    if (status == DEED_OK && !c->x->request.head) status = page_fill(&p, body);
+    deed_status status = DEED_OK;
+    if (!c->x->request.head) status = page_fill(&p, body);
     if (status == DEED_OK) page_put_link(&p);
     cursor_close(p.cursor);
     if (status != DEED_OK) {
@@ -316,8 +356,9 @@ static enum api_pull feed_slice(struct feed *f, struct buf *out, size_t wanted, 
     uint64_t begun_ns = now_ns(f->api);
     for (;;) {
         if (f->left == 0) return API_END;
+        bool look = f->count % CLOCK_EVENTS == 0;
         if (out->len - start >= wanted || f->count >= count_end ||
-            now_ns(f->api) - begun_ns > SLICE_TIME_NS) {
+            (look && now_ns(f->api) - begun_ns > SLICE_TIME_NS)) {
             return API_MORE; /* (2) */
         }
         deed_status status = feed_step(f, out, start, wanted);
@@ -419,18 +460,12 @@ void feed_serve(struct call *c, const struct feed_plan *plan)
         return;
     }
     struct feed *f = feed_create(c, plan);
-    deed_status status = DEED_OK;
     if (f == NULL) {
-        status = deed_fail(&c->err, DEED_NO_MEMORY, "no memory left for the feed");
-    } else if (plan->format != FEED_LOG) {
-        struct deed_read_options read = plan->read;
-        read.count_max = plan->limit == DEED_NONE ? 0 : plan->limit;
-        status = store_read(c->api->parts.store, &read, &f->cursor, &c->err);
-    }
-    if (status != DEED_OK) {
-        call_fail_with(c, status);
+        call_fail_with(c, deed_fail(&c->err, DEED_NO_MEMORY, "no memory left for the feed"));
         return;
     }
+    uint64_t count_max = plan->limit == DEED_NONE ? 0 : plan->limit;
+    if (plan->format != FEED_LOG && !feed_open(c, plan, count_max, &f->cursor)) return;
 
     struct buf *body = call_body(c);
     enum api_pull answer = API_END;

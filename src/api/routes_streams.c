@@ -106,28 +106,6 @@ static void stream_last_event_id(struct call *c, struct deed_read_options *read)
     }
 }
 
-/* Where the stream stands, in headers. One that is not there yet has none. */
-static void put_stream_headers(struct call *c, const struct deed_stream_info *info)
-{
-    call_put_header(c, "Deedbook-Log", deed_str_of(c->api->log_header));
-    if (info->revision == DEED_NONE) return;
-    call_put_number(c, "Deedbook-Revision", info->revision);
-    call_put_number(c, "Deedbook-Position", info->position);
-    call_put_etag(c, info->revision);
-}
-
-/* Would a page take more events than a brief call makes? */
-static bool page_is_long(const struct feed_plan *plan, const struct deed_stream_info *info)
-{
-    uint64_t from = plan->read.from_revision, last = info->revision;
-    if (plan->format != FEED_PAGE || last == DEED_NONE) return false;
-    uint64_t first = info->first_revision == DEED_NONE ? last : info->first_revision;
-    uint64_t low = plan->read.backwards || from < first ? first : from;
-    uint64_t high = plan->read.backwards && from < last ? from : last;
-    uint64_t count = low > high ? 0 : high - low + 1;
-    return count > BRIEF_EVENTS_MAX && plan->limit > BRIEF_EVENTS_MAX;
-}
-
 void stream_get(struct call *c)
 {
     struct feed_plan plan = {.read = {.stream = c->segments[0]}};
@@ -141,15 +119,7 @@ void stream_get(struct call *c)
         call_fail(c);
         return;
     }
-    struct deed_stream_info info;
-    deed_status known = store_stream(c->api->parts.store, plan.read.stream, &info, NULL);
-    if (known != DEED_OK) info.revision = DEED_NONE;
-    if (c->brief && page_is_long(&plan, &info)) {
-        call_give_up(c);
-        call_done(c, 200, NULL);
-        return;
-    }
-    put_stream_headers(c, &info);
+    call_put_header(c, "Deedbook-Log", deed_str_of(c->api->log_header));
     feed_serve(c, &plan);
 }
 

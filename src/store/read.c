@@ -51,6 +51,7 @@ struct deed_cursor {
 
     struct postings list;          /* STREAM */
     uint64_t ordinal, ordinal_end; /* STREAM: next revision, and behind the last one in view */
+    struct deed_stream_info stream_info; /* STREAM: as of opening */
     uint64_t ordinal_min;          /* backwards: the last to be returned */
 
     struct term_group *groups; /* TERMS */
@@ -195,6 +196,7 @@ static deed_status open_stream(struct deed_cursor *c, struct deed_error *err)
     if (!o->ignore_retention) status = stream_first_visible(c->store, &s, &first, err);
     if (status != DEED_OK) return status;
     c->list = s.list;
+    c->stream_info = stream_info_of(&s, first);
     c->ordinal_min = first;
     c->ordinal_end = s.count;
     if (!o->backwards) {
@@ -542,6 +544,13 @@ deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
 uint64_t cursor_position(const struct deed_cursor *cursor)
 {
     return cursor->position;
+}
+
+bool cursor_stream(const struct deed_cursor *cursor, struct deed_stream_info *out_info)
+{
+    bool known = cursor->mode == CURSOR_STREAM && cursor->stream_info.revision != DEED_NONE;
+    if (known) *out_info = cursor->stream_info;
+    return known;
 }
 
 deed_status cursor_wait(struct deed_cursor *cursor, uint32_t timeout_ms, struct deed_error *err)

@@ -62,6 +62,9 @@ DEED_MUST_CHECK deed_status store_read(struct store *store, const struct deed_re
 DEED_MUST_CHECK deed_status cursor_next(struct deed_cursor *cursor, struct deed_event *out_event,
                                         struct deed_error *err);
 uint64_t cursor_position(const struct deed_cursor *cursor);
+/* A stream's cursor: what store_stream would have said when it was opened, without looking again.
+ * false: the cursor is another's, or the stream was not there yet. */
+bool cursor_stream(const struct deed_cursor *cursor, struct deed_stream_info *out_info);
 DEED_MUST_CHECK deed_status cursor_wait(struct deed_cursor *cursor, uint32_t timeout_ms,
                                         struct deed_error *err);
 void cursor_close(struct deed_cursor *cursor);

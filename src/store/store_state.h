@@ -140,6 +140,8 @@ DEED_MUST_CHECK deed_status retention_parse(deed_bytes json, struct retention *o
 /* The first revision that a read returns; the count if none is. */
 DEED_MUST_CHECK deed_status stream_first_visible(struct store *store, struct stream_state *s,
                                                  uint64_t *out_revision, struct deed_error *err);
+/* `first`: as stream_first_visible says. */
+struct deed_stream_info stream_info_of(const struct stream_state *s, uint64_t first);
 
 /* Write the stream's metadata with $tb behind its last event: other members stay as they are. */
 DEED_MUST_CHECK deed_status retention_set_truncate(struct store *store,

@@ -206,6 +206,21 @@ deed_status stream_first_visible(struct store *store, struct stream_state *s,
     return DEED_OK;
 }
 
+struct deed_stream_info stream_info_of(const struct stream_state *s, uint64_t first)
+{
+    return (struct deed_stream_info){
+        .revision = s->count == 0 ? DEED_NONE : s->count - 1,
+        .first_revision = first < s->count && !s->tombstoned ? first : DEED_NONE,
+        .position = s->last_position,
+        .deleted = stream_deleted(s),
+        .tombstoned = s->tombstoned,
+        .metadata_revision = s->metadata_count == 0 ? DEED_NONE : s->metadata_count - 1,
+        .max_count = s->retention.max_count,
+        .max_age_ns = s->retention.max_age_ns,
+        .truncate_before = s->retention.truncate_before,
+    };
+}
+
 deed_status store_stream(struct store *store, deed_str stream, struct deed_stream_info *out_info,
                          struct deed_error *err)
 {
@@ -223,17 +238,6 @@ deed_status store_stream(struct store *store, deed_str stream, struct deed_strea
     if (status == DEED_OK) status = stream_first_visible(store, &s, &first, err);
     index_view_drop(view);
     arena_done(&arena);
-    if (status != DEED_OK) return status;
-    *out_info = (struct deed_stream_info){
-        .revision = s.count - 1,
-        .first_revision = first < s.count && !s.tombstoned ? first : DEED_NONE,
-        .position = s.last_position,
-        .deleted = stream_deleted(&s),
-        .tombstoned = s.tombstoned,
-        .metadata_revision = s.metadata_count == 0 ? DEED_NONE : s.metadata_count - 1,
-        .max_count = s.retention.max_count,
-        .max_age_ns = s.retention.max_age_ns,
-        .truncate_before = s.retention.truncate_before,
-    };
-    return DEED_OK;
+    if (status == DEED_OK) *out_info = stream_info_of(&s, first);
+    return status;
 }
