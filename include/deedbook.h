@@ -301,6 +301,35 @@ DEED_PUBLIC DEED_MUST_CHECK deed_status deed_delete_stream(struct deed *deed, de
                                                            struct deed_appended *out_appended,
                                                            struct deed_error *err);
 
+/* A stream's metadata is one JSON object, kept as the newest event of stream "$$NAME". Deedbook
+ * heeds these members of it; all others are yours:
+ *
+ *   $maxAge    seconds: older events are hidden from reads of the stream
+ *   $maxCount  only so many of the newest events are shown
+ *   $tb        truncate before: revisions below this are hidden. A soft delete sets it to behind the
+ *              last event
+ *   $acl       who may do what; kept, not heeded yet
+ *
+ * `*out_json` is yours: deed_free it; "{}" if none was set. `*out_revision` (may be NULL): of the
+ * metadata, to be expected when it is set; DEED_NONE: none.
+ *
+ *   DEED_NOT_FOUND  neither stream nor metadata. DEED_DELETED: the stream has a tombstone.
+ *   DEED_IO, DEED_CORRUPT, DEED_NO_MEMORY */
+DEED_PUBLIC DEED_MUST_CHECK deed_status deed_get_metadata(struct deed *deed, deed_str stream,
+                                                          char **out_json, uint64_t *out_revision,
+                                                          struct deed_error *err);
+
+/* Replace it as a whole, by `json`, kept byte for byte. `expect` and `revision` are the metadata's:
+ * DEED_EXPECT_NONE if none was set. The stream need not exist yet.
+ *
+ *   DEED_INVALID  not a JSON object, or a member that Deedbook heeds is no whole number in its range.
+ *   DEED_CONFLICT, DEED_DELETED and the rest as deed_append. */
+DEED_PUBLIC DEED_MUST_CHECK deed_status deed_set_metadata(struct deed *deed, deed_str stream,
+                                                          deed_bytes json, enum deed_expect expect,
+                                                          uint64_t revision, deed_str actor,
+                                                          struct deed_appended *out_appended,
+                                                          struct deed_error *err);
+
 /* ---- 4. Reading --------------------------------------------------------------------------- */
 
 /* A stored event; every slice is valid until the next call on its cursor. */

@@ -73,6 +73,8 @@ void routes_allow(deed_str path, struct buf *out);
 void stream_get(struct call *c);
 void stream_post(struct call *c);
 void stream_delete(struct call *c);
+void stream_metadata_get(struct call *c);
+void stream_metadata_post(struct call *c);
 void stream_state(struct call *c);
 void stream_explain(struct call *c);
 void append_post(struct call *c);

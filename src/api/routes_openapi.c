@@ -121,6 +121,33 @@ static const struct {
                         "position": {"type": "integer"}, "repeated": {"type": "boolean"},
                         "unsafe": {"type": "boolean"}}
      })},
+    {"StreamMetadata", TEXT({
+         "type": "object",
+         "description": "members that are not here are kept as they are",
+         "properties": {
+             "$maxAge": {"type": ["integer", "null"], "minimum": 1, "maximum": 9223372036,
+                         "description": "seconds: older events are hidden"},
+             "$maxCount": {"type": ["integer", "null"], "minimum": 1,
+                           "description": "so many of the newest events are shown"},
+             "$tb": {"type": ["integer", "null"], "minimum": 0,
+                     "description": "revisions below this are hidden"},
+             "$acl": {"description": "who may do what"}
+         }
+     })},
+    {"Metadata", TEXT({
+         "type": "object",
+         "required": ["stream", "revision", "metadata"],
+         "properties": {"stream": {"type": "string"}, "revision": {"type": ["integer", "null"]},
+                        "metadata": {"$ref": "#/components/schemas/StreamMetadata"}}
+     })},
+    {"MetadataWritten", TEXT({
+         "type": "object",
+         "required": ["stream", "revision", "position"],
+         "properties": {"stream": {"type": "string"},
+                        "revision": {"type": "integer", "description": "of the metadata"},
+                        "position": {"type": "integer"}, "repeated": {"type": "boolean"},
+                        "unsafe": {"type": "boolean"}}
+     })},
     {"State", TEXT({
          "type": "object",
          "required": ["stream", "revision", "position", "state"],

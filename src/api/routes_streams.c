@@ -159,6 +159,83 @@ void stream_delete(struct call *c)
     call_done(c, 200, "application/json");
 }
 
+/* ---- /streams/{stream}/metadata ------------------------------------------------------------------
+ */
+
+void stream_metadata_get(struct call *c)
+{
+    struct buf json;
+    uint64_t revision = DEED_NONE;
+    buf_init(&json, RESPONSE_SIZE_MAX / 2);
+    deed_status status =
+        store_get_metadata(c->api->parts.store, c->segments[0], &json, &revision, &c->err);
+    if (status == DEED_OK) {
+        struct json_writer w;
+        json_writer_init(&w, call_body(c));
+        json_object_begin(&w);
+        json_member_text(&w, "stream", c->segments[0]);
+        json_key(&w, DEED_STR("revision"));
+        if (revision == DEED_NONE) {
+            json_put_null(&w);
+        } else {
+            json_put_uint(&w, revision);
+        }
+        json_member_raw(&w, "metadata", buf_bytes(&json));
+        json_object_end(&w);
+        buf_add_byte(&c->x->response.body, '\n');
+        call_put_etag(c, revision);
+        call_done(c, 200, "application/json");
+    } else {
+        call_fail_with(c, status);
+    }
+    buf_done(&json);
+}
+
+/* {"stream":"order-1","revision":0,"position":17}: the metadata's revision. */
+static void metadata_answer(struct append_job *job, const struct deed_appended *appended,
+                            struct buf *out)
+{
+    struct json_writer w;
+    json_writer_init(&w, out);
+    json_object_begin(&w);
+    json_member_text(&w, "stream", job->c->segments[0]);
+    json_member_uint(&w, "revision", appended->revision);
+    json_member_uint(&w, "position", appended->position);
+    append_put_flags(&w, appended);
+    json_object_end(&w);
+}
+
+void stream_metadata_post(struct call *c)
+{
+    struct append_job *job = append_job_create(c, metadata_answer);
+    struct deed_condition *condition = arena_alloc(c->arena, sizeof *condition);
+    struct deed_new_event *event = arena_alloc(c->arena, sizeof *event);
+    struct call_origin origin = call_origin(c);
+    deed_str name = arena_printf(c->arena, "$$%.*s", DEED_FMT(c->segments[0]));
+    (void)call_content_type(c);
+    if (job == NULL || condition == NULL || event == NULL || name.ptr == NULL) {
+        call_wrong(c, DEED_NO_MEMORY, "no memory left for the append");
+        call_fail(c);
+        return;
+    }
+    job->one_stream = true;
+    *condition = (struct deed_condition){.kind = DEED_CONDITION_STREAM, .stream = name};
+    deed_str expected = expectation(c, &condition->expect, &condition->revision, &job->if_match);
+    *event = (struct deed_new_event){.stream = name,
+                                     .type = DEED_STR("$metadata"),
+                                     .data = c->x->request.body,
+                                     .correlation_id = origin.correlation_id,
+                                     .causation_id = origin.causation_id,
+                                     .actor = origin.actor};
+    job->append.events = event;
+    job->append.event_count = 1;
+    if (condition->expect != DEED_EXPECT_ANY) {
+        job->append.conditions = condition;
+        job->append.condition_count = 1;
+    }
+    append_job_run(job, DEED_STR("POST /streams/metadata"), c->segments[0], expected);
+}
+
 /* ---- GET /streams/{stream}/state ---------------------------------------------------------------
  */
 

@@ -19,6 +19,8 @@
     X(serve, "serve", "Serve", "serve a data directory, and an app, over HTTP")                    \
     X(command, "command", "Write", "run a command of the app's domain")                            \
     X(append, "append", "Write", "append events to a stream")                                      \
+    X(metadata, "metadata", "Write", "show or change a stream's metadata: how long it is kept")    \
+    X(delete, "delete", "Write", "delete a stream softly, or close it for good")                   \
     X(read, "read", "Read", "read a stream, or the whole log, filtered")                           \
     X(follow, "follow", "Read", "print events as they happen")                                     \
     X(state, "state", "Read", "show an aggregate's state, now or then")                            \

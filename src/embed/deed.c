@@ -146,6 +146,39 @@ deed_status deed_delete_stream(struct deed *deed, deed_str stream, enum deed_exp
                                out_appended == NULL ? &ignored : out_appended, err);
 }
 
+deed_status deed_get_metadata(struct deed *deed, deed_str stream, char **out_json,
+                              uint64_t *out_revision, struct deed_error *err)
+{
+    uint64_t revision = DEED_NONE;
+    struct buf text;
+    if (deed == NULL || out_json == NULL) return misuse(err, "deed_get_metadata");
+    buf_init(&text, SIZE_MAX);
+    deed_status status = store_get_metadata(deed->store, stream, &text, &revision, err);
+    if (status == DEED_OK) {
+        char *json = buf_take(&text);
+        if (json == NULL) {
+            status = deed_fail(err, DEED_NO_MEMORY, "metadata: out of memory");
+        } else {
+            *out_json = json;
+            if (out_revision != NULL) *out_revision = revision;
+        }
+    }
+    buf_done(&text);
+    return status;
+}
+
+deed_status deed_set_metadata(struct deed *deed, deed_str stream, deed_bytes json,
+                              enum deed_expect expect, uint64_t revision, deed_str actor,
+                              struct deed_appended *out_appended, struct deed_error *err)
+{
+    struct deed_appended ignored;
+    if (deed == NULL || (json.ptr == NULL && json.len > 0)) {
+        return misuse(err, "deed_set_metadata");
+    }
+    return store_set_metadata(deed->store, stream, json, expect, revision, actor,
+                              out_appended == NULL ? &ignored : out_appended, err);
+}
+
 deed_status deed_read(struct deed *deed, const struct deed_read_options *options,
                       struct deed_cursor **out_cursor, struct deed_error *err)
 {

@@ -50,7 +50,7 @@ static deed_status check_name(const struct deed_limits *limits, const char *what
 static deed_status check_stream(const struct deed_limits *limits, const char *what, deed_str name,
                                 struct deed_error *err)
 {
-    uint32_t more = str_starts_with(name, DEED_STR("$$")) ? 2 : 0;
+    uint32_t more = str_starts_with(name, DEED_STR(METADATA_PREFIX)) ? 2 : 0;
     return check_name_size(limits->name_size_max + more, what, name, true, err);
 }
 
@@ -88,11 +88,14 @@ static deed_status check_reserved(const struct deed_new_event *e, struct deed_er
         return deed_fail(err, DEED_INVALID,
                          "type " TOMBSTONE_TYPE " is reserved: delete the stream instead");
     }
-    if (str_starts_with(e->stream, DEED_STR("$$")) &&
-        deed_str_equal(e->type, DEED_STR(METADATA_TYPE))) {
-        return retention_parse(e->data, &retention, err);
+    if (!str_starts_with(e->stream, DEED_STR(METADATA_PREFIX))) return DEED_OK;
+    /* The newest event of such a stream is the metadata, whatever its type says. */
+    if (!deed_str_equal(e->type, DEED_STR(METADATA_TYPE))) {
+        return deed_fail(err, DEED_INVALID,
+                         "stream %.*s holds metadata: type \"%.*s\" should be " METADATA_TYPE,
+                         DEED_FMT(name_beginning(e->stream)), DEED_FMT(name_beginning(e->type)));
     }
-    return DEED_OK;
+    return retention_parse(e->data, &retention, err);
 }
 
 static deed_status check_names(const struct deed_limits *limits, const struct deed_new_event *e,

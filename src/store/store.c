@@ -487,7 +487,7 @@ static deed_status soft_delete(struct store *store, deed_str stream, enum deed_e
     struct buf data;
     arena_init(&arena, SIZE_MAX);
     buf_init(&data, SIZE_MAX);
-    deed_str metadata = arena_printf(&arena, "$$%.*s", DEED_FMT(stream));
+    deed_str metadata = arena_printf(&arena, METADATA_PREFIX "%.*s", DEED_FMT(stream));
     deed_status status = retention_set_truncate(store, s, &data, err);
     if (status == DEED_OK && (metadata.ptr == NULL || !buf_ok(&data))) {
         status = deed_fail(err, DEED_NO_MEMORY, "delete: out of memory");
@@ -515,21 +515,6 @@ static deed_status soft_delete(struct store *store, deed_str stream, enum deed_e
     }
     buf_done(&data);
     arena_done(&arena);
-    return status;
-}
-
-/* Without its list, which has gone with the view. */
-static deed_status stream_state_now(struct store *store, deed_str stream, struct stream_state *out,
-                                    struct deed_error *err)
-{
-    struct arena arena;
-    arena_init(&arena, SIZE_MAX);
-    uint64_t end = log_end(store->log);
-    const struct index_view *view = index_view_take(store->index);
-    deed_status status = stream_state_get(store, view, stream, end, &arena, out, err);
-    index_view_drop(view);
-    arena_done(&arena);
-    out->list = (struct postings){0};
     return status;
 }
 

@@ -49,6 +49,15 @@ DEED_MUST_CHECK deed_status store_submit(struct store *store, const struct deed_
 /* Check what store_append would refuse whatever the store holds: DEED_INVALID, DEED_TOO_LARGE. */
 DEED_MUST_CHECK deed_status store_check(struct store *store, const struct deed_append *append,
                                         struct deed_error *err);
+/* As deed_get_metadata, appended to `out`, and deed_set_metadata. */
+DEED_MUST_CHECK deed_status store_get_metadata(struct store *store, deed_str stream,
+                                               struct buf *out, uint64_t *out_revision,
+                                               struct deed_error *err);
+DEED_MUST_CHECK deed_status store_set_metadata(struct store *store, deed_str stream,
+                                               deed_bytes json, enum deed_expect expect,
+                                               uint64_t revision, deed_str actor,
+                                               struct deed_appended *out_appended,
+                                               struct deed_error *err);
 DEED_MUST_CHECK deed_status store_delete_stream(struct store *store, deed_str stream,
                                                 enum deed_expect expect, uint64_t revision,
                                                 bool tombstone, deed_str actor,

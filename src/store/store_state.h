@@ -11,6 +11,7 @@
 #include "store/store.h"
 
 #define METADATA_TYPE  "$metadata"
+#define METADATA_PREFIX "$$" /* of the stream that keeps a stream's metadata */
 #define TOMBSTONE_TYPE "$streamDeleted"
 #define LOG_STREAM     "$log"
 
@@ -133,6 +134,9 @@ struct store {
  * committer. `stream`, `view` and `arena` are borrowed for as long as `out` is used. */
 DEED_MUST_CHECK deed_status stream_state_get(struct store *store, const struct index_view *view,
                                              deed_str stream, uint64_t end, struct arena *arena,
+                                             struct stream_state *out, struct deed_error *err);
+/* As published, without its list, which has gone with the view. */
+DEED_MUST_CHECK deed_status stream_state_now(struct store *store, deed_str stream,
                                              struct stream_state *out, struct deed_error *err);
 /* Check the text of a $metadata event. */
 DEED_MUST_CHECK deed_status retention_parse(deed_bytes json, struct retention *out,

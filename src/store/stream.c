@@ -5,12 +5,21 @@
  *     position, once published. */
 #include "store/store_state.h"
 
+#include "base/text.h"
 #include "json/json.h"
 
 #include <stdio.h>
 
 #define NS_PER_SECOND INT64_C(1000000000)
 #define METADATA_NAME_SIZE_MAX (UINT16_MAX + 2)
+
+/* Of a value that may be anything, for a message. */
+static deed_str beginning(deed_str raw)
+{
+    if (raw.len > 60) raw.len = 60;
+    while (raw.len > 0 && !utf8_valid(deed_bytes_of(raw))) raw.len--;
+    return raw;
+}
 
 deed_status retention_parse(deed_bytes json, struct retention *out, struct deed_error *err)
 {
@@ -35,9 +44,11 @@ deed_status retention_parse(deed_bytes json, struct retention *out, struct deed_
         if (!json_uint64(v, &fields[i].value) || fields[i].value < fields[i].least ||
             fields[i].value > fields[i].most) {
             status = deed_fail(err, DEED_INVALID,
-                               "stream metadata: %s is %.*s, it must be a whole number from %llu on",
-                               fields[i].name, DEED_FMT(json_raw(v)),
-                               (unsigned long long)fields[i].least);
+                               "stream metadata: %s is %.*s, it must be a whole number from %llu to "
+                               "%llu",
+                               fields[i].name, DEED_FMT(beginning(json_raw(v))),
+                               (unsigned long long)fields[i].least,
+                               (unsigned long long)fields[i].most);
         }
     }
     if (status == DEED_OK) {
@@ -168,6 +179,20 @@ deed_status stream_state_get(struct store *store, const struct index_view *view,
     return retention_load(store, out->metadata_position, &out->retention, err);
 }
 
+deed_status stream_state_now(struct store *store, deed_str stream, struct stream_state *out,
+                             struct deed_error *err)
+{
+    struct arena arena;
+    arena_init(&arena, SIZE_MAX);
+    uint64_t end = log_end(store->log);
+    const struct index_view *view = index_view_take(store->index);
+    deed_status status = stream_state_get(store, view, stream, end, &arena, out, err);
+    index_view_drop(view);
+    arena_done(&arena);
+    out->list = (struct postings){0};
+    return status;
+}
+
 deed_status store_position_at(struct store *store, int64_t time_ns, uint64_t *out_position,
                               struct deed_error *err)
 {
@@ -239,5 +264,71 @@ deed_status store_stream(struct store *store, deed_str stream, struct deed_strea
     index_view_drop(view);
     arena_done(&arena);
     if (status == DEED_OK) *out_info = stream_info_of(&s, first);
+    return status;
+}
+
+/* ---- metadata ------------------------------------------------------------------------------- */
+
+static deed_status metadata_load(struct store *store, uint64_t position, struct buf *out,
+                                 struct deed_error *err)
+{
+    struct arena arena;
+    struct deed_event event;
+    struct log_reader *reader = log_reader_create(store->log);
+    if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
+    arena_init(&arena, SIZE_MAX);
+    deed_status status = log_event(store->log, reader, position, &arena, &event, NULL, err);
+    if (status == DEED_OK) {
+        buf_add(out, event.data.ptr, event.data.len);
+        if (!buf_ok(out)) status = deed_fail(err, DEED_NO_MEMORY, "metadata: out of memory");
+    }
+    arena_done(&arena);
+    log_reader_destroy(reader);
+    return status;
+}
+
+deed_status store_get_metadata(struct store *store, deed_str stream, struct buf *out,
+                               uint64_t *out_revision, struct deed_error *err)
+{
+    struct stream_state s;
+    deed_status status = stream_state_now(store, stream, &s, err);
+    if (status != DEED_OK) return status;
+    if (s.tombstoned) {
+        return deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(stream));
+    }
+    if (s.count == 0 && s.metadata_count == 0) {
+        return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: there is no such stream",
+                         DEED_FMT(stream));
+    }
+    if (s.metadata_count == 0) {
+        buf_add_str(out, DEED_STR("{}"));
+        if (!buf_ok(out)) return deed_fail(err, DEED_NO_MEMORY, "metadata: out of memory");
+    } else {
+        status = metadata_load(store, s.metadata_position, out, err);
+    }
+    if (status == DEED_OK) *out_revision = s.metadata_count == 0 ? DEED_NONE : s.metadata_count - 1;
+    return status;
+}
+
+deed_status store_set_metadata(struct store *store, deed_str stream, deed_bytes json,
+                               enum deed_expect expect, uint64_t revision, deed_str actor,
+                               struct deed_appended *out_appended, struct deed_error *err)
+{
+    struct arena arena;
+    if (stream.len == 0) return deed_fail(err, DEED_INVALID, "stream: must not be empty");
+    arena_init(&arena, SIZE_MAX);
+    deed_str name = arena_printf(&arena, METADATA_PREFIX "%.*s", DEED_FMT(stream));
+    struct deed_new_event event = {
+        .stream = name, .type = DEED_STR(METADATA_TYPE), .data = json, .actor = actor};
+    struct deed_condition condition = {
+        .kind = DEED_CONDITION_STREAM, .stream = name, .expect = expect, .revision = revision};
+    struct deed_append append = {.events = &event,
+                                 .event_count = 1,
+                                 .conditions = &condition,
+                                 .condition_count = expect == DEED_EXPECT_ANY ? 0 : 1};
+    deed_status status = name.ptr == NULL
+                             ? deed_fail(err, DEED_NO_MEMORY, "metadata: out of memory")
+                             : store_append(store, &append, out_appended, err);
+    arena_done(&arena);
     return status;
 }

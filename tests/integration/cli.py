@@ -368,6 +368,40 @@ def test_a_closed_stream_is_closed_in_the_copy():
         run("append", "closed-1", "{}", "--type", "T", "--data", path, expect=3)
 
 
+def test_metadata_is_shown_changed_and_replaced():
+    path = directory("metadata")
+    events = json.dumps([{"type": "T", "data": n} for n in range(4)])
+
+    def shown(*where):
+        return run("metadata", "m-1", "--json", *where).json()
+
+    with Server(data=directory("metadata-live")) as live:
+        for where in (["--data", path], ["--server", live.url]):
+            run("metadata", "m-1", *where, expect=3)
+            run("append", "m-1", events, *where)
+            check("no metadata" in run("metadata", "m-1", *where).out, "none yet")
+            run("metadata", "m-1", '{"$maxCount":3,"owner":{"x":1.50}}', "--expected", "none", *where)
+            run("metadata", "m-1", "{}", "--expected", "none", *where, expect=4)
+            check(len(run("read", "m-1", "--json", *where).lines()) == 3, "maxCount")
+            run("metadata", "m-1", "--max-count", "2", "--max-age", "30d", "--actor", "anna", *where)
+            check(shown(*where) == {"stream": "m-1", "revision": 1, "metadata": {
+                "owner": {"x": 1.5}, "$maxCount": 2, "$maxAge": 2592000}}, str(shown(*where)))
+            check("1.50" in run("metadata", "m-1", "--json", *where).out, "own members to the byte")
+            run("metadata", "m-1", "--max-count", "none", "--max-age", "none",
+                "--truncate-before", "3", *where)
+            check(len(run("read", "m-1", "--json", *where).lines()) == 1, "tb")
+            run("metadata", "m-1", "--max-count", "0", *where, expect=2)
+            run("metadata", "m-1", "--max-age", "soon", *where, expect=2)
+            run("metadata", "m-1", "{}", "--max-count", "1", *where, expect=2)
+            run("delete", "m-1", "--expected", "2", *where, expect=4)
+            check("deleted" in run("delete", "m-1", "--expected", "3", *where).out, "delete")
+            run("read", "m-1", *where, expect=3)
+            check(shown(*where)["metadata"]["owner"] == {"x": 1.5}, "a delete keeps the owner's")
+            check("for good" in run("delete", "m-1", "--tombstone", *where).out, "tombstone")
+            run("metadata", "m-1", *where, expect=3)
+            run("delete", "nothing", *where, expect=3)
+
+
 def test_export_to_a_file_leaves_no_half():
     path = directory("half")
     run("append", "a-1", "{}", "--type", "T", "--data", path)

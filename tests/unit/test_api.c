@@ -1641,6 +1641,17 @@ static const struct probe probes[] = {
     {"DELETE", "/streams/there?expected=7", NULL, NULL, NULL, 409},
     {"DELETE", "/streams/closed", NULL, NULL, NULL, 410},
     {"DELETE", "/streams/there", "If-Match", "\"7\"", NULL, 412},
+    {"GET", "/streams/there/metadata", NULL, NULL, NULL, 200},
+    {"GET", "/streams/there/metadata?x=1", NULL, NULL, NULL, 400},
+    {"GET", "/streams/nothing/metadata", NULL, NULL, NULL, 404},
+    {"GET", "/streams/closed/metadata", NULL, NULL, NULL, 410},
+    {"POST", "/streams/there/metadata", NULL, NULL, "{}", 200},
+    {"POST", "/streams/there/metadata", NULL, NULL, "[]", 400},
+    {"POST", "/streams/there/metadata?expected=7", NULL, NULL, "{}", 409},
+    {"POST", "/streams/closed/metadata", NULL, NULL, "{}", 410},
+    {"POST", "/streams/there/metadata", "If-Match", "\"7\"", "{}", 412},
+    {"POST", "/streams/there/metadata", NULL, NULL, "large", 413},
+    {"POST", "/streams/there/metadata", "Content-Type", "text/plain", "{}", 415},
     {"GET", "/streams/there/state", NULL, NULL, NULL, 200},
     {"GET", "/streams/there/state?revision=x", NULL, NULL, NULL, 400},
     {"GET", "/streams/alien-1/state", NULL, NULL, NULL, 404},
@@ -1717,6 +1728,7 @@ static const struct probe probes[] = {
 static const struct probe stopped_probes[] = {
     {"POST", "/streams/there", NULL, NULL, EVENT, 503},
     {"DELETE", "/streams/there", NULL, NULL, NULL, 503},
+    {"POST", "/streams/there/metadata", NULL, NULL, "{}", 503},
     {"POST", "/append", NULL, NULL, APPEND("other") "}", 503},
     {"GET", "/readyz", NULL, NULL, NULL, 503},
 };
@@ -1760,6 +1772,42 @@ static void probe_run(const struct probe *probe)
                  probe->status, body_text());
     }
     reply_note(probe);
+}
+
+TEST(api, metadata_is_shown_and_replaced)
+{
+    open_api();
+    append_many("a", 3);
+    get("/streams/a/metadata");
+    expect_answer(200, "{\"stream\":\"a\",\"revision\":null,\"metadata\":{}}");
+    with("If-None-Match", "*");
+    with("Deedbook-Actor", "anna");
+    ask("POST", "/streams/a/metadata", "{\"$maxCount\":2, \"own\":1.50}");
+    expect_answer(200, "{\"stream\":\"a\",\"revision\":0,\"position\":5}");
+    expect_header("ETag", "\"0\"");
+    get("/streams/a/metadata");
+    expect_answer(200, "\"revision\":0,\"metadata\":{\"$maxCount\":2, \"own\":1.50}}");
+    expect_header("ETag", "\"0\"");
+    get("/streams/a?limit=1");
+    expect_answer(200, "\"revision\":\"1\"");
+    get("/streams/$$a");
+    expect_answer(200, "\"actor\":\"anna\"");
+    with("If-None-Match", "*");
+    ask("POST", "/streams/a/metadata", "{}");
+    expect_answer(412, "should not exist");
+    ask("POST", "/streams/a/metadata?expected=1", "{}");
+    expect_answer(409, "\"revision\":0");
+    with("If-Match", "\"0\"");
+    with("Idempotency-Key", "k");
+    ask("POST", "/streams/a/metadata", "{\"own\":2}");
+    expect_answer(200, "\"revision\":1");
+    with("If-Match", "\"0\"");
+    with("Idempotency-Key", "k");
+    ask("POST", "/streams/a/metadata", "{\"own\":2}");
+    expect_answer(200, "\"repeated\":true");
+    ask("POST", "/streams/a/metadata", "{\"$maxAge\":0}");
+    expect_answer(400, "$maxAge is 0");
+    close_api();
 }
 
 /* Events removed from the log in between. */

@@ -281,4 +281,137 @@ TEST(retention, a_log_with_stubs_verifies)
     finish();
 }
 
+/* ---- metadata ------------------------------------------------------------------------------- */
+
+static uint64_t metadata_revision;
+
+static const char *metadata_of(const char *stream)
+{
+    static char text[256];
+    struct buf out;
+    buf_init(&out, sizeof text - 1);
+    deed_status status =
+        store_get_metadata(store, deed_str_of(stream), &out, &metadata_revision, &err);
+    (void)snprintf(text, sizeof text, "%.*s", (int)out.len, (const char *)out.ptr);
+    buf_done(&out);
+    return status == DEED_OK ? text : deed_status_name(status);
+}
+
+static deed_status set_metadata(const char *stream, const char *json, enum deed_expect expect,
+                                uint64_t revision)
+{
+    return store_set_metadata(store, deed_str_of(stream), deed_bytes_of(deed_str_of(json)), expect,
+                              revision, DEED_STR("me"), &appended, &err);
+}
+
+TEST(retention, metadata_is_kept_as_it_was_written)
+{
+    start();
+    assert_string_equal(metadata_of("a-1"), "DEED_NOT_FOUND");
+    say("a-1", "one");
+    assert_string_equal(metadata_of("a-1"), "{}");
+    assert_true(metadata_revision == DEED_NONE);
+    expect_ok(set_metadata("a-1", " {\"own\" : [1.50],\"$acl\":{\"$r\":\"x\"}}", DEED_EXPECT_NONE, 0));
+    assert_int_equal(appended.revision, 0);
+    assert_string_equal(metadata_of("a-1"), " {\"own\" : [1.50],\"$acl\":{\"$r\":\"x\"}}");
+    assert_int_equal(metadata_revision, 0);
+    reopen();
+    expect_ok(set_metadata("a-1", "{}", DEED_EXPECT_ANY, 0));
+    assert_string_equal(metadata_of("a-1"), "{}");
+    assert_int_equal(metadata_revision, 1);
+    finish();
+}
+
+TEST(retention, metadata_is_replaced_at_the_revision_that_is_expected)
+{
+    start();
+    expect_status(DEED_CONFLICT, set_metadata("a-1", "{}", DEED_EXPECT_EXISTS, 0));
+    expect_status(DEED_CONFLICT, set_metadata("a-1", "{}", DEED_EXPECT_REVISION, 0));
+    expect_ok(set_metadata("a-1", "{\"$maxCount\":1}", DEED_EXPECT_NONE, 0)); /* before its stream */
+    assert_string_equal(metadata_of("a-1"), "{\"$maxCount\":1}");
+    expect_status(DEED_CONFLICT, set_metadata("a-1", "{}", DEED_EXPECT_NONE, 0));
+    expect_status(DEED_CONFLICT, set_metadata("a-1", "{}", DEED_EXPECT_REVISION, 1));
+    assert_int_equal(err.revision, 0);
+    expect_ok(set_metadata("a-1", "{\"$maxCount\":2}", DEED_EXPECT_REVISION, 0));
+    expect_ok(set_metadata("a-1", "{\"$maxCount\":1}", DEED_EXPECT_EXISTS, 0));
+    say("a-1", "one"), say("a-1", "two");
+    expect_words("two", .stream = DEED_STR("a-1"));
+    finish();
+}
+
+TEST(retention, metadata_goes_with_a_tombstone_and_stays_with_a_soft_delete)
+{
+    start();
+    say("a-1", "one");
+    expect_ok(set_metadata("a-1", "{\"own\":1}", DEED_EXPECT_NONE, 0));
+    expect_ok(store_delete_stream(store, DEED_STR("a-1"), DEED_EXPECT_ANY, 0, false, (deed_str){0},
+                                  &appended, &err));
+    assert_string_equal(metadata_of("a-1"), "{\"own\":1,\"$tb\":1}");
+    expect_ok(set_metadata("a-1", "{\"own\":2,\"$tb\":1}", DEED_EXPECT_REVISION, 1));
+    expect_ok(store_delete_stream(store, DEED_STR("a-1"), DEED_EXPECT_ANY, 0, true, (deed_str){0},
+                                  &appended, &err));
+    assert_string_equal(metadata_of("a-1"), "DEED_DELETED");
+    expect_status(DEED_DELETED, set_metadata("a-1", "{}", DEED_EXPECT_ANY, 0));
+    finish();
+}
+
+TEST(retention, each_member_has_a_range)
+{
+    static const struct {
+        const char *json;
+        bool good;
+    } cases[] = {
+        {"{\"$tb\":0}", true},
+        {"{\"$tb\":18446744073709551615}", true},
+        {"{\"$tb\":18446744073709551616}", false},
+        {"{\"$tb\":-1}", false},
+        {"{\"$tb\":\"1\"}", false},
+        {"{\"$tb\":1.5}", false},
+        {"{\"$tb\":null}", true},
+        {"{\"$maxCount\":0}", false},
+        {"{\"$maxCount\":1}", true},
+        {"{\"$maxCount\":18446744073709551615}", true},
+        {"{\"$maxAge\":0}", false},
+        {"{\"$maxAge\":1}", true},
+        {"{\"$maxAge\":9223372036}", true},
+        {"{\"$maxAge\":9223372037}", false},
+        {"{\"$maxAge\":true}", false},
+        {"[]", false},
+        {"null", false},
+        {"", false},
+        {"{", false},
+    };
+    start();
+    say("a-1", "one");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        deed_status status = set_metadata("a-1", cases[i].json, DEED_EXPECT_ANY, 0);
+        if (status != (cases[i].good ? DEED_OK : DEED_INVALID)) {
+            fail_msg("%s: %s", cases[i].json, deed_status_name(status));
+        }
+        expect_ok(set_metadata("a-1", "{}", DEED_EXPECT_ANY, 0));
+    }
+    expect_status(DEED_INVALID, set_metadata("a-1", "{\"$maxAge\":9223372037}", DEED_EXPECT_ANY, 0));
+    expect_message(err, "$maxAge is 9223372037, it must be a whole number from 1 to 9223372036");
+    expect_status(DEED_INVALID, set_metadata("", "{}", DEED_EXPECT_ANY, 0));
+    finish();
+}
+
+TEST(retention, the_longest_name_has_metadata_and_a_longer_one_has_none)
+{
+    struct deed_limits limits = {.name_size_max = 20};
+    start_limited(limits);
+    expect_ok(set_metadata("abcdefghijklmnopqrs", "{}", DEED_EXPECT_NONE, 0));
+    expect_ok(set_metadata("abcdefghijklmnopqrst", "{}", DEED_EXPECT_NONE, 0));
+    expect_status(DEED_TOO_LARGE, set_metadata("abcdefghijklmnopqrstu", "{}", DEED_EXPECT_NONE, 0));
+    finish();
+}
+
+TEST(retention, a_metadata_stream_takes_nothing_else)
+{
+    start();
+    expect_status(DEED_INVALID, append_event(said("$$a-1", "one")));
+    expect_message(err, "stream $$a-1 holds metadata: type \"Said\" should be $metadata");
+    finish();
+}
+
 TEST_MAIN(retention)

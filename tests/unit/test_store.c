@@ -235,7 +235,7 @@ TEST(store, the_systems_own_names_are_reserved)
     e.type = DEED_STR("$metadata");
     expect_refused(DEED_INVALID, e, "stream metadata must be a JSON object, it is a string");
     e.data = deed_bytes_of(DEED_STR("{\"$maxCount\":0}"));
-    expect_refused(DEED_INVALID, e, "$maxCount is 0, it must be a whole number from 1 on");
+    expect_refused(DEED_INVALID, e, "$maxCount is 0, it must be a whole number from 1 to ");
     e.data = deed_bytes_of(DEED_STR("{\"$maxAge\":1.5}"));
     expect_refused(DEED_INVALID, e, "$maxAge is 1.5");
     e.data = deed_bytes_of(DEED_STR("{\"$maxAge\":9223372037}"));
