@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""kill -9 at every named point of the program (src/os/failpoint.h), under writers: nothing acknowledged
+is lost, order stays, read models are right after the restart.
+
+    failpoints.py [NAME]     only the points whose name contains it; FAILPOINT_ROUNDS=1: so often each
+
+The program is built with its points. Scenarios are run once to learn which points they pass and how
+often; then each point kills once a round, at a time between its first and its last, in one of the
+scenarios that pass it. A point that no scenario passes fails the test, unless UNREACHED says why.
+"""
+import http.client
+import math
+import os
+import random
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+from audit import Appender, Client, Commander, Work, Wrong, audit, check
+from server import ROOT, Server
+
+PROGRAM = os.path.join(ROOT, "build/failpoints/deedbook")
+SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
+ROUNDS = int(os.environ.get("FAILPOINT_ROUNDS", "1"))
+SECTOR = 4096
+rng = random.Random(SEED)
+
+# Why no scenario passes a point, by how its name begins.
+UNREACHED = {
+    "cmd_bench:": "a measurement of a disk, which keeps nothing",
+    "log:fill_give_back:": "only on a full disk: full_disk.py",
+    "recovery:settle_last_sector:": "only where the page cache shows what the disk has not",
+    "segment:segment_remove:": "only after a segment could not be made: full_disk.py",
+}
+
+
+class World:
+    """A data directory that lives through many deaths, and who writes into it."""
+
+    def __init__(self, folder, name, appenders=3, commanders=2):
+        # Small segments, so that the log rolls often.
+        self.server = Server(app="examples/orders", data=os.path.join(folder, name), program=PROGRAM,
+                             options=["--segment-size=1MiB"])
+        self.appenders = [Appender(i) for i in range(appenders)]
+        self.writers = self.appenders + [Commander(i) for i in range(commanders)]
+        self.life = 0
+
+    def log_file(self, name):
+        return os.path.join(self.server.data, "log", name)
+
+    def segments(self):
+        return sorted(name for name in os.listdir(self.log_file("")) if name.endswith(".seg"))
+
+    # -- lives: each returns whether the process died by itself
+
+    def start(self, environment):
+        try:
+            self.server.start(environment=environment)
+        except RuntimeError:
+            check(self.server.status == -signal.SIGKILL, f"the server does not open:\n{self.server.log}")
+            return False
+        return True
+
+    def serve(self, environment, seconds=0.5):
+        """Open, write, do what else there is to do, end in peace."""
+        self.life += 1
+        if not self.start(environment):
+            return True
+        with Work(self.server, self.writers, self.life, rng):
+            chores = threading.Thread(target=do_chores, args=(self.server.url, self.life), daemon=True)
+            chores.start()
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline and self.server.process.poll() is None:
+                time.sleep(0.01)
+            chores.join(20)
+        status = self.server.stop()
+        check(status in (0, -signal.SIGKILL), f"the server ended with {status}:\n{self.server.log}")
+        return status != 0
+
+    def recover(self):
+        """Open again without points, and ask for all that was acknowledged."""
+        self.server.start()
+        client = Client(self.server.url)
+        for writer in self.writers:
+            writer.check(client)
+        self.server.stop(rng.choice([signal.SIGKILL, signal.SIGTERM]))
+
+    def command(self, environment, *arguments, status=0):
+        """A subcommand on the closed directory."""
+        done = subprocess.run([PROGRAM, *arguments, "--data", self.server.data], capture_output=True,
+                              text=True, env={**os.environ, **environment}, timeout=120)
+        died = done.returncode == -signal.SIGKILL
+        check(died or done.returncode == status,
+              f"{arguments}: {done.returncode} {done.stdout}{done.stderr}")
+        return died
+
+
+def do_chores(url, life):
+    """What writers do not do: rebuilds, queries of the past, deletions. Their answers do not matter
+    here, and the server may go at any time."""
+    try:
+        client = Client(url)
+        stream = f"gone-{life}"
+        for n in range(3):
+            client.send("POST", f"/streams/{stream}", {"type": "Gone", "data": {"n": n}})
+        client.send("DELETE", f"/streams/{stream}" + ("?tombstone=true" if life % 2 else ""))
+        client.send("POST", f"/projections/{['order_summary', 'order_lines'][life % 2]}/rebuild")
+        _, found = client.send("GET", "/events?limit=1&system=true")
+        position = int(found[0]["position"]) + 5
+        client.send("GET", f"/queries/order_summary?order_id=1-3&position={position}")
+        client.send("GET", f"/queries/order_summary?order_id=1-3&position={position + 3}")
+    except (OSError, http.client.HTTPException, ValueError, LookupError):
+        pass
+
+
+# ---- scenarios: each brings the world into a state, and runs a life in it ----------------------
+
+def serve(world, environment):
+    return world.serve(environment)
+
+
+def open_torn(world, environment):
+    """What a crash leaves of a group behind the newest one."""
+    damage_tail(world)
+    return world.serve(environment, 0.1)
+
+
+def open_unborn(world, environment):
+    """A segment that was begun, and has no header."""
+    numbers = [int(name.split(".")[0]) for name in world.segments()]
+    with open(world.log_file("%010u.seg" % (max(numbers) + 1)), "wb") as file:
+        file.write(bytes(SECTOR if rng.random() < 0.5 else 0))
+    return world.serve(environment, 0.1)
+
+
+def open_without_mark(world, environment):
+    os.unlink(world.log_file("marks"))
+    return world.serve(environment, 0.1)
+
+
+def open_with_leftovers(world, environment):
+    """Read models that a rebuild left behind, and one whose manifest is gone."""
+    folder = os.path.join(world.server.data, "projections")
+    for name in os.listdir(folder):
+        if name.startswith("order_summary") and name.endswith(".db"):
+            shutil.copyfile(os.path.join(folder, name), os.path.join(folder, "order_summary.g999.db"))
+        elif name == "product_sales.manifest":
+            os.unlink(os.path.join(folder, name))
+    return world.serve(environment, 0.1)
+
+
+def open_fresh(world, environment):
+    """The first opening of a directory."""
+    world.server.stop(signal.SIGKILL)
+    shutil.rmtree(world.server.data, ignore_errors=True)
+    for writer in world.writers:
+        writer.__init__(writer.number if isinstance(writer, Commander) else writer.stream[5:])
+    return world.serve(environment, 0.1)
+
+
+def repair(world, environment):
+    """A damaged copy is repaired; what was not damaged must be there behind it."""
+    while len(world.segments()) < 3:
+        world.serve({})
+    check(not os.path.exists(world.log_file("losses")), "a world that was never damaged has losses")
+    copy = World(os.path.dirname(world.server.data), "copy", 0, 0)
+    shutil.rmtree(copy.server.data, ignore_errors=True)
+    shutil.copytree(world.server.data, copy.server.data)
+    name = rng.choice(copy.segments()[:-1])
+    with open(copy.log_file(name), "r+b") as file:
+        file.seek(SECTOR * rng.randrange(1, max(2, os.path.getsize(file.name) // SECTOR)))
+        file.write(os.urandom(100))
+    before = subprocess.run([PROGRAM, "verify", "--data", copy.server.data], capture_output=True, text=True)
+    if before.returncode == 0:  # it fell into padding or zeros
+        return repair(world, environment)
+    died = copy.command(environment, "repair", "--accept-loss")
+    if died:
+        copy.command({}, "repair", "--accept-loss")
+    copy.command({}, "verify")
+    copy.server.start()
+    status, answer = copy.server.request("POST", "/streams/after", {"type": "T", "data": {}})
+    check(status in (200, 201), f"append after a repair: {status} {answer}")
+    copy.server.stop()
+    return died
+
+
+def serve_unsynced(world, environment):
+    """With the unsafe option: a power cut might lose something, a kill must not."""
+    world.server.options.append("--unsafe-no-sync")
+    died = world.serve(environment)
+    world.server.options.pop()
+    return died
+
+
+SCENARIOS = [serve, serve_unsynced, open_torn, open_unborn, open_without_mark, open_with_leftovers, repair, open_fresh]
+
+
+def damage_tail(world):
+    """Write what was never acknowledged: behind the last group, and into the rest of its sector."""
+    with open(world.log_file(world.segments()[-1]), "r+b") as file:
+        data = file.read()
+        end = len(data.rstrip(b"\0"))
+        sector = (end + SECTOR - 1) // SECTOR * SECTOR
+        file.seek(sector)
+        file.write(os.urandom(rng.choice([100, SECTOR, 3 * SECTOR + 17])))
+        if end + 8 < sector and rng.random() < 0.7:
+            file.seek(end + 8 & ~7)
+            file.write(b"\x55" * 8)
+
+
+# ---- points -------------------------------------------------------------------------------------
+
+def names():
+    listed = subprocess.run([PROGRAM, "failpoints"], capture_output=True, text=True, check=True)
+    return listed.stdout.split()
+
+
+def hits_of(path, points):
+    with open(path, "rb") as file:
+        return dict(zip(points, struct.unpack("<%dQ" % len(points), file.read(8 * len(points)))))
+
+
+def learn(world, folder, points):
+    """{point: [(scenario, how often)]}"""
+    passed = {point: [] for point in points}
+    for scenario in SCENARIOS:
+        path = os.path.join(folder, "hits")
+        for _ in range(2):  # the second sees what the first left
+            scenario(world, {"DEEDBOOK_FAILPOINT_HITS": path})
+            world.recover()
+        for point, count in hits_of(path, points).items():
+            if count > 0:
+                passed[point].append((scenario, (count + 1) // 2))
+        os.unlink(path)
+    return passed
+
+
+def kill_at(world, point, passed):
+    """True if it died there; three attempts, since lives differ."""
+    for attempt in range(3):
+        scenario, count = rng.choice(passed)
+        number = int(math.exp(rng.uniform(0, math.log(count)))) if attempt < 2 else 1
+        died = scenario(world, {"DEEDBOOK_FAILPOINT": f"{point}:{number}"})
+        world.recover()
+        if died:
+            return True
+    return False
+
+
+def main():
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    subprocess.run(["make", "-s", "-j2", "-C", ROOT, "VARIANT=failpoints", "all"], check=True,
+                   stdout=subprocess.DEVNULL)
+    points = [point for point in names()]
+    missed, killed, point = [], 0, "(learning)"
+    with tempfile.TemporaryDirectory(prefix="deedbook-failpoints-") as folder:
+        world = World(folder, "data")
+        try:
+            passed = learn(world, folder, points)
+            unreached = [point for point in points if not passed[point] and
+                         not any(map(point.startswith, UNREACHED))]
+            order = [point for point in points if passed[point] and wanted in point] * ROUNDS
+            rng.shuffle(order)
+            for i, point in enumerate(order):
+                if kill_at(world, point, passed[point]):
+                    killed += 1
+                else:
+                    missed.append(point)
+                if i % 40 == 39:  # a log of its own: opening must not get longer and longer
+                    audit(world.server, world.writers)
+                    world = World(folder, f"data-{i}")
+                    world.serve({})
+            point = "(the audit)"
+            audit(world.server, world.writers)
+        except Wrong as wrong:
+            print(f"{point}: {wrong}\n  again: SEED={SEED} tests/integration/failpoints.py")
+            print(world.server.log[-2000:])
+            return 1
+        finally:
+            world.server.stop(signal.SIGKILL)
+    for point in unreached:
+        print(f"no scenario passes {point}")
+    for point in missed:
+        print(f"never died at {point}")
+    print(f"{len(points)} points, died {killed} times at {len(set(order))} of them: nothing lost")
+    return 1 if missed or (unreached and not wanted) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
