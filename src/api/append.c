@@ -34,6 +34,7 @@ struct event_defaults append_defaults(struct call *c)
         .correlation_id = origin.correlation_id,
         .causation_id = origin.causation_id,
         .depth_max = store_limits(c->api->parts.store)->json_depth_max,
+        .api = c->api,
     };
 }
 
@@ -73,6 +74,8 @@ static void put_headers(struct append_job *job, const struct deed_appended *appe
 {
     int size = snprintf(job->position, sizeof job->position, "%" PRIu64, appended->position);
     call_put_header(job->c, "Deedbook-Position", (deed_str){job->position, (size_t)size});
+    size_t token_size = token_format(job->c->api, TOKEN_POSITION, appended->position, job->token);
+    call_put_header(job->c, "Deedbook-Token", (deed_str){job->token, token_size});
     if (!job->one_stream) return;
     size = snprintf(job->etag, sizeof job->etag, "\"%" PRIu64 "\"", appended->revision);
     call_put_header(job->c, "ETag", (deed_str){job->etag, (size_t)size});

@@ -7,6 +7,7 @@
 
 #include "api/call.h"
 #include "api/event_body.h"
+#include "api/token.h"
 
 struct append_job {
     struct call *c;
@@ -16,7 +17,7 @@ struct append_job {
     bool one_stream;     /* then its new revision is the answer's ETag */
     /* Write the answer; called from the committer's thread: it must not block. */
     void (*answer)(struct append_job *job, const struct deed_appended *appended, struct buf *out);
-    char position[24], etag[24]; /* headers */
+    char position[24], token[TOKEN_SIZE_MAX], etag[24]; /* headers */
 };
 
 /* Failures stay in the call; then the job may be NULL. */

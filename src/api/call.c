@@ -222,6 +222,19 @@ static void decode_query(struct call *c)
     }
 }
 
+/* A client that sends back the Deedbook-Log it was answered with has bare positions and revisions
+ * checked, too: of another log, or of before a restore, they may name other events now. */
+static void check_log(struct call *c)
+{
+    deed_str log = call_header(c, "Deedbook-Log", sizeof c->api->log_header);
+    if (c->status != DEED_OK || log.ptr == NULL) return;
+    if (deed_str_equal(log, deed_str_of(c->api->log_header))) return;
+    c->status = token_stale(&c->err,
+                            "header Deedbook-Log: %.*s is of another log or epoch; this is %s: "
+                            "read again from the start",
+                            DEED_FMT(quoted(log)), c->api->log_header);
+}
+
 struct call *call_create(struct api *api, struct api_exchange *x)
 {
     struct call *c = arena_alloc(x->arena, sizeof *c);
@@ -232,6 +245,7 @@ struct call *call_create(struct api *api, struct api_exchange *x)
     c->route = x->route;
     decode_path(c);
     decode_query(c);
+    check_log(c);
     return c;
 }
 
@@ -325,6 +339,22 @@ uint64_t call_position(struct call *c, const char *name, uint64_t fallback)
         return fallback;
     }
     c->status = token_parse(c->api, TOKEN_POSITION, text, &value, &c->err);
+    if (c->status != DEED_OK) {
+        deed_wrap(&c->err, "parameter %s", name);
+        return fallback;
+    }
+    return value;
+}
+
+uint64_t call_revision(struct call *c, const char *name, uint64_t fallback)
+{
+    deed_str text = call_text(c, name);
+    uint64_t value;
+    if (text.ptr == NULL || c->status != DEED_OK) return fallback;
+    if (memchr(text.ptr, '.', text.len) == NULL) {
+        return call_number(c, name, 0, INT64_MAX, fallback);
+    }
+    c->status = token_parse(c->api, TOKEN_REVISION, text, &value, &c->err);
     if (c->status != DEED_OK) {
         deed_wrap(&c->err, "parameter %s", name);
         return fallback;

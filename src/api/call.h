@@ -79,6 +79,8 @@ bool call_flag(struct call *c, const char *name, bool fallback);
 int64_t call_time(struct call *c, const char *name, bool *out_given);
 /* A position, bare or in a token of this log. */
 uint64_t call_position(struct call *c, const char *name, uint64_t fallback);
+/* A revision, bare or in a token of this log. */
+uint64_t call_revision(struct call *c, const char *name, uint64_t fallback);
 uint32_t call_duration_ms(struct call *c, const char *name, uint32_t max, uint32_t fallback);
 /* Index of the choice in the parameter's `choices`. */
 size_t call_choice(struct call *c, const char *name, size_t fallback);

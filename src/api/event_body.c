@@ -6,6 +6,7 @@
 #include "api/event_body.h"
 
 #include "api/cloudevent.h"
+#include "api/token.h"
 #include "base/text.h"
 #include "base/timetext.h"
 #include "base/uuid.h"
@@ -361,6 +362,20 @@ static deed_status stream_condition_parse(struct body *b, json_value object,
     return DEED_OK;
 }
 
+/* A position, bare or in a token of this log. */
+static deed_status after_parse(struct body *b, json_value value, uint64_t *out)
+{
+    deed_str text = json_text(value);
+    bool token = text.ptr != NULL && memchr(text.ptr, '.', text.len) != NULL;
+    if (!token || b->defaults->api == NULL) {
+        if (whole_number(value, out)) return DEED_OK;
+        return wrong_member(b, DEED_STR("after"), value, "a position");
+    }
+    deed_status status = token_parse(b->defaults->api, TOKEN_POSITION, text, out, b->err);
+    if (status != DEED_OK) deed_wrap(b->err, "after");
+    return status;
+}
+
 static deed_status condition_parse(struct body *b, json_value object, struct deed_condition *out)
 {
     if (json_kind_of(object) != JSON_OBJECT) {
@@ -376,8 +391,8 @@ static deed_status condition_parse(struct body *b, json_value object, struct dee
             status = no_match_parse(b, i.value, out);
         } else if (!deed_str_equal(i.key, DEED_STR("after"))) {
             status = unknown_member(b, i.key, "no_match, after");
-        } else if (json_kind_of(i.value) != JSON_NULL && !whole_number(i.value, &out->after)) {
-            status = wrong_member(b, i.key, i.value, "a position");
+        } else if (json_kind_of(i.value) != JSON_NULL) {
+            status = after_parse(b, i.value, &out->after);
         }
         if (status != DEED_OK) return status;
     }

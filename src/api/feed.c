@@ -189,9 +189,9 @@ static void page_put_link(const struct page *p)
         size_t size = token_format(p->c->api, TOKEN_POSITION, next, token);
         link = call_link(p->c, "after", (deed_str){token, size});
     } else {
-        char digits[24];
-        int size = snprintf(digits, sizeof digits, "%llu", (unsigned long long)next);
-        link = call_link(p->c, "from", (deed_str){digits, (size_t)size});
+        char token[TOKEN_SIZE_MAX];
+        size_t size = token_format(p->c->api, TOKEN_REVISION, next, token);
+        link = call_link(p->c, "from", (deed_str){token, size});
     }
     deed_str header = arena_printf(p->c->arena, "<%.*s>; rel=\"next\"", DEED_FMT(link));
     if (header.ptr != NULL) call_put_header(p->c, "Link", header);

@@ -4,6 +4,8 @@
  * (2) A response whose body did not fit into memory becomes a problem, never a short body. */
 #include "api/reply.h"
 
+#include "api/token.h"
+
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -39,6 +41,15 @@ void call_put_number(struct call *c, const char *name, uint64_t value)
 {
     deed_str text = arena_printf(c->arena, "%" PRIu64, value);
     if (text.ptr != NULL) call_put_header(c, name, text);
+}
+
+void call_put_position(struct call *c, uint64_t position)
+{
+    char token[TOKEN_SIZE_MAX];
+    size_t size = token_format(c->api, TOKEN_POSITION, position, token);
+    deed_str text = arena_str(c->arena, (deed_str){token, size});
+    call_put_number(c, "Deedbook-Position", position);
+    if (text.ptr != NULL) call_put_header(c, "Deedbook-Token", text);
 }
 
 void call_put_etag(struct call *c, uint64_t revision)

@@ -19,6 +19,8 @@ void call_done(struct call *c, int http, const char *content_type);
 /* Before answering. Values must live as long as the call. */
 void call_put_header(struct call *c, const char *name, deed_str value);
 void call_put_number(struct call *c, const char *name, uint64_t value);
+/* Deedbook-Position and Deedbook-Token: a position to come back with, bare and as a token. */
+void call_put_position(struct call *c, uint64_t position);
 void call_put_etag(struct call *c, uint64_t revision);
 struct buf *call_body(struct call *c);
 

@@ -1,7 +1,8 @@
 /* routes.c - the table, and matching paths against it.
  *
  * (1) Whatever a handler takes or answers stands here, and only what stands here is taken. What
- *     any route may answer (500, 503, 504, 507) is openapi.json's "default".
+ *     any route may answer (500, 503, 504, 507) is openapi.json's "default", and what any route
+ *     takes (the header Deedbook-Log) is added to each there.
  * (2) A path is split at its slashes as it was sent and decoded afterwards: a stream's name may
  *     hold an encoded slash. */
 #include "api/routes.h"

@@ -109,7 +109,7 @@ static void command_done(void *context, const struct deed_decided *decided, deed
         call_fail_with(c, DEED_UNKNOWN);
         return;
     }
-    call_put_number(c, "Deedbook-Position", decided->position);
+    call_put_position(c, decided->position);
     call_put_etag(c, decided->revision);
     call_done(c, 200, "application/json");
 }

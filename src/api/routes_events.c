@@ -113,6 +113,23 @@ static void append_answer(struct append_job *job, const struct deed_appended *ap
     json_object_end(&w);
 }
 
+/* Nobody has seen positions past the end: who says so has seen those of a log that was put back to
+ * an earlier state since. The condition would look at nothing and hold. */
+static void check_after(struct call *c, const struct deed_append *append)
+{
+    uint64_t end = store_position(c->api->parts.store);
+    for (size_t i = 0; i < append->condition_count; i++) {
+        const struct deed_condition *condition = &append->conditions[i];
+        if (condition->kind != DEED_CONDITION_NO_MATCH || condition->after <= end) continue;
+        c->status = token_stale(&c->err,
+                                "condition %zu: after position %" PRIu64 ", but the log ends at "
+                                "%" PRIu64 ": it was put back to an earlier state, read again from "
+                                "the start",
+                                i, condition->after, end);
+        return;
+    }
+}
+
 void append_post(struct call *c)
 {
     bool is_batch = call_content_type(c) == 1;
@@ -126,5 +143,6 @@ void append_post(struct call *c)
     defaults.is_cloudevent = is_batch;
     c->status = is_batch ? event_body_parse(c->arena, body, &defaults, &job->append, &c->err)
                          : append_body_parse(c->arena, body, &defaults, &job->append, &c->err);
+    if (c->status == DEED_OK) check_after(c, &job->append);
     append_job_run(job, DEED_STR("POST /append"), DEED_STR(""), DEED_STR(""));
 }

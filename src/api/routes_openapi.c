@@ -367,6 +367,12 @@ static void put_parameters(struct json_writer *w, const struct api_route *route)
         });
         json_put_raw(w, deed_bytes_of(deed_str_of(text)));
     }
+    static const char log[] = TEXT({
+        "name": "Deedbook-Log", "in": "header", "required": false,
+        "description": "of an earlier answer: if the log is another one or was restored, 409",
+        "schema": {"type": "string"}
+    });
+    json_put_raw(w, deed_bytes_of(deed_str_of(log)));
     json_array_end(w);
 }
 

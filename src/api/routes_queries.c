@@ -145,6 +145,6 @@ void query_get(struct call *c)
     }
     buf_add_byte(out, '\n');
     call_put_header(c, "Deedbook-Log", deed_str_of(c->api->log_header));
-    call_put_number(c, "Deedbook-Position", answered);
+    call_put_position(c, answered);
     call_done(c, 200, "application/json");
 }

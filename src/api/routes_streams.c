@@ -86,7 +86,21 @@ static uint64_t from_revision(struct call *c, bool backwards)
     if (text.ptr == NULL) return backwards ? DEED_NONE : 0;
     if (deed_str_equal(text, DEED_STR("start"))) return 0;
     if (backwards && deed_str_equal(text, DEED_STR("end"))) return DEED_NONE;
-    return call_number(c, "from", 0, INT64_MAX, 0);
+    return call_revision(c, "from", 0);
+}
+
+/* Who has seen more of the stream than there is has seen it before the log was put back to an
+ * earlier state. (A bare revision may be a guess.) */
+static deed_status check_past_end(struct call *c, deed_str stream, uint64_t revision)
+{
+    struct deed_stream_info info;
+    deed_status known = store_stream(c->api->parts.store, stream, &info, NULL);
+    uint64_t next = known != DEED_OK || info.revision == DEED_NONE ? 0 : info.revision + 1;
+    if (revision < next || (known != DEED_OK && known != DEED_NOT_FOUND)) return DEED_OK;
+    return token_stale(&c->err,
+                       "revision %llu is past the stream's end, which has %llu events: the log was "
+                       "put back to an earlier state, read again from the start",
+                       (unsigned long long)revision, (unsigned long long)next);
 }
 
 static void stream_last_event_id(struct call *c, struct deed_read_options *read)
@@ -99,6 +113,7 @@ static void stream_last_event_id(struct call *c, struct deed_read_options *read)
         return;
     }
     c->status = token_parse(c->api, TOKEN_REVISION, token, &revision, &c->err);
+    if (c->status == DEED_OK) c->status = check_past_end(c, read->stream, revision);
     if (c->status == DEED_OK) {
         read->from_revision = revision + 1;
     } else {
@@ -155,7 +170,7 @@ void stream_delete(struct call *c)
     append_put_flags(&w, &appended);
     json_object_end(&w);
     buf_add_byte(&c->x->response.body, '\n');
-    call_put_number(c, "Deedbook-Position", appended.position);
+    call_put_position(c, appended.position);
     call_done(c, 200, "application/json");
 }
 
@@ -303,7 +318,7 @@ static void state_answer(struct call *c, deed_bytes state, uint64_t revision, ui
     json_object_end(&w);
     buf_add_byte(&c->x->response.body, '\n');
     call_put_number(c, "Deedbook-Revision", revision);
-    call_put_number(c, "Deedbook-Position", position);
+    call_put_position(c, position);
     call_put_etag(c, revision);
     call_done(c, 200, "application/json");
 }

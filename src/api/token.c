@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "api/call.h"
@@ -35,6 +36,18 @@ static deed_status token_invalid(deed_str text, struct deed_error *err)
     return deed_fail(err, DEED_INVALID, "\"%.*s\" is not a token of this server", DEED_FMT(text));
 }
 
+deed_status token_stale(struct deed_error *err, const char *format, ...)
+{
+    char text[DEED_MESSAGE_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    deed_status status = deed_fail(err, DEED_CONFLICT, "%s", text);
+    if (err != NULL) (void)snprintf(err->code, sizeof err->code, "stale_token");
+    return status;
+}
+
 deed_status token_parse(const struct api *api, enum token_kind kind, deed_str text,
                         uint64_t *out_value, struct deed_error *err)
 {
@@ -50,22 +63,17 @@ deed_status token_parse(const struct api *api, enum token_kind kind, deed_str te
 
     bool same_epoch = epoch == api->epoch || PLANTED(TOKEN_OF_ANY_EPOCH);
     if (memcmp(log.ptr, api->log_name, log.len) != 0 || !same_epoch) {
-        deed_status status = deed_fail(
-            err, DEED_CONFLICT,
-            "token %.*s is of another log or epoch; this is log %s, epoch %" PRIu64
-            ": read again from the start",
-            DEED_FMT(text), api->log_name, api->epoch);
-        if (err != NULL) (void)snprintf(err->code, sizeof err->code, "stale_token");
-        return status;
+        return token_stale(err,
+                           "token %.*s is of another log or epoch; this is log %s, epoch %" PRIu64
+                           ": read again from the start",
+                           DEED_FMT(text), api->log_name, api->epoch);
     }
     uint64_t end = store_position(api->parts.store);
     if (kind == TOKEN_POSITION && value > end) {
-        deed_status status = deed_fail(err, DEED_CONFLICT,
-                                       "token %.*s is past the log's end at position %" PRIu64
-                                       ": the log was put back to an earlier state",
-                                       DEED_FMT(text), end);
-        if (err != NULL) (void)snprintf(err->code, sizeof err->code, "stale_token");
-        return status;
+        return token_stale(err,
+                           "token %.*s is past the log's end at position %" PRIu64
+                           ": the log was put back to an earlier state, read again from the start",
+                           DEED_FMT(text), end);
     }
     *out_value = value;
     return DEED_OK;

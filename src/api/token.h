@@ -25,4 +25,7 @@ size_t token_format(const struct api *api, enum token_kind kind, uint64_t value,
 DEED_MUST_CHECK deed_status token_parse(const struct api *api, enum token_kind kind, deed_str text,
                                         uint64_t *out_value, struct deed_error *err);
 
+/* DEED_CONFLICT with the code "stale_token", and a message. */
+deed_status token_stale(struct deed_error *err, const char *format, ...) DEED_PRINTF(2, 3);
+
 #endif

@@ -25,6 +25,7 @@ struct client {
     char *base;
     uint32_t timeout_ms;
     char curl_error[CURL_ERROR_SIZE];
+    char log[80]; /* Deedbook-Log of the first answer: what later requests rest on */
 };
 
 /* One exchange: what the callbacks fill. */
@@ -105,6 +106,10 @@ static size_t on_header(char *text, size_t size, size_t count, void *context)
     deed_str line = {text, size * count}, value;
     if (header_is(line, "deedbook-position", &value)) {
         (void)text_u64(value, &exchange->reply->position);
+    } else if (header_is(line, "deedbook-log", &value)) {
+        char *log = exchange->client->log;
+        bool first = log[0] == '\0' && value.len < sizeof exchange->client->log;
+        if (first) memcpy(log, value.ptr, value.len), log[value.len] = '\0';
     } else if (header_is(line, "retry-after", &value)) {
         (void)text_u64(value, &exchange->retry_after_s);
     } else if (line.len > 5 && memcmp(line.ptr, "HTTP/", 5) == 0) {
@@ -145,7 +150,8 @@ static struct curl_slist *header_add(struct curl_slist *list, const char *name, 
     return grown;
 }
 
-static struct curl_slist *headers_make(const struct request *request)
+/* A log that was restored between two requests of one command is another log: the server refuses. */
+static struct curl_slist *headers_make(const struct client *client, const struct request *request)
 {
     deed_str accept = request->accept.len > 0 ? request->accept : DEED_STR("application/json");
     deed_str type =
@@ -153,6 +159,9 @@ static struct curl_slist *headers_make(const struct request *request)
     struct curl_slist *list = header_add(NULL, "Accept", accept);
     if (list != NULL) list = header_add(list, "Expect", DEED_STR("")); /* no 100-continue */
     if (list != NULL && request->body.len > 0) list = header_add(list, "Content-Type", type);
+    if (list != NULL && client->log[0] != '\0') {
+        list = header_add(list, "Deedbook-Log", deed_str_of(client->log));
+    }
     for (size_t i = 0; i < request->header_count && list != NULL; i++) {
         list = header_add(list, request->headers[i].name.ptr, request->headers[i].value);
     }
@@ -228,7 +237,7 @@ static deed_status perform(struct client *client, const struct request *request,
 {
     size_t size = strlen(client->base) + strlen(request->path) + 1;
     char *url = malloc(size);
-    struct curl_slist *headers = url == NULL ? NULL : headers_make(request);
+    struct curl_slist *headers = url == NULL ? NULL : headers_make(client, request);
     deed_status status = DEED_OK;
     if (headers == NULL) {
         status = deed_fail(err, DEED_NO_MEMORY, "no memory");

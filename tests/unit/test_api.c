@@ -1,6 +1,7 @@
 /* test_api.c - every route, its parameters and its statuses, over a real store. */
 #include "api_fixture.h"
 #include "stub_fixture.h"
+#include "store/backup.h"
 
 #include <errno.h>
 
@@ -509,6 +510,27 @@ TEST(api, unsafe_answers_say_so)
 
 /* ---- reading streams ------------------------------------------------------------------------ */
 
+/* The link to the next page: what it begins with, and how the token in it ends. */
+static void expect_next(const char *beginning, const char *token_end)
+{
+    const char *link = header_of("Link");
+    char end[64];
+    (void)snprintf(end, sizeof end, "%s>; rel=\"next\"", token_end);
+    assert_non_null(link);
+    assert_int_equal(strncmp(link, beginning, strlen(beginning)), 0);
+    assert_int_equal(strlen(link), strlen(beginning) + 8 + strlen(end));
+    assert_string_equal(link + strlen(beginning) + 8, end);
+}
+
+static void get_next(void)
+{
+    char target[512];
+    const char *link = header_of("Link");
+    assert_non_null(link);
+    (void)snprintf(target, sizeof target, "%.*s", (int)strcspn(link + 1, ">"), link + 1);
+    get(target);
+}
+
 TEST(api, a_stream_is_read_in_pages)
 {
     open_api();
@@ -517,12 +539,15 @@ TEST(api, a_stream_is_read_in_pages)
     expect_answer(200, "\"data\":{\"n\":0}");
     expect_answer(200, "\"data\":{\"n\":1}");
     assert_int_equal(count_of("specversion"), 2);
-    expect_header("Link", "</streams/a?limit=2&from=2>; rel=\"next\"");
+    expect_next("</streams/a?limit=2&from=", ".1.r2");
     expect_header("Deedbook-Revision", "4");
     expect_header("ETag", "\"4\"");
     expect_header("Content-Type", "application/json");
+    get_next();
+    expect_answer(200, "\"data\":{\"n\":2}");
+    expect_next("</streams/a?limit=2&from=", ".1.r4");
     get("/streams/a?limit=2&from=2");
-    expect_header("Link", "</streams/a?limit=2&from=4>; rel=\"next\"");
+    expect_answer(200, "\"data\":{\"n\":2}");
     get("/streams/a?limit=2&from=4");
     assert_int_equal(count_of("specversion"), 1);
     assert_null(header_of("Link"));
@@ -539,7 +564,9 @@ TEST(api, a_stream_is_read_backwards)
     get("/streams/a?direction=backwards&limit=2");
     expect_answer(200, "\"revision\":\"2\"");
     assert_true(strstr(body_text(), "\"n\":2") < strstr(body_text(), "\"n\":1"));
-    expect_header("Link", "</streams/a?direction=backwards&limit=2&from=0>; rel=\"next\"");
+    expect_next("</streams/a?direction=backwards&limit=2&from=", ".1.r0");
+    get_next();
+    expect_answer(200, "\"n\":0");
     get("/streams/a?direction=backwards&limit=2&from=0");
     expect_answer(200, "\"n\":0");
     assert_null(header_of("Link"));
@@ -575,7 +602,7 @@ TEST(api, a_large_page_ends_early_and_leads_on)
     for (int i = 0; i < 5; i++) append_large("a", 3 << 20);
     get("/streams/a");
     assert_int_equal(count_of("specversion"), 3);
-    expect_header("Link", "</streams/a?from=3>; rel=\"next\"");
+    expect_next("</streams/a?from=", ".1.r3");
     get("/events?category=");
     expect_answer(400, "category");
     get("/events");
@@ -733,6 +760,186 @@ TEST(api, tokens_of_another_log_or_kind_are_refused)
     with("Last-Event-ID", id);
     get("/streams/a?direction=backwards");
     expect_answer(400, "backwards");
+    close_api();
+}
+
+/* The log as it was when it held `kept` events in stream a; then more were appended that clients have
+ * seen, and a restore took them back. */
+static void open_restored_api(unsigned kept, unsigned more)
+{
+    char backup[64];
+    struct deed_error err;
+    open_api();
+    append_many("a", kept);
+    (void)snprintf(backup, sizeof backup, "%s/backup", api_directory);
+    expect_ok(store_backup(store, backup, NULL, NULL, &err));
+    append_many("a", more);
+}
+
+static void restore_api(void)
+{
+    char backup[64], restored[64];
+    struct deed_error err = {0};
+    (void)snprintf(backup, sizeof backup, "%s/backup", api_directory);
+    (void)snprintf(restored, sizeof restored, "%s/restored", api_directory);
+    api_destroy(api);
+    store_close(store);
+    store = NULL;
+    expect_ok(store_restore(os_real(), backup, restored, NULL, NULL, &err));
+    expect_ok(store_open(os_real(), restored, &store_options, &store, &err));
+    api_parts.store = store;
+    expect_ok(api_create(&api_parts, &api, &err));
+}
+
+static void keep_header(const char *name, char out[128])
+{
+    const char *value = header_of(name);
+    assert_non_null(value);
+    (void)snprintf(out, 128, "%s", value);
+}
+
+static void expect_stale(void)
+{
+    expect_answer(409, "\"code\":\"stale_token\"");
+    assert_true(strstr(body_text(), "read again from the start") != NULL);
+}
+
+TEST(api, what_was_seen_before_a_restore_is_refused_after_it)
+{
+    char of_stream[128], of_log[128], of_append[128], of_query[128], log[128], link[512], text[512];
+    open_restored_api(2, 3);
+    with("Accept", "text/event-stream");
+    get("/streams/a?limit=2"); /* of events that are there after the restore, too */
+    (void)snprintf(of_stream, sizeof of_stream, "%s", last_id());
+    with("Accept", "text/event-stream");
+    get("/events?limit=2");
+    (void)snprintf(of_log, sizeof of_log, "%s", last_id());
+    ask("POST", "/streams/a", "{\"type\":\"T\",\"data\":{}}");
+    keep_header("Deedbook-Token", of_append);
+    get("/queries/q");
+    keep_header("Deedbook-Token", of_query);
+    get("/streams/a?limit=1");
+    keep_header("Deedbook-Log", log);
+    (void)snprintf(link, sizeof link, "%s", header_of("Link"));
+
+    restore_api();
+
+    with("Accept", "text/event-stream");
+    with("Last-Event-ID", of_stream);
+    get("/streams/a");
+    expect_stale();
+    with("Accept", "text/event-stream");
+    with("Last-Event-ID", of_log);
+    get("/events");
+    expect_stale();
+    (void)snprintf(text, sizeof text, "/events?after=%s", of_append);
+    get(text);
+    expect_stale();
+    with("Accept", "application/vnd.deedbook.log");
+    get(text);
+    expect_stale();
+    (void)snprintf(text, sizeof text, "/queries/q?after=%s", of_append);
+    get(text);
+    expect_stale();
+    (void)snprintf(text, sizeof text, "/queries/q?position=%s", of_query);
+    get(text);
+    expect_stale();
+    (void)snprintf(text, sizeof text, "/streams/a/state?position=%s", of_append);
+    get(text);
+    expect_stale();
+    (void)snprintf(text, sizeof text, "%.*s", (int)strcspn(link + 1, ">"), link + 1);
+    get(text);
+    expect_stale();
+    (void)snprintf(text, sizeof text,
+                   "{\"events\":[{\"stream\":\"a\",\"type\":\"T\",\"data\":1}],"
+                   "\"conditions\":[{\"no_match\":[{\"types\":[\"T\"]}],\"after\":\"%s\"}]}",
+                   of_append);
+    ask("POST", "/append", text);
+    expect_stale();
+    close_api();
+}
+
+TEST(api, a_bare_position_of_before_a_restore_is_refused_with_the_log_it_is_of)
+{
+    char log[128], of_now[128];
+    open_restored_api(2, 3);
+    get("/streams/a");
+    keep_header("Deedbook-Log", log);
+    with("Deedbook-Log", log);
+    get("/events?after=1");
+    expect_answer(200, "\"n\":0");
+
+    restore_api();
+
+    with("Deedbook-Log", log);
+    get("/events?after=1");
+    expect_stale();
+    with("Deedbook-Log", log);
+    with("Accept", "application/vnd.deedbook.log");
+    get("/events?after=1");
+    expect_stale();
+    with("Deedbook-Log", log);
+    with("If-Match", "\"1\"");
+    ask("POST", "/streams/a", "{\"type\":\"T\",\"data\":{}}");
+    expect_stale();
+    with("Deedbook-Log", log);
+    ask("POST", "/commands/Create", "{}");
+    expect_stale();
+    get("/events?after=1");
+    expect_answer(200, "\"n\":0");
+    keep_header("Deedbook-Log", of_now);
+    with("Deedbook-Log", of_now);
+    get("/events?after=1");
+    expect_answer(200, "\"n\":0");
+    close_api();
+}
+
+TEST(api, a_condition_on_what_nobody_has_seen_is_refused)
+{
+    open_api();
+    append_many("a", 2);
+    ask("POST", "/append", "{\"events\":[{\"stream\":\"a\",\"type\":\"T\",\"data\":1}],"
+                    "\"conditions\":[{\"no_match\":[{\"types\":[\"T\"]}],\"after\":99}]}");
+    expect_answer(409, "condition 0: after position 99, but the log ends at 3");
+    expect_stale();
+    ask("POST", "/append", "{\"events\":[{\"stream\":\"a\",\"type\":\"T\",\"data\":1}],"
+                    "\"conditions\":[{\"no_match\":[{\"types\":[\"T\"]}],\"after\":3}]}");
+    expect_answer(200, "\"position\":4");
+    close_api();
+}
+
+TEST(api, a_condition_takes_a_token)
+{
+    char token[128], text[512];
+    open_api();
+    append_many("a", 2);
+    ask("POST", "/streams/a", "{\"type\":\"T\",\"data\":{}}");
+    keep_header("Deedbook-Token", token);
+    for (int status = 200; status <= 409; status += 209) {
+        (void)snprintf(text, sizeof text,
+                       "{\"events\":[{\"stream\":\"a\",\"type\":\"T\",\"data\":1}],"
+                       "\"conditions\":[{\"no_match\":[{\"types\":[\"T\"]}],\"after\":\"%s\"}]}",
+                       token);
+        ask("POST", "/append", text);
+        expect_answer(status, "\"position\":5");
+    }
+    close_api();
+}
+
+TEST(api, an_event_id_past_the_streams_end_is_refused)
+{
+    char id[128];
+    open_api();
+    append_many("a", 3);
+    with("Accept", "text/event-stream");
+    get("/streams/a?follow=false");
+    (void)snprintf(id, sizeof id, "%s", last_id());
+    id[strlen(id) - 1] = '7';
+    with("Accept", "text/event-stream");
+    with("Last-Event-ID", id);
+    get("/streams/a");
+    expect_answer(409, "revision 7 is past the stream's end, which has 3 events");
+    expect_stale();
     close_api();
 }
 
@@ -1558,7 +1765,8 @@ TEST(api, openapi_describes_every_route)
         json_value operation =
             json_get(json_get(paths, deed_str_of(route->pattern)), deed_str_of(method));
         assert_int_equal(json_kind_of(operation), JSON_OBJECT);
-        size_t parameters = 0;
+        size_t parameters = 1; /* the header Deedbook-Log is every route's */
+        assert_int_equal(json_kind_of(parameter_named(operation, "Deedbook-Log")), JSON_OBJECT);
         for (const struct route_parameter *p = route->parameters; p->name != NULL; p++) {
             assert_int_equal(json_kind_of(parameter_named(operation, p->name)), JSON_OBJECT);
             parameters++;
@@ -1868,7 +2076,7 @@ TEST(api, a_page_is_full_although_events_in_between_were_removed)
     get("/streams/a?limit=2&from=1");
     expect_answer(200, "\"revision\":\"2\"");
     expect_answer(200, "\"revision\":\"4\"");
-    assert_non_null(strstr(header_of("Link"), "from=5"));
+    expect_next("</streams/a?limit=2&from=", ".1.r5");
     close_api();
 }
 
