@@ -54,7 +54,7 @@ DOMAINS := $(filter-out examples/embed/%,$(DOMAINS))
 TEST_DOMAINS := $(patsubst %.c,$(B)/%.so,$(wildcard tests/domains/*.c)) examples/orders/orders.so
 
 .DEFAULT_GOAL := all
-.PHONY: all lib domains examples unit sim fuzz drive bench-programs test run bench soak install deps format clean help
+.PHONY: all lib domains examples unit sim fuzz drive bench-programs test run bench plots soak install deps format clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -142,10 +142,14 @@ run: ## install what is missing, build, serve the orders example on port 2113
 	@$(MAKE) all
 	$(B)/deedbook serve examples/orders --data $${DEEDBOOK_DATA:-data/orders}
 
-bench: ## measure this machine (docs/performance.md)
+bench: ## measure this machine, and the peers beside us (docs/performance.md; QUICK=1 to try)
 	@tools/deps bench
 	@$(MAKE) all bench-programs
 	@tools/bench
+
+plots: ## the cost of an event as the log grows, into docs/plots
+	@$(MAKE) all bench-programs
+	@tools/bench growth
 
 install: all ## into PREFIX (default /usr/local): library, header, pkg-config, program, man page
 	@tools/install "$(DESTDIR)" "$(PREFIX)" "$(B)"

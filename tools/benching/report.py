@@ -40,7 +40,7 @@ def size(count):
 def row_text(row):
     lines = [f"{row.title}  [{row.unit}]"]
     ours = row.results.get("Deedbook", {}).get("rate")
-    for name, result in row.results.items():
+    for name, result in sorted(row.results.items(), key=lambda item: item[0] != "Deedbook"):
         if "missing" in result:
             lines.append(f"    {name:<22}{'-':>12}  {result['missing']}")
             continue
