@@ -101,6 +101,10 @@ static const struct route_parameter projection_rebuild_parameters[] = {
     QUERY("force", KIND_FLAG, "go on without events that were removed from the log, and count them"),
     END};
 
+static const struct route_parameter backup_parameters[] = {
+    QUERY("name", KIND_TEXT, "the backup's directory below backup-dir; backup unless given"),
+    QUERY("quick", KIND_FLAG, "read again only what is copied this time"), END};
+
 /* ---- replies -------------------------------------------------------------------------------- */
 
 #define R(status_, schema_, text_) \
@@ -315,6 +319,24 @@ const struct api_route api_routes[] = {
      .parameters = projection_parameters,
      .replies = {R(202, "Projection", "it goes on at once"), P_SHAPE,
                  P(404, "there is no such projection")}},
+    {.method = "POST",
+     .pattern = "/backup",
+     .name = "makeBackup",
+     .summary = "Begin a backup into a directory below the server's backup-dir.",
+     .handle = backup_post,
+     .where = API_POOL,
+     .parameters = backup_parameters,
+     .replies = {R(202, "Backup", "it has begun: ask GET /backup how it goes"), P_SHAPE,
+                 P(404, "this server has no backup-dir"), P(409, "one is being made already")}},
+    {.method = "GET",
+     .pattern = "/backup",
+     .name = "readBackup",
+     .summary = "How the backup goes, and what the newest one holds.",
+     .handle = backup_get,
+     .where = API_POOL,
+     .parameters = none,
+     .replies = {R(200, "Backup", "the backup"), P_SHAPE,
+                 P(404, "this server has no backup-dir")}},
     {.method = "GET",
      .pattern = "/healthz",
      .name = "health",

@@ -88,6 +88,8 @@ void projection_get(struct call *c);
 void projection_rebuild(struct call *c);
 void projection_pause(struct call *c);
 void projection_resume(struct call *c);
+void backup_get(struct call *c);
+void backup_post(struct call *c);
 void index_get(struct call *c);
 void healthz_get(struct call *c);
 void readyz_get(struct call *c);

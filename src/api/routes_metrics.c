@@ -72,6 +72,13 @@ static void put_log(struct buf *out, struct store *store)
     metric(out, GAUGE, "writable", info.writable, "1 while appends are taken.");
     metric(out, GAUGE, "damaged", info.corrupt_first != DEED_NONE,
            "1 while a part of the log is known to be damaged.");
+    /* No series before there is a backup: its age would be that of 1970. */
+    if (info.backup_position > 0) {
+        metric(out, GAUGE, "backup_position", info.backup_position,
+               "Position up to which the newest backup goes.");
+        metric(out, GAUGE, "backup_timestamp_seconds",
+               (uint64_t)(info.backup_made_at_ns / 1000000000), "When the newest backup was made.");
+    }
     metric(out, GAUGE, "unsafe", info.unsafe,
            "1 if appends are acknowledged before they are durable.");
 }
@@ -93,6 +100,9 @@ static void put_store(struct buf *out, struct store *store)
     metric(out, COUNTER, "read_bytes_total", m.read_bytes, "Bytes of events read.");
     metric(out, GAUGE, "append_queue_count", m.queue_count, "Appends that wait now.");
     metric(out, GAUGE, "append_queue_bytes", m.queue_bytes, "Bytes of appends that wait now.");
+    metric(out, COUNTER, "backups_total", m.backups, "Backups that were made.");
+    metric(out, COUNTER, "backups_failed_total", m.backups_failed, "Backups that failed.");
+    metric(out, COUNTER, "backup_bytes_total", m.backup_bytes, "Bytes copied by backups.");
     histogram(out, "append_seconds", &m.append, "From an append's submission to its answer.");
     histogram(out, "sync_seconds", &m.sync, "The device's part: one sync.");
 }

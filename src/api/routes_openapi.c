@@ -232,6 +232,32 @@ static const struct {
              "rebuild_error": {"type": ["string", "null"], "description": "of the last rebuild"}
          }
      })},
+    {"Backup", TEXT({
+         "type": "object",
+         "required": ["state", "name", "last"],
+         "properties": {
+             "state": {"enum": ["none", "running", "done", "failed"]},
+             "name": {"type": ["string", "null"]},
+             "done": {"type": "integer", "description": "bytes, about"},
+             "all": {"type": "integer"},
+             "error": {"type": "object", "properties": {"status": {"type": "string"},
+                                                        "message": {"type": "string"}}},
+             "last": {"type": ["object", "null"], "properties": {
+                 "name": {"type": "string"},
+                 "position": {"type": "integer"},
+                 "epoch": {"type": "integer"},
+                 "recorded_at": {"type": "string", "format": "date-time"},
+                 "made_at": {"type": "string", "format": "date-time"},
+                 "chain_hash": {"type": "string"},
+                 "events": {"type": "integer"},
+                 "files": {"type": "integer"},
+                 "size": {"type": "integer"},
+                 "copied_files": {"type": "integer"},
+                 "copied_size": {"type": "integer"},
+                 "seconds": {"type": "integer"}
+             }}
+         }
+     })},
     {"Health", TEXT({"type": "object", "properties": {"status": {"const": "ok"}}})},
     {"Readiness", TEXT({
          "type": "object",

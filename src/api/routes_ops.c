@@ -48,6 +48,14 @@ static void put_index(struct json_writer *w, const struct deed_info *info)
         json_member_uint(w, "corrupt_first", info->corrupt_first);
         json_member_uint(w, "corrupt_last", info->corrupt_last);
     }
+    if (info->backup_position > 0) {
+        time_format(info->backup_made_at_ns, time);
+        json_key(w, DEED_STR("backup"));
+        json_object_begin(w);
+        json_member_uint(w, "position", info->backup_position);
+        json_member_text(w, "made_at", deed_str_of(time));
+        json_object_end(w);
+    }
     put_routes(w);
     json_object_end(w);
     buf_add_byte(w->out, '\n');

@@ -32,6 +32,8 @@
     X(test, "test", "App", "run an app's given/when/then tests")                                   \
     X(import, "import", "Care", "take in events from NDJSON of CloudEvents")                       \
     X(export, "export", "Care", "write events as NDJSON of CloudEvents")                           \
+    X(backup, "backup", "Care", "copy the log while it is written")                                \
+    X(restore, "restore", "Care", "make a data directory from a backup")                           \
     X(verify, "verify", "Care", "check every checksum and the chain")                              \
     X(repair, "repair", "Care", "let a damaged log take appends again")                            \
     X(info, "info", "Care", "show the log's identity, position and size")                          \

@@ -73,6 +73,12 @@ static void index_print(const struct options *o, json_value index, bool damaged)
         out_text(stdout, reason);
         putchar('\n');
     }
+    json_value backup = member(index, "backup");
+    if (json_kind_of(backup) == JSON_OBJECT) {
+        printf("%-12s ", "backup");
+        out_text(stdout, events_time_short(json_text(member(backup, "made_at")), time));
+        printf(", up to position %.*s\n", DEED_FMT(json_raw(member(backup, "position"))));
+    }
     if (json_kind_of(member(index, "unsafe")) == JSON_TRUE) {
         line("unsafe", DEED_STR("appends are acknowledged before the disk has them"));
     }

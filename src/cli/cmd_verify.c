@@ -1,10 +1,12 @@
 /* cmd_verify.c - deedbook verify: every checksum, every leaf, every link of the chain. */
+#include "cli/backup_print.h"
 #include "cli/damage.h"
 #include "cli/local.h"
 #include "cli/out.h"
 #include "cli/target.h"
 
 #include "base/text.h"
+#include "store/backup.h"
 #include "store/store.h"
 
 #include <inttypes.h>
@@ -37,9 +39,12 @@ static const struct argp verify_argp = {
     .parser = parse,
     .doc =
         "Read every byte of the log again and check every checksum, every event's leaf and every "
-        "link of the hash chain. Each damage is printed with its place; nothing is changed.\v"
-        "Example:\n"
-        "  deedbook verify --data ./data\n\n"
+        "link of the hash chain. Each damage is printed with its place; nothing is changed. The "
+        "directory may be a data directory or a backup; of a backup the files' hashes are checked, "
+        "too.\v"
+        "Examples:\n"
+        "  deedbook verify --data ./data\n"
+        "  deedbook verify --data /mnt/backup/orders\n\n"
         "Exits with 0 if all is well and with 6 if there is damage. The chain's hash stands for "
         "everything before it: kept elsewhere, it shows later whether history was changed.",
     .children = cli_target_children,
@@ -111,13 +116,30 @@ static deed_status run(const struct options *o, bool *out_damaged, struct deed_e
     return status;
 }
 
+/* A backup's files first, then the chain in them. */
+static deed_status run_backup(const struct options *o, bool *out_damaged, struct deed_error *err)
+{
+    struct verifying verifying = {.options = o};
+    struct deed_backup_report report = {0};
+    struct deed_backup_options how = {.progress = on_progress, .context = &verifying};
+    out_progress_start(&verifying.progress, "verifying", "bytes", 0);
+    deed_status status = store_check_backup(os_real(), o->target.data, &how, on_damage, &verifying,
+                                            &report, err);
+    out_progress_stop(&verifying.progress);
+    *out_damaged = status == DEED_CORRUPT;
+    if (status == DEED_OK) backup_print("intact", &report, o->target.json);
+    return status;
+}
+
 int cmd_verify(int argc, char **argv)
 {
     struct options options = {0};
     struct deed_error err = {0};
     bool damaged = false;
     cli_parse(&verify_argp, argc, argv, &options);
-    deed_status status = run(&options, &damaged, &err);
+    bool is_backup = backup_is_there(os_real(), options.target.data);
+    deed_status status = is_backup ? run_backup(&options, &damaged, &err)
+                                   : run(&options, &damaged, &err);
     if (status != DEED_OK) return cli_trouble(status, &err);
     return damaged ? CLI_DAMAGE : CLI_OK;
 }

@@ -44,6 +44,8 @@ struct config_list {
  * both mean nothing. */
 #define CONFIG_OPTION_MAP(X)                                                                       \
     X(data, "data", TEXT, "data", 1, 4000, "directory of the event store, made if missing")        \
+    X(backup_dir, "backup-dir", TEXT, "", 0, 4000,                                                 \
+      "directory below which POST /backup makes backups; empty: it makes none")                    \
     X(listen, "listen", LIST, "127.0.0.1:2113", 1, 300,                                            \
       "address and port to serve on; may be given several times; port 0 takes a free one")         \
     X(app, "app", TEXT, "", 0, 4000,                                                               \

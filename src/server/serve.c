@@ -8,6 +8,7 @@
 #include "server/serve.h"
 
 #include "api/api.h"
+#include "api/backups.h"
 #include "domain/executor.h"
 #include "domain/host.h"
 #include "os/failpoint.h"
@@ -35,6 +36,7 @@ struct house {
     struct executor *executor;
     struct projections *projections;
     struct queries *queries;
+    struct backups *backups;
     struct server *server;
     struct api *api;
     struct store_watch watch;
@@ -303,10 +305,15 @@ static deed_status server_build(struct house *h, struct deed_error *err)
     status = server_create(&options, &h->server, err);
     if (status != DEED_OK) return status;
 
+    if (c->backup_dir[0] != '\0') {
+        status = backups_open(h->store, c->backup_dir, &h->backups, err);
+        if (status != DEED_OK) return status;
+    }
     struct api_parts parts = {.store = h->store,
                               .executor = h->executor,
                               .projections = h->projections,
                               .queries = h->queries,
+                              .backups = h->backups,
                               .wait_timeout_ms = (uint32_t)c->wait_timeout,
                               .wait_count_max = waiting_max((uint32_t)c->query_threads),
                               .read_limit_max = (uint32_t)c->read_count_max,
@@ -360,6 +367,7 @@ static void house_close(struct house *h)
     watcher_stop(h->projection_watcher);
     watcher_stop(h->query_watcher);
     if (h->watched) store_unwatch(h->store, &h->watch);
+    backups_close(h->backups);
     executor_close(h->executor);
     queries_close(h->queries);
     FAILPOINT("commands-done");

@@ -383,6 +383,11 @@ void store_get_metrics(struct store *store, struct store_metrics *out_metrics)
     out_metrics->queue_count = store->queue_count;
     out_metrics->queue_bytes = store->queue_size;
     os_mutex_unlock(&store->queue_lock);
+    os_mutex_lock(&store->publish_lock);
+    out_metrics->backups = store->backup.made_count;
+    out_metrics->backups_failed = store->backup.failed_count;
+    out_metrics->backup_bytes = store->backup.copied_size;
+    os_mutex_unlock(&store->publish_lock);
     histogram_copy(m->append_buckets, &m->append_sum_ns, &out_metrics->append);
     histogram_copy(m->sync_buckets, &m->sync_sum_ns, &out_metrics->sync);
 }

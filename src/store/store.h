@@ -154,6 +154,7 @@ struct store_metrics {
     uint64_t appends, append_events, append_bytes, appends_refused, appends_failed;
     uint64_t groups, reads, read_events, read_bytes;
     uint64_t queue_count, queue_bytes; /* now */
+    uint64_t backups, backups_failed, backup_bytes; /* made; not; copied by those that were */
     struct store_histogram append, sync; /* from submission to answer; the device's part */
 };
 void store_get_metrics(struct store *store, struct store_metrics *out_metrics);

@@ -43,7 +43,7 @@ def matches(wanted, printed):
 def start(data):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DEEDBOOK")}
     server = subprocess.Popen([PROGRAM, "serve", "examples/orders", "--data", data,
-                               "--listen", "127.0.0.1:0"], cwd=ROOT, env=environment,
+                               "--backup-dir", data + ".backups", "--listen", "127.0.0.1:0"], cwd=ROOT, env=environment,
                               stderr=subprocess.PIPE, text=True)
     lines = []
     for line in server.stderr:

@@ -1,6 +1,7 @@
 /* test_api.c - every route, its parameters and its statuses, over a real store. */
 #include "api_fixture.h"
 #include "stub_fixture.h"
+#include "api/backups.h"
 #include "store/backup.h"
 
 #include <errno.h>
@@ -940,6 +941,99 @@ TEST(api, an_event_id_past_the_streams_end_is_refused)
     get("/streams/a");
     expect_answer(409, "revision 7 is past the stream's end, which has 3 events");
     expect_stale();
+    close_api();
+}
+
+/* ---- backups -------------------------------------------------------------------------------- */
+
+static void open_backups_api(const char *root)
+{
+    struct deed_error err;
+    open_api();
+    api_destroy(api);
+    expect_ok(backups_open(store, root, &api_parts.backups, &err));
+    expect_ok(api_create(&api_parts, &api, &err));
+}
+
+static void close_backups_api(void)
+{
+    backups_close(api_parts.backups);
+    close_api();
+}
+
+static void await_backup(void)
+{
+    do get("/backup");
+    while (strstr(body_text(), "\"state\":\"running\"") != NULL);
+}
+
+TEST(api, a_backup_is_made_below_the_root)
+{
+    char root[64];
+    struct deed_backup_report report;
+    struct deed_error err;
+    open_backups_api("/tmp/never-made");
+    backups_close(api_parts.backups);
+    (void)snprintf(root, sizeof root, "%s/backups", api_directory);
+    api_destroy(api);
+    expect_ok(backups_open(store, root, &api_parts.backups, &err));
+    expect_ok(api_create(&api_parts, &api, &err));
+    append_many("a", 3);
+    get("/backup");
+    expect_answer(200, "{\"state\":\"none\",\"name\":null,\"last\":null}");
+
+    ask("POST", "/backup?name=nightly", "");
+    expect_answer(202, "\"name\":\"nightly\"");
+    await_backup();
+
+    expect_answer(200, "\"state\":\"done\",\"name\":\"nightly\"");
+    expect_answer(200, "\"position\":4,");
+    get("/");
+    expect_answer(200, "\"backup\":{\"position\":4,\"made_at\":\"20");
+    get("/metrics");
+    expect_answer(200, "\ndeedbook_backups_total 1\n");
+    expect_answer(200, "\ndeedbook_backup_position 4\n");
+    (void)snprintf(root, sizeof root, "%s/backups/nightly", api_directory);
+    expect_ok(store_check_backup(os_real(), root, NULL, NULL, NULL, &report, &err));
+    assert_int_equal(report.events, 4);
+    close_backups_api();
+}
+
+TEST(api, a_backup_that_fails_says_why)
+{
+    open_backups_api("/proc/no/such/place");
+    ask("POST", "/backup", "");
+    expect_answer(202, "\"name\":\"backup\"");
+    await_backup();
+    expect_answer(200, "\"state\":\"failed\",\"name\":\"backup\",\"error\":{\"status\":\"DEED_");
+    expect_answer(200, "backup to /proc/no/such/place/backup: ");
+    get("/metrics");
+    expect_answer(200, "\ndeedbook_backups_failed_total 1\n");
+    close_backups_api();
+}
+
+TEST(api, a_backup_has_a_name_and_no_path)
+{
+    static const char *const wrong[] = {"..", ".hidden", "a/b", "%2Ftmp%2Fx", "", "a%20b", "a%5Cb"};
+    char target[256];
+    open_backups_api("/tmp/never-made");
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        (void)snprintf(target, sizeof target, "/backup?name=%s", wrong[i]);
+        ask("POST", target, "");
+        expect_answer(400, "a backup's name has letters");
+    }
+    get("/backup");
+    expect_answer(200, "\"state\":\"none\"");
+    close_backups_api();
+}
+
+TEST(api, a_server_without_a_directory_makes_no_backups)
+{
+    open_api();
+    ask("POST", "/backup", "");
+    expect_answer(404, "it was given no backup-dir");
+    get("/backup");
+    expect_answer(404, "it was given no backup-dir");
     close_api();
 }
 
@@ -1922,7 +2016,15 @@ static const struct probe probes[] = {
     {"GET", "/healthz", NULL, NULL, NULL, 200},
     {"GET", "/healthz?x=1", NULL, NULL, NULL, 400},
     {"GET", "/readyz", NULL, NULL, NULL, 200},
+    {"GET", "/backup?x=1", NULL, NULL, NULL, 400},
+    {"GET", "/backup", NULL, NULL, NULL, 404},
+    {"POST", "/backup?x=1", NULL, NULL, NULL, 400},
+    {"POST", "/backup", NULL, NULL, NULL, 404},
     {"GET", "/readyz?x=1", NULL, NULL, NULL, 400},
+    {"GET", "/backup?x=1", NULL, NULL, NULL, 400},
+    {"GET", "/backup", NULL, NULL, NULL, 404},
+    {"POST", "/backup?x=1", NULL, NULL, NULL, 400},
+    {"POST", "/backup", NULL, NULL, NULL, 404},
     {"GET", "/metrics", NULL, NULL, NULL, 200},
     {"GET", "/metrics?x=1", NULL, NULL, NULL, 400},
     {"GET", "/openapi.json", NULL, NULL, NULL, 200},
@@ -2080,6 +2182,30 @@ TEST(api, a_page_is_full_although_events_in_between_were_removed)
     close_api();
 }
 
+/* While one is made another is refused; but it may be done before that is asked. */
+static void provoke_backups(void)
+{
+    const struct probe begun = {"POST", "/backup", NULL, NULL, NULL, 202};
+    const struct probe refused = {"POST", "/backup", NULL, NULL, NULL, 409};
+    char root[64];
+    struct deed_error err;
+    (void)snprintf(root, sizeof root, "%s/backups", api_directory);
+    api_destroy(api);
+    expect_ok(backups_open(store, root, &api_parts.backups, &err));
+    expect_ok(api_create(&api_parts, &api, &err));
+    bool was_refused = false;
+    for (int tries = 0; tries < 1000 && !was_refused; tries++) {
+        ask("POST", "/backup", "");
+        was_refused = answer.status == 409;
+        reply_note(was_refused ? &refused : &begun);
+    }
+    assert_true(was_refused);
+    await_backup();
+    probe_run(&(struct probe){"GET", "/backup", NULL, NULL, NULL, 200});
+    backups_close(api_parts.backups);
+    api_parts.backups = NULL;
+}
+
 TEST(api, every_documented_reply_can_be_provoked)
 {
     open_api();
@@ -2097,6 +2223,7 @@ TEST(api, every_documented_reply_can_be_provoked)
     probe_run(&(struct probe){"GET", "/events", NULL, NULL, NULL, 200});
     with("Accept", "text/event-stream");
     probe_run(&(struct probe){"GET", "/events?follow=false", NULL, NULL, NULL, 200});
+    provoke_backups();
     remove_events(remove_first);
     probe_run(&(struct probe){"GET", "/events", NULL, NULL, NULL, 410});
     store_options.read_only = true;
