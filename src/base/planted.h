@@ -49,6 +49,14 @@
       "a last segment whose header is damaged is taken for unborn, whatever it holds")             \
     X(PLANTED_VERIFY_ANY_HEADER, "verifying believes a header that belongs to another segment")    \
     X(PLANTED_ACCEPT_UNSYNCED, "a repair does not sync what it writes down")                       \
+    X(PLANTED_ANY_FOOTER, "a sealed file's footer is believed without its checksum")               \
+    X(PLANTED_TABLE_SEAM, "a look-up at the end of a block of the table ends at the segment's end") \
+    X(PLANTED_SEAL_WITHOUT_SYNC, "a sealed file is not synced")                                    \
+    X(PLANTED_SEAL_UNCHECKED, "a sealed file is not read back before the old one goes")            \
+    X(PLANTED_SEAL_WITHOUT_DIR_SYNC, "a sealed file's name is not synced before the old one goes") \
+    X(PLANTED_REMOVE_BEFORE_RENAME, "the old file goes before the sealed one has its name")        \
+    X(PLANTED_REPACK_LOSES_COMMIT, "sealing leaves out a commit")                                  \
+    X(PLANTED_NEW_GENERATION_WINS, "of a segment's files the newest is opened, and the rest removed") \
     X(PLANTED_UNSEEDED_CRC, "a commit's checksum says nothing about its place")                    \
     X(PLANTED_HEAD_ONLY_CRC, "a commit's checksum covers its head alone")                          \
     X(PLANTED_ACK_BEFORE_SYNC, "a group is answered, then written")                                \

@@ -89,6 +89,13 @@ void commit_finish(struct buf *out, size_t start, const struct commit_seed *seed
     commit->events = (deed_bytes){head + COMMIT_HEAD_SIZE, commit->size - COMMIT_HEAD_SIZE};
 }
 
+void commit_reseal(uint8_t *bytes, const struct commit_seed *seed)
+{
+    uint32_t size = commit_peek_size((deed_bytes){bytes, COMMIT_HEAD_SIZE});
+    assert(size > 0);
+    put_uint(bytes + 4, crc32c(seed_crc(seed), (deed_bytes){bytes + 8, covered(size)}), 4);
+}
+
 void commit_blank(uint8_t *bytes)
 {
     put_uint(bytes + 4, 0, 4);

@@ -48,6 +48,9 @@ void commit_finish(struct buf *out, size_t start, const struct commit_seed *seed
  * Slices point into `in`. false: not a good commit. */
 bool commit_decode(deed_bytes in, const struct commit_seed *seed, struct commit *out_commit);
 
+/* Make a whole commit's checksum right for another place. */
+void commit_reseal(uint8_t *bytes, const struct commit_seed *seed);
+
 /* Take the checksum out of a commit's bytes, for those who must not learn what it is made with. */
 void commit_blank(uint8_t *bytes);
 

@@ -7,8 +7,8 @@
  *     bytes is never written again.
  * (2) A group is written only over space that was written before (zeros), so that a full disk is
  *     found before any of its bytes are on the disk.
- * (3) `end` and `refs` change only in log_publish, after the sync: readers never see what a power
- *     cut could take back.
+ * (3) `end` and the active segment's `refs` change only in log_publish, after the sync: readers never
+ *     see what a power cut could take back.
  * (4) After a failed write or sync nothing is written any more. A sync is never tried again. A full
  *     disk that was found before anything was overwritten is no failure.
  * (5) Once a next segment was begun, nothing more goes into the one before, also when it could not
@@ -40,13 +40,6 @@
 
 static const uint8_t zero_step[FILL_STEP_SIZE];
 
-const struct log_segment *log_segment_get(const struct log *log, uint32_t number)
-{
-    if (number < log->first_number) return NULL;
-    uint64_t index = number - log->first_number;
-    return index < chunks_count(&log->segments) ? chunks_at(&log->segments, index) : NULL;
-}
-
 void log_stop(struct log *log, const char *format, ...)
 {
     os_mutex_lock(&log->stopped_lock);
@@ -66,9 +59,10 @@ const char *log_stopped(const struct log *log)
     return atomic_load(&log->stopped) ? log->stopped_because : NULL;
 }
 
-deed_status log_ref_add(struct log *log, const struct commit_ref *ref, struct deed_error *err)
+deed_status log_ref_add(struct log_segment *segment, const struct commit_ref *ref,
+                        struct deed_error *err)
 {
-    if (chunks_add(&log->refs, ref)) return DEED_OK;
+    if (chunks_add(&segment->refs, ref)) return DEED_OK;
     return deed_fail(err, DEED_NO_MEMORY, "log: no memory for the place of position %llu",
                      (unsigned long long)ref->first_position);
 }
@@ -103,7 +97,7 @@ static deed_status write_first_event(struct log *log, const struct log_visitor *
     if (status == DEED_OK) status = log_write(log, err);
     if (status == DEED_OK) {
         log_publish(log);
-        struct commit_ref ref = log_commit_at(log, 0);
+        struct commit_ref ref = log_segment_ref(log->active_segment, 0);
         struct commit commit;
         status = log_reader_load(reader, 1, &commit, NULL, err);
         if (status == DEED_OK) status = visitor->commit(visitor->context, &commit, &ref, err);
@@ -120,14 +114,23 @@ deed_status log_open(struct os *os, struct os_dir *dir, const struct log_options
     if (log == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
     log->os = os;
     log->options = *options;
-    chunks_init(&log->segments, sizeof(struct log_segment));
-    chunks_init(&log->refs, sizeof(struct commit_ref));
     buf_init(&log->group, UINT32_MAX);
     os_mutex_init(&log->grow);
+    os_mutex_init(&log->view_lock);
     os_mutex_init(&log->mark_lock);
     os_mutex_init(&log->stopped_lock);
 
-    deed_status status = os_dir_open_in(dir, LOG_DIR_NAME, !options->read_only, &log->dir, err);
+    log->files = options->files;
+    if (log->files == NULL) {
+        log->files = file_cache_create(0);
+        log->own_files = true;
+    }
+    deed_status status = DEED_OK;
+    if (log->files == NULL) status = deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
+    if (status == DEED_OK) status = sealing_create(log, err);
+    if (status == DEED_OK) {
+        status = os_dir_open_in(dir, LOG_DIR_NAME, !options->read_only, &log->dir, err);
+    }
     if (status == DEED_OK) status = log_recover(log, visitor, err);
     if (status == DEED_OK && !options->read_only) {
         status = mark_open(log->dir, &log->mark_file, err);
@@ -191,20 +194,36 @@ static deed_status sync_late(struct log *log, struct deed_error *err)
     return status;
 }
 
+/* Handles of a cache that outlives the log: its directory is closed, another may get its address. */
+static void forget_files(struct log *log)
+{
+    for (size_t i = 0; i < log->view->count; i++) {
+        char name[SEALED_NAME_SIZE];
+        log_segment_name(log->view->segments[i], name);
+        file_cache_forget(log->files, log->dir, name);
+    }
+}
+
 void log_close(struct log *log)
 {
     if (log == NULL) return;
     /* Without the mark the log is whole too: it only claims less. */
     if (log_stopped(log) == NULL && sync_late(log, NULL) == DEED_OK) (void)!mark_now(log, NULL);
-    for (uint64_t i = 0; i < chunks_count(&log->segments); i++) {
-        os_file_close(((const struct log_segment *)chunks_at(&log->segments, i))->file);
+    sealing_destroy(log);
+    log_segment_drop(log->active_segment);
+    if (log->own_files) {
+        file_cache_destroy(log->files);
+    } else if (log->view != NULL) {
+        forget_files(log);
     }
+    log_view_drop(log->view);
+    os_file_close(log->active);
+    os_file_close(log->fill_stale);
     os_file_close(log->mark_file);
     os_dir_close(log->dir);
-    chunks_done(&log->segments);
-    chunks_done(&log->refs);
     buf_done(&log->group);
     os_mutex_done(&log->grow);
+    os_mutex_done(&log->view_lock);
     os_mutex_done(&log->mark_lock);
     os_mutex_done(&log->stopped_lock);
     free(log->pending);
@@ -244,9 +263,12 @@ void log_chain_hash(struct log *log, uint8_t out[SHA256_SIZE])
     os_mutex_unlock(&log->mark_lock);
 }
 
-uint64_t log_segment_count(const struct log *log)
+uint64_t log_segment_count(struct log *log)
 {
-    return chunks_count(&log->segments);
+    struct log_view *view = log_view_take(log);
+    uint64_t count = view->count;
+    log_view_drop(view);
+    return count;
 }
 
 uint32_t log_active(const struct log *log)
@@ -254,15 +276,25 @@ uint32_t log_active(const struct log *log)
     return log->active_number;
 }
 
-uint64_t log_size(const struct log *log)
+/* Sizes that change no more are asked for once. */
+static uint64_t segment_size_of(struct log *log, struct log_segment *segment, bool last)
+{
+    uint64_t size = atomic_load(&segment->size);
+    struct os_file *file = NULL;
+    if (size > 0 || log_segment_pin(log, segment, &file, NULL) != DEED_OK) return size;
+    if (os_file_size(file, &size, NULL) == DEED_OK && !last) atomic_store(&segment->size, size);
+    file_cache_unpin(log->files, file);
+    return size;
+}
+
+uint64_t log_size(struct log *log)
 {
     uint64_t total = 0;
-    for (uint64_t i = 0; i < chunks_count(&log->segments); i++) {
-        const struct log_segment *segment = chunks_at(&log->segments, i);
-        uint64_t size = 0;
-        if (segment->file == NULL) continue;
-        if (os_file_size(segment->file, &size, NULL) == DEED_OK) total += size;
+    struct log_view *view = log_view_take(log);
+    for (size_t i = 0; i < view->count; i++) {
+        total += segment_size_of(log, view->segments[i], i + 1 == view->count);
     }
+    log_view_drop(view);
     return total;
 }
 
@@ -275,53 +307,73 @@ static deed_status refuse_if_stopped(const struct log *log, struct deed_error *e
     return deed_fail(err, DEED_STOPPED, "the log takes no more appends: %s", because);
 }
 
+/* The writer goes on in another file. What the keeper has in its hands it closes itself. */
+static void active_set(struct log *log, struct os_file *file, struct log_segment *segment)
+{
+    struct os_file *old = log->active;
+    uint64_t old_end = log->group_offset;
+    os_mutex_lock(&log->grow);
+    log->active = file;
+    log->active_number = segment->number;
+    log->group_offset = SEGMENT_HEADER_SIZE;
+    atomic_store(&log->writer_offset, log->group_offset);
+    log->fill_file = file;
+    log->filled = log->claimed = SEGMENT_HEADER_SIZE;
+    log->fill_stopped = false;
+    os_mutex_unlock(&log->grow);
+    log_segment_drop(log->active_segment);
+    log->active_segment = log_segment_hold(segment);
+    if (old == NULL) return;
+
+    /* Give back the zeros behind the old segment's end; that they stay would do no harm. */
+    (void)!os_file_truncate(old, old_end - (PLANTED(ROLL_CUTS_TOO_MUCH) ? SECTOR_SIZE : 0), NULL);
+    os_mutex_lock(&log->grow);
+    if (log->fill_syncing) {
+        log->fill_stale = old;
+        old = NULL;
+    }
+    os_mutex_unlock(&log->grow);
+    os_file_close(old);
+}
+
 static deed_status segment_start(struct log *log, uint32_t number, struct deed_error *err)
 {
     deed_status status = sync_late(log, err);
     if (status != DEED_OK) return status;
-    struct log_segment segment = {.number = number, .header_good = true};
-    segment.header = (struct segment_header){
+    struct os_file *file = NULL;
+    struct log_segment *segment = log_segment_make(number, 0, log->next_position);
+    if (segment == NULL) return deed_fail(err, DEED_NO_MEMORY, "segment %u: out of memory", number);
+    segment->header_good = true;
+    segment->header = (struct segment_header){
         .log_id = log->id,
         .epoch = log->epoch,
         .number = number,
         .first_position = log->next_position + PLANTED(SEAM_OFF_BY_ONE),
         .created_at_ns = os_now_ns(log->os),
     };
-    memcpy(segment.header.secret, log->secret, COMMIT_SECRET_SIZE);
-    if (!PLANTED(SEAM_WITHOUT_CHAIN)) memcpy(segment.header.previous, log->hash, SHA256_SIZE);
+    memcpy(segment->header.secret, log->secret, COMMIT_SECRET_SIZE);
+    if (!PLANTED(SEAM_WITHOUT_CHAIN)) memcpy(segment->header.previous, log->hash, SHA256_SIZE);
     if (log->roll_due) segment_remove(log->dir, number);
     log->roll_due = true;
-    status = segment_create(log->dir, &segment.header, &segment.file, err);
-    if (status != DEED_OK) return status;
-    if (chunks_count(&log->segments) == 0) log->first_number = number;
-    if (!chunks_add(&log->segments, &segment)) {
-        os_file_close(segment.file);
-        return deed_fail(err, DEED_NO_MEMORY, "segment %u: out of memory", number);
+    status = segment_create(log->dir, &segment->header, &file, err);
+    if (status == DEED_OK) status = log_view_append(log, segment, err);
+    if (status != DEED_OK) {
+        os_file_close(file);
+        log_segment_drop(segment);
+        return status;
     }
     log->roll_due = false;
-    os_mutex_lock(&log->grow);
-    struct os_file *old = log->active;
-    uint64_t old_end = log->group_offset;
-    log->active = segment.file;
-    log->active_number = number;
-    log->group_offset = SEGMENT_HEADER_SIZE;
-    atomic_store(&log->writer_offset, log->group_offset);
-    log->fill_file = segment.file;
-    log->filled = log->claimed = SEGMENT_HEADER_SIZE;
-    log->fill_stopped = false;
-    os_mutex_unlock(&log->grow);
-    /* Give back the zeros behind the old segment's end; that they stay would do no harm. */
-    if (old != NULL) {
-        (void)!os_file_truncate(old, old_end - (PLANTED(ROLL_CUTS_TOO_MUCH) ? SECTOR_SIZE : 0),
-                                NULL);
-    }
+    active_set(log, file, segment);
+    atomic_store(&log->closed_one, true);
     return DEED_OK;
 }
 
 static deed_status segment_next(struct log *log, struct deed_error *err)
 {
-    uint32_t number = log->active == NULL ? 1 : log->active_number + 1;
+    uint32_t number = log->active_number + 1;
     struct deed_error why = {0};
+    assert(log->group.len == 0);
+    if (log->options.before_segment != NULL) log->options.before_segment(log->options.context);
     deed_status status = segment_start(log, number, &why);
     if (status == DEED_IO) {
         log_stop(log, "segment %u cannot be made: %.400s", number, why.message); /* (4) */
@@ -351,6 +403,15 @@ deed_status log_reserve(struct log *log, uint64_t size, struct deed_error *err)
     return segment_next(log, err);
 }
 
+deed_status log_roll(struct log *log, struct deed_error *err)
+{
+    deed_status status = refuse_if_stopped(log, err);
+    if (status != DEED_OK) return status;
+    if (log->group.len > 0) return DEED_BUSY;
+    bool empty = log->active == NULL || log->group_offset == SEGMENT_HEADER_SIZE;
+    return empty ? DEED_OK : segment_next(log, err);
+}
+
 uint64_t log_next_position(const struct log *log)
 {
     return log->next_position;
@@ -378,7 +439,7 @@ void log_commit_cancel(struct log *log)
 /* With the room to publish it: what is stored must not fail to be shown. */
 static bool pending_add(struct log *log, const struct commit_ref *ref)
 {
-    if (!chunks_reserve(&log->refs, log->pending_count + 1)) return false;
+    if (!chunks_reserve(&log->active_segment->refs, log->pending_count + 1)) return false;
     if (log->pending_count == log->pending_room) {
         size_t room = log->pending_room == 0 ? 64 : log->pending_room * 2;
         struct commit_ref *grown = realloc(log->pending, room * sizeof *grown);
@@ -486,7 +547,10 @@ deed_status log_group_commit(struct log *log, size_t i, struct commit *out_commi
 {
     const struct commit_ref *ref = &log->pending[i];
     deed_bytes bytes = {log->group.ptr + (ref->offset - log->group_offset), ref->size};
-    return log_decode(log, ref, bytes, out_commit, err);
+    struct commit_seed seed = log_seed(log, ref->segment, ref->offset);
+    if (commit_decode(bytes, &seed, out_commit)) return DEED_OK;
+    return deed_fail(err, DEED_CORRUPT, "the group in memory is damaged at position %llu",
+                     (unsigned long long)ref->first_position);
 }
 
 static void group_reset(struct log *log)
@@ -500,7 +564,7 @@ void log_publish(struct log *log)
 {
     assert(log->written);
     for (size_t i = 0; i < log->pending_count; i++) {
-        bool added = chunks_add(&log->refs, &log->pending[i]);
+        bool added = chunks_add(&log->active_segment->refs, &log->pending[i]);
         assert(added); /* there is room since pending_add */
         (void)added;
     }
@@ -619,11 +683,18 @@ static uint64_t fill_step(struct log *log)
     }
     bool more = due && !log->fill_stopped && log->filled < target;
     bool hurry = log->filled < offset + ahead / 2;
+    log->fill_syncing = due;
     os_mutex_unlock(&log->grow);
 
     if (due) {
         struct deed_error err;
         if (os_file_sync(file, &err) != DEED_OK) log_stop(log, "a sync failed: %.400s", err.message);
+        os_mutex_lock(&log->grow);
+        struct os_file *stale = log->fill_stale;
+        log->fill_stale = NULL;
+        log->fill_syncing = false;
+        os_mutex_unlock(&log->grow);
+        os_file_close(stale);
     }
     if (!more) return ACTOR_WAIT;
     return hurry ? ACTOR_AGAIN : FILL_PAUSE_NS;
@@ -665,73 +736,4 @@ uint64_t log_keep(struct log *log)
 bool log_keeper_due(struct log *log)
 {
     return atomic_exchange(&log->keeper_idle, false);
-}
-
-/* ---- reading -------------------------------------------------------------------------------- */
-
-uint64_t log_commit_count(const struct log *log)
-{
-    return chunks_count(&log->refs);
-}
-
-struct commit_ref log_commit_at(const struct log *log, uint64_t index)
-{
-    struct commit_ref ref;
-    memcpy(&ref, chunks_at(&log->refs, index), sizeof ref);
-    return ref;
-}
-
-/* How many published commits begin at or before `position`. */
-static uint64_t commits_up_to(const struct log *log, uint64_t position)
-{
-    uint64_t low = 0;
-    uint64_t high = log_commit_count(log);
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        const struct commit_ref *ref = chunks_at(&log->refs, middle);
-        if (ref->first_position <= position) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-deed_status log_find(const struct log *log, uint64_t position, uint64_t *out_index)
-{
-    uint64_t count = commits_up_to(log, position);
-    *out_index = count;
-    if (count == 0 || position > log_end(log)) return DEED_NOT_FOUND;
-    struct commit_ref ref = log_commit_at(log, count - 1);
-    if (position - ref.first_position >= ref.event_count) return DEED_NOT_FOUND;
-    *out_index = count - 1;
-    return DEED_OK;
-}
-
-deed_status log_read(const struct log *log, uint32_t segment, uint64_t offset, void *out,
-                     size_t size, size_t *out_read, struct deed_error *err)
-{
-    const struct log_segment *entry = log_segment_get(log, segment);
-    if (entry == NULL || entry->file == NULL) {
-        return deed_fail(err, DEED_CORRUPT, "segment %u: the file is missing", segment);
-    }
-    return os_file_read(entry->file, offset, out, size, out_read, err);
-}
-
-deed_status log_decode(const struct log *log, const struct commit_ref *ref, deed_bytes bytes,
-                       struct commit *out_commit, struct deed_error *err)
-{
-    struct commit_seed seed = log_seed(log, ref->segment, ref->offset);
-    if (bytes.len > ref->size) bytes.len = ref->size;
-    if (commit_decode(bytes, &seed, out_commit) && out_commit->size == ref->size &&
-        out_commit->first_position == ref->first_position) {
-        return DEED_OK;
-    }
-    deed_status status =
-        deed_fail(err, DEED_CORRUPT, "segment %u: the commit at offset %llu (position %llu) is damaged",
-                  ref->segment, (unsigned long long)ref->offset,
-                  (unsigned long long)ref->first_position);
-    if (err != NULL) err->position = ref->first_position;
-    return status;
 }

@@ -10,6 +10,7 @@
 #include "os/os.h"
 
 struct log;
+struct file_cache;
 
 #define LOG_DIR_NAME "log" /* in the data directory */
 
@@ -18,6 +19,11 @@ struct log_options {
     bool read_only;        /* write nothing, repair nothing */
     bool no_sync;          /* unsafe: leave out the syncs of groups */
     bool accept_losses;    /* write down the damage that is found as accepted: appends go on */
+    struct file_cache *files; /* outlives the log; NULL: one of its own */
+    /* May be NULL. Called by the writer before it begins another segment, with an empty group: the
+     * time to wait for who seals, when log_backlog is long. */
+    void (*before_segment)(void *context);
+    void *context;
 };
 
 /* Where a commit lies. */
@@ -47,6 +53,9 @@ struct log_visitor {
     deed_status (*commit)(void *context, const struct commit *commit, const struct commit_ref *ref,
                           struct deed_error *err);
     deed_status (*damage)(void *context, const struct log_damage *damage, struct deed_error *err);
+    /* May be NULL: all are. Opening asks of each sealed segment, by its number and its first and last
+     * position, whether its commits are to be told; of one that is not sealed they always are. */
+    bool (*wanted)(void *context, uint32_t segment, uint64_t first, uint64_t last);
     /* May be NULL. Bytes done and in all; false stops with DEED_STOPPED. */
     bool (*progress)(void *context, uint64_t done, uint64_t all);
 };
@@ -80,10 +89,10 @@ void log_chain_hash(struct log *log, uint8_t out[SHA256_SIZE]);
 const char *log_stopped(const struct log *log);
 /* Take no more appends; the first reason is kept. */
 void log_stop(struct log *log, const char *format, ...) DEED_PRINTF(2, 3);
-uint64_t log_segment_count(const struct log *log);
+uint64_t log_segment_count(struct log *log);
 /* The number of the segment that is written to; 0: none yet. The writer's. */
 uint32_t log_active(const struct log *log);
-uint64_t log_size(const struct log *log); /* bytes of its files up to the published end, about */
+uint64_t log_size(struct log *log); /* bytes of its files up to the published end, about */
 
 /* ---- writing: one thread -------------------------------------------------------------------- */
 
@@ -163,6 +172,8 @@ uint64_t log_reader_bytes(struct log_reader *reader);
 DEED_MUST_CHECK deed_status log_reader_load(struct log_reader *reader, uint64_t position,
                                             struct commit *out_commit, deed_bytes *out_bytes,
                                             struct deed_error *err);
+/* Where the commit that was loaded last stands: its offset, logical in a sealed segment. */
+uint64_t log_reader_place(const struct log_reader *reader, uint32_t *out_segment);
 /* The event at `position`: its slices are valid until the next call, its tags as long as `arena`.
  * As log_reader_load. */
 DEED_MUST_CHECK deed_status log_reader_event(struct log_reader *reader, uint64_t position,
@@ -176,9 +187,88 @@ void log_lost_around(struct log *log, uint64_t position, uint64_t *out_first, ui
 /* The first position recorded after `time_ns`; the published end + 1 if none is. */
 DEED_MUST_CHECK deed_status log_find_time(struct log *log, int64_t time_ns, uint64_t *out_position,
                                           struct deed_error *err);
-/* When `position` was recorded. DEED_NOT_FOUND past the end, or lost. */
+/* When `position` was recorded. DEED_NOT_FOUND past the end, DEED_CORRUPT: it is lost. */
 DEED_MUST_CHECK deed_status log_recorded_at(struct log *log, uint64_t position,
                                             int64_t *out_time_ns, struct deed_error *err);
+
+/* ---- segments: any thread ------------------------------------------------------------------- */
+
+enum log_segment_state {
+    LOG_ACTIVE,  /* written to */
+    LOG_CLOSED,  /* full, and not sealed: not yet, or because of damage */
+    LOG_SEALED,  /* an immutable file of its own format (sealed.h) */
+    LOG_MISSING, /* there is no file */
+};
+
+struct log_segment_info {
+    uint32_t number, generation; /* generation: of a sealed one, from 1 */
+    enum log_segment_state state;
+    bool damaged;                          /* opening or sealing found damage in it */
+    uint64_t first_position, last_position; /* last 0: it has none */
+};
+
+/* About one. DEED_NOT_FOUND: there is none of this number. */
+DEED_MUST_CHECK deed_status log_segment_info(struct log *log, uint32_t number,
+                                             struct log_segment_info *out_info,
+                                             struct deed_error *err);
+/* The hash of a segment's last commit, as its footer or the next segment's header says. DEED_NOT_FOUND:
+ * neither does. */
+DEED_MUST_CHECK deed_status log_segment_hash(struct log *log, uint32_t number,
+                                             uint8_t out_hash[SHA256_SIZE],
+                                             struct deed_error *err);
+/* Tell all segments, in order. */
+void log_each_segment(struct log *log,
+                      void (*each)(void *context, const struct log_segment_info *info),
+                      void *context);
+/* What a sealed segment's footer says. DEED_NOT_FOUND: it is not sealed. */
+struct sealed_footer;
+DEED_MUST_CHECK deed_status log_footer(struct log *log, uint32_t segment,
+                                       struct sealed_footer *out_footer, struct deed_error *err);
+/* Tell the commits of a segment, checked, and the damage in it, as log_open does; positions behind
+ * the published end are left out. DEED_NOT_FOUND: there is no such segment. */
+DEED_MUST_CHECK deed_status log_scan_segment(struct log *log, uint32_t segment,
+                                             const struct log_visitor *visitor,
+                                             struct deed_error *err);
+
+/* ---- sealing: one background actor ---------------------------------------------------------- */
+
+/* One step of sealing the oldest closed segment: read some, write some, sync. Answers how long to
+ * wait, as actor_step does. After a failure it waits, and tries again from the beginning. */
+uint64_t log_seal(struct log *log);
+/* Has a segment been closed? Then wake the actor, which may wait for ever; says so once. */
+bool log_sealer_due(struct log *log);
+
+struct log_seal_state {
+    uint64_t waiting; /* closed segments that can be sealed */
+    uint64_t sealed;  /* segments that are */
+    uint64_t rounds, failures; /* since opening: segments sealed or rewritten; attempts that failed */
+    bool failing;              /* the last attempt did */
+    char why[DEED_MESSAGE_SIZE];
+};
+void log_seal_get(struct log *log, struct log_seal_state *out_state);
+/* Closed segments that wait, when the last attempt did not fail: what to wait for. Cheap. */
+uint64_t log_backlog(struct log *log);
+
+/* Close the active segment now, if anything is in it: the next commit begins another one. The
+ * writer's thread, with an empty group. As log_reserve. */
+DEED_MUST_CHECK deed_status log_roll(struct log *log, struct deed_error *err);
+
+/* What is to become of the events of a sealed segment. */
+struct log_rewrite {
+    /* May be NULL: all are kept. Called in the log's order, maybe more than once for an event. */
+    enum event_fate (*decide)(void *context, const struct deed_event *event);
+    void *context;
+    int compress_level; /* 0: not; else zstd's, 1 to 19 */
+};
+/* Write a sealed segment anew, as its next generation, durably; the old file is removed. Its hashes,
+ * positions and terms stay what they are. Any thread; one at a time, sealing waits meanwhile.
+ *
+ *   DEED_NOT_FOUND  there is no such segment, or it is not sealed.
+ *   DEED_CORRUPT    it is damaged, and stays as it is.
+ *   DEED_STOPPED    the log takes no more writes.
+ *   DEED_FULL, DEED_IO, DEED_NO_MEMORY: it stays as it is. */
+DEED_MUST_CHECK deed_status log_rewrite(struct log *log, uint32_t segment,
+                                        const struct log_rewrite *how, struct deed_error *err);
 
 /* Read everything published again and check all of it, the chain included. As log_open's visitor.
  * DEED_OK also with damage. */

@@ -1,21 +1,16 @@
-/* log_state.h - the log's own fields, shared by log.c (writing), reader.c and recovery.c only. */
+/* log_state.h - the log's own fields, shared by log.c (writing), reader.c, view.c, seal.c (sealing,
+ * rewriting), scan.c and recovery.c only. */
 #ifndef LOG_LOG_STATE_H
 #define LOG_LOG_STATE_H
 
 #include "base/chunks.h"
 #include "log/log.h"
-#include "log/segment.h"
+#include "log/view.h"
+#include "os/file_cache.h"
 #include "os/thread.h"
 
 #define LOG_CREATED_TYPE "$log-created"
 #define LOG_STREAM       "$log"
-
-struct log_segment {
-    struct os_file *file; /* NULL: the file is missing */
-    uint32_t number;
-    bool header_good;
-    struct segment_header header;
-};
 
 struct log {
     struct os *os;
@@ -25,15 +20,19 @@ struct log {
     uint64_t epoch;
     uint8_t secret[COMMIT_SECRET_SIZE]; /* of the commits' checksums; never shown */
 
-    struct chunks segments; /* struct log_segment, by number from first_number on */
-    uint32_t first_number;
-    struct chunks refs; /* struct commit_ref, published ones only */
+    struct file_cache *files;
+    bool own_files;
     _Atomic uint64_t end;
-    bool found_damage; /* by opening, accepted or not */
+
+    /* What there is to read; `view_lock` guards the pointer. */
+    struct os_mutex view_lock;
+    struct log_view *view;
+    _Atomic uint64_t view_serial;
 
     /* The writer's. `head_…`: what the published log ends with; the rest includes the group. */
     struct os_file *active;
     uint32_t active_number;
+    struct log_segment *active_segment; /* held */
     uint64_t group_offset; /* where the group begins: a sector boundary */
     uint64_t head_offset;  /* behind the newest published commit */
     uint32_t head_segment; /* that holds it */
@@ -54,6 +53,8 @@ struct log {
     uint64_t filled; /* everything below was written once */
     uint64_t claimed; /* below this a group was or is being written */
     bool fill_stopped;
+    bool fill_syncing;          /* the keeper has `fill_file` in its hands without `grow` */
+    struct os_file *fill_stale; /* the file before: the keeper closes it when it is done */
 
     /* The mark: what may be claimed, and what was. Guarded by `mark_lock`, as the `head_…` are; the
      * writer, which alone changes `durable` and the `head_…`, reads them without it. */
@@ -67,6 +68,9 @@ struct log {
     _Atomic bool stopped;
     struct os_mutex stopped_lock;
     char stopped_because[DEED_MESSAGE_SIZE];
+
+    struct sealing *sealing;  /* seal.c's own */
+    _Atomic bool closed_one;  /* a segment, and the sealer was not woken for it yet */
 };
 
 static inline struct commit_seed log_seed(const struct log *log, uint32_t segment, uint64_t offset)
@@ -76,23 +80,15 @@ static inline struct commit_seed log_seed(const struct log *log, uint32_t segmen
     return seed;
 }
 
-const struct log_segment *log_segment_get(const struct log *log, uint32_t number);
+deed_status log_ref_add(struct log_segment *segment, const struct commit_ref *ref,
+                        struct deed_error *err);
 
-/* How many commits are published, and the i-th. */
-uint64_t log_commit_count(const struct log *log);
-struct commit_ref log_commit_at(const struct log *log, uint64_t index);
-/* The index of the commit that holds `position`. DEED_NOT_FOUND: past the end, or lost to damage;
- * then `*out_index` is the first commit behind it. */
-deed_status log_find(const struct log *log, uint64_t position, uint64_t *out_index);
-/* Read raw bytes of a segment; fewer at the end of its file. */
-DEED_MUST_CHECK deed_status log_read(const struct log *log, uint32_t segment, uint64_t offset,
-                                     void *out, size_t size, size_t *out_read,
-                                     struct deed_error *err);
-/* Check and decode the commit at `ref` from its bytes. DEED_CORRUPT names segment and offset. */
-DEED_MUST_CHECK deed_status log_decode(const struct log *log, const struct commit_ref *ref,
-                                       deed_bytes bytes, struct commit *out_commit,
-                                       struct deed_error *err);
-deed_status log_ref_add(struct log *log, const struct commit_ref *ref, struct deed_error *err);
+/* seal.c */
+DEED_MUST_CHECK deed_status sealing_create(struct log *log, struct deed_error *err);
+void sealing_destroy(struct log *log);
+
+/* Opened read-only beside a writer, which has replaced the segment's file: find the new one. */
+bool log_find_again(struct log *log, uint32_t number);
 
 /* Scan what is there, tell the visitor, clean the tail, set up the writer. */
 deed_status log_recover(struct log *log, const struct log_visitor *visitor,

@@ -3,17 +3,20 @@
  *   window:  | ... commit | commit | pad | commit | com|      bytes of one segment
  *                           ^ at hand    ^ next: stands behind, or at the next sector boundary
  *
- * (1) Bytes are read only after the published end was taken, and the window is dropped when it is
- *     taken again: it cannot hold what stood there before a commit was published.
+ * (1) Bytes are read only after the published end was taken, and not beyond it; and the window is
+ *     dropped when it is taken again: it cannot hold what stood there before a commit was published.
  * (2) Every commit was checked against its place, segment and log before a byte of it is shown. It
  *     is checked once: who takes its events one by one steps on in it.
  * (3) The next commit is taken from the window without a look-up if it stands where it must, has
  *     the next position and links to the one at hand; all else is looked up. Where opening found
- *     damage everything is: it may have refused what looks like a commit. */
+ *     damage everything is: it may have refused what looks like a commit.
+ * (4) A view is held, and a file pinned, only while it is read from. When the file is gone, its
+ *     segment was sealed or rewritten meanwhile: the current view knows where the position is now. */
 #include "log/log_state.h"
 
 #include "base/planted.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #define AHEAD_MAX  (1u << 20)
@@ -24,34 +27,44 @@
 struct log_reader {
     struct log *log;
     uint64_t end; /* (1) */
+    struct log_head head; /* at or behind `end` */
 
-    uint8_t *window;
-    size_t window_len, window_room;
-    uint32_t window_segment;
+    struct buf window, packed;
+    uint32_t window_segment, window_generation;
     uint64_t window_offset;
     size_t ahead_least, ahead;
     uint64_t bytes_read;
 
     /* The commit at hand. */
     bool good;
+    bool steps; /* (3) */
     struct commit commit;
-    uint32_t segment;
-    uint64_t offset;
+    uint64_t offset; /* in the window's segment */
     struct reader events;
     uint64_t event_next; /* position of the event at `events` */
+};
+
+/* Where a commit is. */
+struct place {
+    struct log_segment *segment; /* the view's */
+    uint64_t position, offset, size;
 };
 
 struct log_reader *log_reader_create(struct log *log)
 {
     struct log_reader *r = calloc(1, sizeof *r);
-    if (r != NULL) r->log = log;
+    if (r == NULL) return NULL;
+    r->log = log;
+    buf_init(&r->window, SIZE_MAX);
+    buf_init(&r->packed, SIZE_MAX);
     return r;
 }
 
 void log_reader_destroy(struct log_reader *r)
 {
     if (r == NULL) return;
-    free(r->window);
+    buf_done(&r->window);
+    buf_done(&r->packed);
     free(r);
 }
 
@@ -68,60 +81,128 @@ uint64_t log_reader_bytes(struct log_reader *r)
     return bytes;
 }
 
+static deed_status lost(uint64_t position, struct deed_error *err)
+{
+    deed_status status =
+        deed_fail(err, DEED_CORRUPT, "position %llu is damaged", (unsigned long long)position);
+    if (err != NULL) err->position = position;
+    return status;
+}
+
+/* Before the first segment that is there. */
+static bool out_of_view(const struct log_view *view, uint64_t position)
+{
+    return view->count == 0 || position < view->segments[0]->first_position;
+}
+
+/* Opened read-only beside a writer: which file was replaced? `position` 0: any. */
+static bool find_again(struct log *log, const struct log_view *view, uint64_t position)
+{
+    bool found = false;
+    for (size_t i = 0; i < view->count; i++) {
+        const struct log_segment *segment = view->segments[i];
+        struct os_file *file = NULL;
+        if (position > 0 && i != log_view_find(view, position)) continue;
+        if (log_segment_pin(log, segment, &file, NULL) == DEED_NOT_FOUND) {
+            found = log_find_again(log, segment->number) || found;
+        }
+        file_cache_unpin(log->files, file);
+    }
+    return found;
+}
+
+/* (4): is there a newer view to look in? Else a file that is not there is damage. */
+static bool gone(struct log *log, const struct log_view *view, uint64_t position,
+                 deed_status *inout_status, struct deed_error *err)
+{
+    if (*inout_status != DEED_NOT_FOUND) return false;
+    if (!log_view_current(log, view)) return true;
+    if (log->options.read_only && find_again(log, view, position)) return true;
+    *inout_status = DEED_CORRUPT;
+    if (err != NULL) err->status = DEED_CORRUPT;
+    return false;
+}
+
 /* ---- the window ----------------------------------------------------------------------------- */
 
 /* What the window has of the segment from `offset` on. */
-static deed_bytes window_from(const struct log_reader *r, uint32_t segment, uint64_t offset)
+static deed_bytes window_from(const struct log_reader *r, uint32_t segment, uint32_t generation,
+                              uint64_t offset)
 {
-    bool same = r->window_segment == segment || PLANTED(WINDOW_OF_ANY_SEGMENT);
-    if (!same || offset < r->window_offset || offset - r->window_offset > r->window_len) {
+    bool same = (r->window_segment == segment && r->window_generation == generation) ||
+                PLANTED(WINDOW_OF_ANY_SEGMENT);
+    if (!same || offset < r->window_offset || offset - r->window_offset > r->window.len) {
         return (deed_bytes){0};
     }
     size_t from = (size_t)(offset - r->window_offset);
-    return (deed_bytes){r->window + from, r->window_len - from};
+    return (deed_bytes){r->window.ptr + from, r->window.len - from};
 }
 
 /* How much to read: more and more while reading goes straight on. */
-static size_t read_size(struct log_reader *r, const struct commit_ref *ref)
+static uint64_t read_size(struct log_reader *r, const struct place *place)
 {
-    uint64_t window_end = r->window_offset + r->window_len;
-    bool straight_on = r->window_len > 0 && r->window_segment == ref->segment &&
-                       ref->offset >= r->window_offset &&
-                       (ref->offset <= window_end || ref->offset - window_end < GAP_MAX);
+    const struct log_segment *segment = place->segment;
+    uint64_t window_end = r->window_offset + r->window.len;
+    bool straight_on =
+        r->window.len > 0 && r->window_segment == segment->number &&
+        r->window_generation == segment->generation && place->offset >= r->window_offset &&
+        (place->offset <= window_end || place->offset - window_end < GAP_MAX);
     if (straight_on && r->ahead < AHEAD_MAX) {
         r->ahead = r->ahead < SECTOR_SIZE ? AHEAD_SOME : r->ahead * 2;
     } else if (!straight_on) {
         r->ahead = r->ahead_least;
     }
-    return ref->size > r->ahead ? ref->size : r->ahead;
+    uint64_t size = place->size > r->ahead ? place->size : r->ahead;
+    /* (1): behind the end there are zeros, or what is just being written. */
+    if (segment->generation == 0 && segment->number == r->head.segment &&
+        place->offset + place->size <= r->head.offset && size > r->head.offset - place->offset) {
+        size = r->head.offset - place->offset;
+    }
+    return size;
 }
 
-static deed_status window_load(struct log_reader *r, const struct commit_ref *ref,
-                               struct deed_error *err)
+static deed_status window_read(struct log_reader *r, struct os_file *file,
+                               const struct place *place, uint64_t size, struct deed_error *err)
 {
-    size_t size = read_size(r, ref);
-    if (size > r->window_room) {
-        uint8_t *grown = realloc(r->window, size);
-        if (grown == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
-        r->window = grown;
-        r->window_room = size;
+    struct log_segment *segment = place->segment;
+    const struct sealed_footer *footer = NULL;
+    if (segment->generation > 0) {
+        deed_status status = log_segment_footer(r->log, segment, file, &footer, err);
+        if (status != DEED_OK) return status;
+        return sealed_read(file, footer, place->offset, size, &r->window, &r->packed,
+                           &r->window_offset, err);
     }
-    r->window_len = 0;
-    deed_status status = log_read(r->log, ref->segment, ref->offset, r->window, size,
-                                  &r->window_len, err);
-    r->window_segment = ref->segment;
-    r->window_offset = ref->offset;
-    if (status == DEED_OK) r->bytes_read += r->window_len;
+    size_t got = 0;
+    buf_reset(&r->window);
+    r->window_offset = place->offset;
+    uint8_t *room = buf_reserve(&r->window, (size_t)size);
+    if (room == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
+    deed_status status = os_file_read(file, place->offset, room, (size_t)size, &got, err);
+    if (status == DEED_OK) r->window.len = got;
+    return status;
+}
+
+static deed_status window_load(struct log_reader *r, struct os_file *file,
+                               const struct place *place, struct deed_error *err)
+{
+    uint64_t size = read_size(r, place);
+    deed_status status = window_read(r, file, place, size, err);
+    if (status == DEED_CORRUPT && size > place->size) {
+        /* Maybe only what was read ahead is damaged. */
+        status = window_read(r, file, place, place->size, err);
+    }
+    if (status != DEED_OK) buf_reset(&r->window);
+    r->window_segment = place->segment->number;
+    r->window_generation = place->segment->generation;
+    r->bytes_read += r->window.len;
     return status;
 }
 
 /* ---- commits -------------------------------------------------------------------------------- */
 
-static void take(struct log_reader *r, const struct commit *commit, uint32_t segment,
-                 uint64_t offset)
+static void take(struct log_reader *r, const struct commit *commit, uint64_t offset)
 {
     r->commit = *commit;
-    r->segment = segment;
     r->offset = offset;
     r->events = reader_over(commit->events);
     r->event_next = commit->first_position;
@@ -131,45 +212,140 @@ static void take(struct log_reader *r, const struct commit *commit, uint32_t seg
 /* (3) */
 static bool step_on(struct log_reader *r, uint64_t position)
 {
-    if (!r->good || position != r->commit.first_position + r->commit.event_count) return false;
-    if (r->log->found_damage) return false;
+    if (!r->good || !r->steps) return false;
+    if (position != r->commit.first_position + r->commit.event_count) return false;
     uint64_t offset = r->offset + r->commit.size;
     for (;;) {
-        deed_bytes bytes = window_from(r, r->segment, offset);
-        struct commit_seed seed = log_seed(r->log, r->segment, offset);
+        deed_bytes bytes = window_from(r, r->window_segment, r->window_generation, offset);
+        struct commit_seed seed = log_seed(r->log, r->window_segment, offset);
         struct commit commit;
         if (bytes.len >= COMMIT_HEAD_SIZE && commit_decode(bytes, &seed, &commit)) {
             bool next = commit.first_position == position &&
                         memcmp(commit.previous, r->commit.hash, SHA256_SIZE) == 0;
-            if (next) take(r, &commit, r->segment, offset);
+            if (next) take(r, &commit, offset);
             return next;
         }
-        if (offset % SECTOR_SIZE == 0) return false;
+        if (offset % SECTOR_SIZE == 0 || r->window_generation > 0) return false;
         offset = align_up(offset, SECTOR_SIZE);
     }
 }
 
+/* Where the table is damaged: from the segment's beginning, commit by commit. */
+static deed_status walk_to(struct log_reader *r, struct log_segment *segment, struct os_file *file,
+                           const struct sealed_footer *footer, uint64_t position, struct place *out,
+                           struct deed_error *err)
+{
+    struct place at = {segment, segment->first_position, SEGMENT_HEADER_SIZE, COMMIT_HEAD_SIZE};
+    while (at.offset < footer->logical_end && at.position <= position) {
+        struct commit_seed seed = log_seed(r->log, segment->number, at.offset);
+        struct commit commit;
+        deed_bytes bytes = window_from(r, segment->number, segment->generation, at.offset);
+        uint32_t size = commit_peek_size(bytes);
+        if (size == 0 || size > bytes.len) {
+            if (size > 0) at.size = size;
+            deed_status status = window_load(r, file, &at, err);
+            if (status != DEED_OK) return status;
+            bytes = window_from(r, segment->number, segment->generation, at.offset);
+            if (commit_peek_size(bytes) > bytes.len && at.size < commit_peek_size(bytes)) continue;
+        }
+        if (!commit_decode(bytes, &seed, &commit) || commit.first_position != at.position) break;
+        if (position - at.position < commit.event_count) {
+            at.size = commit.size;
+            *out = at;
+            return DEED_OK;
+        }
+        at.position += commit.event_count;
+        at.offset += commit.size;
+        at.size = COMMIT_HEAD_SIZE;
+    }
+    return lost(position, err);
+}
+
+/* The commit's place in a segment of the view, whose file is pinned. */
+static deed_status find_place(struct log_reader *r, struct log_segment *segment,
+                              struct os_file *file, uint64_t position, struct place *out,
+                              struct deed_error *err)
+{
+    if (segment->generation == 0) {
+        uint64_t up_to = log_segment_up_to(segment, position);
+        if (up_to == 0) return lost(position, err);
+        struct commit_ref ref = log_segment_ref(segment, up_to - 1);
+        if (position - ref.first_position >= ref.event_count) return lost(position, err);
+        *out = (struct place){segment, ref.first_position, ref.offset, ref.size};
+        return DEED_OK;
+    }
+    const struct sealed_footer *footer = NULL;
+    struct sealed_entry entry;
+    deed_status status = log_segment_footer(r->log, segment, file, &footer, err);
+    if (status != DEED_OK) return status;
+    if (position > footer->last_position) return lost(position, err);
+    status = sealed_find(file, footer, position, &entry, err);
+    if (status == DEED_CORRUPT) return walk_to(r, segment, file, footer, position, out, err);
+    if (status == DEED_OK) {
+        *out = (struct place){segment, entry.position, entry.offset, entry.size};
+    }
+    return status;
+}
+
+static deed_status damaged(const struct place *place, struct deed_error *err)
+{
+    return deed_fail(err, DEED_CORRUPT,
+                     "segment %u: the commit at offset %llu (position %llu) is damaged",
+                     place->segment->number, (unsigned long long)place->offset,
+                     (unsigned long long)place->position);
+}
+
+static deed_status load_place(struct log_reader *r, struct os_file *file,
+                              const struct place *place, struct deed_error *err)
+{
+    const struct log_segment *segment = place->segment;
+    struct commit_seed seed = log_seed(r->log, segment->number, place->offset);
+    deed_bytes bytes = window_from(r, segment->number, segment->generation, place->offset);
+    deed_status status = DEED_OK;
+    struct commit commit;
+    if (bytes.len < place->size) {
+        status = window_load(r, file, place, err);
+        if (status != DEED_OK) return status;
+        bytes = window_from(r, segment->number, segment->generation, place->offset);
+    }
+    if (bytes.len > place->size) bytes.len = (size_t)place->size;
+    if (!commit_decode(bytes, &seed, &commit) || commit.size != place->size ||
+        commit.first_position != place->position) {
+        return damaged(place, err);
+    }
+    r->steps = !segment->damaged;
+    take(r, &commit, place->offset);
+    return DEED_OK;
+}
+
+static deed_status look_up_in(struct log_reader *r, const struct log_view *view, uint64_t position,
+                              struct deed_error *err)
+{
+    if (out_of_view(view, position)) return lost(position, err);
+    struct log_segment *segment = view->segments[log_view_find(view, position)];
+    struct os_file *file = NULL;
+    struct place place = {0};
+    if (segment->missing) return lost(position, err);
+    deed_status status = log_segment_pin(r->log, segment, &file, err);
+    if (status != DEED_OK) return status;
+    status = find_place(r, segment, file, position, &place, err);
+    if (status == DEED_OK) status = load_place(r, file, &place, err);
+    file_cache_unpin(r->log->files, file);
+    return status;
+}
+
 static deed_status look_up(struct log_reader *r, uint64_t position, struct deed_error *err)
 {
-    uint64_t index;
+    deed_status status;
+    bool again;
     r->good = false;
-    if (log_find(r->log, position, &index) != DEED_OK) {
-        deed_status status = deed_fail(err, DEED_CORRUPT, "position %llu is damaged",
-                                       (unsigned long long)position);
-        if (err != NULL) err->position = position;
-        return status;
-    }
-    struct commit_ref ref = log_commit_at(r->log, index);
-    struct commit commit;
-    deed_bytes bytes = window_from(r, ref.segment, ref.offset);
-    deed_status status = DEED_OK;
-    if (bytes.len < ref.size) {
-        status = window_load(r, &ref, err);
-        bytes = (deed_bytes){r->window, r->window_len};
-    }
-    if (status == DEED_OK) status = log_decode(r->log, &ref, bytes, &commit, err);
+    do {
+        struct log_view *view = log_view_take(r->log);
+        status = look_up_in(r, view, position, err);
+        again = gone(r->log, view, position, &status, err); /* (4) */
+        log_view_drop(view);
+    } while (again);
     if (status == DEED_CORRUPT && err != NULL) err->position = position;
-    if (status == DEED_OK) take(r, &commit, ref.segment, ref.offset);
     return status;
 }
 
@@ -181,8 +357,12 @@ static deed_status load(struct log_reader *r, uint64_t position, struct deed_err
         return DEED_OK;
     }
     if (position > r->end) {
-        r->end = log_end(r->log);
-        if (!PLANTED(FOLLOW_OLD_WINDOW)) r->window_len = 0; /* (1) */
+        uint64_t end = log_end(r->log);
+        if (end > r->end) {
+            r->end = end;
+            log_get_head(r->log, &r->head);
+            if (!PLANTED(FOLLOW_OLD_WINDOW)) buf_reset(&r->window); /* (1) */
+        }
     }
     if (position == 0 || position > r->end) {
         return deed_fail(err, DEED_NOT_FOUND, "position %llu: the log ends at %llu",
@@ -203,6 +383,13 @@ deed_status log_reader_load(struct log_reader *r, uint64_t position, struct comm
     return DEED_OK;
 }
 
+uint64_t log_reader_place(const struct log_reader *r, uint32_t *out_segment)
+{
+    assert(r->good);
+    *out_segment = r->window_segment;
+    return r->offset;
+}
+
 deed_status log_reader_event(struct log_reader *r, uint64_t position, struct arena *arena,
                              struct deed_event *out_event, struct deed_error *err)
 {
@@ -216,8 +403,9 @@ deed_status log_reader_event(struct log_reader *r, uint64_t position, struct are
     if (!event_decode(&r->events, arena, out_event, NULL) || out_event->position != position) {
         r->good = false;
         if (arena->failed) return deed_fail(err, DEED_NO_MEMORY, "log: no memory for an event");
-        status = deed_fail(err, DEED_CORRUPT, "segment %u: the commit at offset %llu: position "
-                           "%llu is malformed", r->segment, (unsigned long long)r->offset,
+        status = deed_fail(err, DEED_CORRUPT,
+                           "segment %u: the commit at offset %llu: position %llu is malformed",
+                           r->window_segment, (unsigned long long)r->offset,
                            (unsigned long long)position);
         if (err != NULL) err->position = position;
         return status;
@@ -227,51 +415,271 @@ deed_status log_reader_event(struct log_reader *r, uint64_t position, struct are
     return DEED_OK;
 }
 
-/* ---- questions without bytes ---------------------------------------------------------------- */
+/* ---- what is lost --------------------------------------------------------------------------- */
+
+/* Of a sealed segment: what of its range cannot be read around `position`. */
+static void lost_in_sealed(struct log *log, struct log_segment *segment, uint64_t position,
+                           uint64_t *inout_first, uint64_t *inout_last)
+{
+    const struct sealed_footer *footer = NULL;
+    struct os_file *file = NULL;
+    deed_status status = log_segment_pin(log, segment, &file, NULL);
+    if (status == DEED_OK) status = log_segment_footer(log, segment, file, &footer, NULL);
+    file_cache_unpin(log->files, file);
+    if (status == DEED_CORRUPT || status == DEED_NOT_FOUND) return; /* all of it */
+    if (status == DEED_OK && position > footer->last_position) {
+        *inout_first = footer->last_position + 1;
+    } else {
+        *inout_first = *inout_last = position;
+    }
+}
+
+static bool has_refs(const struct log_segment *segment)
+{
+    return segment->generation == 0 && !segment->missing;
+}
+
+/* Where the readable positions before the i-th segment end: losses may go on across segments. */
+static uint64_t lost_from(const struct log_view *view, size_t i)
+{
+    uint64_t first = view->segments[i]->first_position;
+    while (i > 0) {
+        const struct log_segment *before = view->segments[--i];
+        uint64_t count = has_refs(before) ? chunks_count(&before->refs) : 0;
+        if (before->generation > 0) return first;
+        if (count > 0) {
+            struct commit_ref ref = log_segment_ref(before, count - 1);
+            uint64_t behind = ref.first_position + ref.event_count;
+            return behind < first ? behind : first;
+        }
+        first = before->first_position;
+    }
+    return 1;
+}
+
+static uint64_t lost_to(const struct log_view *view, size_t i, uint64_t end)
+{
+    for (i++; i < view->count; i++) {
+        const struct log_segment *behind = view->segments[i];
+        if (behind->generation > 0) return behind->first_position - 1;
+        if (has_refs(behind) && chunks_count(&behind->refs) > 0) {
+            return log_segment_ref(behind, 0).first_position - 1;
+        }
+    }
+    return end;
+}
+
+static void lost_in_view(struct log *log, const struct log_view *view, uint64_t position,
+                         uint64_t end, uint64_t *out_first, uint64_t *out_last)
+{
+    if (out_of_view(view, position)) {
+        *out_first = 1;
+        *out_last = view->count == 0 ? end : view->segments[0]->first_position - 1;
+        return;
+    }
+    size_t i = log_view_find(view, position);
+    struct log_segment *segment = view->segments[i];
+    if (segment->generation > 0) {
+        *out_first = segment->first_position;
+        *out_last = log_view_last(view, i, end);
+        lost_in_sealed(log, segment, position, out_first, out_last);
+        return;
+    }
+    uint64_t count = has_refs(segment) ? chunks_count(&segment->refs) : 0;
+    uint64_t up_to = count == 0 ? 0 : log_segment_up_to(segment, position);
+    if (up_to > 0) {
+        struct commit_ref ref = log_segment_ref(segment, up_to - 1);
+        if (position - ref.first_position < ref.event_count) {
+            *out_first = *out_last = position;
+            return;
+        }
+        *out_first = ref.first_position + ref.event_count;
+    } else {
+        *out_first = lost_from(view, i);
+    }
+    *out_last = up_to < count ? log_segment_ref(segment, up_to).first_position - 1
+                              : lost_to(view, i, end);
+}
 
 void log_lost_around(struct log *log, uint64_t position, uint64_t *out_first, uint64_t *out_last)
 {
-    uint64_t index;
-    *out_first = *out_last = position;
-    if (log_find(log, position, &index) == DEED_OK) return;
-    *out_first = 1;
-    if (index > 0) {
-        struct commit_ref before = log_commit_at(log, index - 1);
-        *out_first = before.first_position + before.event_count;
-    }
-    *out_last = index < log_commit_count(log) ? log_commit_at(log, index).first_position - 1
-                                              : log_end(log);
+    uint64_t end = log_end(log);
+    uint64_t first = position;
+    uint64_t last = position;
+    struct log_view *view = log_view_take(log);
+    lost_in_view(log, view, position, end, &first, &last);
+    log_view_drop(view);
+    *out_first = first < position ? first : position;
+    *out_last = last > position ? last : position;
 }
 
-deed_status log_find_time(struct log *log, int64_t time_ns, uint64_t *out_position,
-                          struct deed_error *err)
+/* ---- time ----------------------------------------------------------------------------------- */
+
+static deed_status footer_of(struct log *log, struct log_segment *segment, struct os_file **out_file,
+                             const struct sealed_footer **out_footer, struct deed_error *err)
+{
+    struct os_file *file = NULL;
+    deed_status status = log_segment_pin(log, segment, &file, err);
+    if (status != DEED_OK) return status;
+    status = log_segment_footer(log, segment, file, out_footer, err);
+    if (status != DEED_OK) {
+        file_cache_unpin(log->files, file);
+        return status;
+    }
+    *out_file = file;
+    return DEED_OK;
+}
+
+/* When the segment's last event was recorded; DEED_END: it has none. */
+static deed_status last_recorded(struct log *log, struct log_segment *segment, int64_t *out_time_ns,
+                                 struct deed_error *err)
+{
+    if (segment->generation == 0) {
+        uint64_t count = chunks_count(&segment->refs);
+        if (count == 0) return DEED_END;
+        *out_time_ns = log_segment_ref(segment, count - 1).recorded_at_ns;
+        return DEED_OK;
+    }
+    const struct sealed_footer *footer = NULL;
+    struct os_file *file = NULL;
+    deed_status status = footer_of(log, segment, &file, &footer, err);
+    if (status != DEED_OK) return status;
+    *out_time_ns = footer->last_recorded_at_ns;
+    file_cache_unpin(log->files, file);
+    return DEED_OK;
+}
+
+/* The first segment with an event recorded after the time; the count: none. Segments without events
+ * are stepped over, so that the rest can be halved. */
+static deed_status segment_after(struct log *log, const struct log_view *view, int64_t time_ns,
+                                 size_t *out_index, struct deed_error *err)
+{
+    size_t low = 0;
+    size_t high = view->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        size_t at = middle;
+        int64_t last = 0;
+        deed_status status = DEED_END;
+        for (; status == DEED_END && at < high; at++) {
+            status = last_recorded(log, view->segments[at], &last, err);
+        }
+        if (status != DEED_OK && status != DEED_END) return status;
+        if (status == DEED_END || last > time_ns - PLANTED(TIME_OFF_BY_ONE)) {
+            high = middle;
+        } else {
+            low = at;
+        }
+    }
+    while (low < view->count) {
+        int64_t last = 0;
+        deed_status status = last_recorded(log, view->segments[low], &last, err);
+        if (status == DEED_OK) break;
+        if (status != DEED_END) return status;
+        low++;
+    }
+    *out_index = low;
+    return DEED_OK;
+}
+
+static uint64_t refs_after(const struct log_segment *segment, int64_t time_ns)
 {
     uint64_t low = 0;
-    uint64_t high = log_commit_count(log);
-    uint64_t end = log_end(log);
-    (void)err;
+    uint64_t high = chunks_count(&segment->refs);
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
-        struct commit_ref ref = log_commit_at(log, middle);
+        struct commit_ref ref = log_segment_ref(segment, middle);
         if (ref.recorded_at_ns + PLANTED(TIME_OFF_BY_ONE) <= time_ns) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    uint64_t first = low < log_commit_count(log) ? log_commit_at(log, low).first_position : end + 1;
-    *out_position = first <= end ? first : end + 1;
-    return DEED_OK;
+    return low;
+}
+
+static deed_status find_time_in(struct log *log, const struct log_view *view, int64_t time_ns,
+                                uint64_t *out_position, struct deed_error *err)
+{
+    size_t i = 0;
+    deed_status status = segment_after(log, view, time_ns, &i, err);
+    *out_position = DEED_NONE;
+    if (status != DEED_OK || i == view->count) return status;
+    struct log_segment *segment = view->segments[i];
+    if (segment->generation == 0) {
+        uint64_t at = refs_after(segment, time_ns);
+        if (at < chunks_count(&segment->refs)) {
+            *out_position = log_segment_ref(segment, at).first_position;
+        }
+        return DEED_OK;
+    }
+    const struct sealed_footer *footer = NULL;
+    struct os_file *file = NULL;
+    status = footer_of(log, segment, &file, &footer, err);
+    if (status != DEED_OK) return status;
+    status = sealed_find_time(file, footer, time_ns, out_position, err);
+    file_cache_unpin(log->files, file);
+    return status;
+}
+
+deed_status log_find_time(struct log *log, int64_t time_ns, uint64_t *out_position,
+                          struct deed_error *err)
+{
+    uint64_t end = log_end(log);
+    uint64_t first = DEED_NONE;
+    deed_status status;
+    bool again;
+    do {
+        struct log_view *view = log_view_take(log);
+        status = find_time_in(log, view, time_ns, &first, err);
+        again = gone(log, view, 0, &status, err);
+        log_view_drop(view);
+    } while (again);
+    if (status == DEED_OK) *out_position = first <= end ? first : end + 1;
+    return status;
+}
+
+static deed_status recorded_at_in(struct log *log, const struct log_view *view, uint64_t position,
+                                  int64_t *out_time_ns, struct deed_error *err)
+{
+    if (out_of_view(view, position)) return lost(position, err);
+    struct log_segment *segment = view->segments[log_view_find(view, position)];
+    if (segment->missing) return lost(position, err);
+    if (segment->generation == 0) {
+        uint64_t up_to = log_segment_up_to(segment, position);
+        if (up_to == 0) return lost(position, err);
+        struct commit_ref ref = log_segment_ref(segment, up_to - 1);
+        if (position - ref.first_position >= ref.event_count) return lost(position, err);
+        *out_time_ns = ref.recorded_at_ns;
+        return DEED_OK;
+    }
+    const struct sealed_footer *footer = NULL;
+    struct os_file *file = NULL;
+    struct sealed_entry entry;
+    deed_status status = footer_of(log, segment, &file, &footer, err);
+    if (status != DEED_OK) return status;
+    status = position > footer->last_position ? lost(position, err)
+                                              : sealed_find(file, footer, position, &entry, err);
+    if (status == DEED_OK) *out_time_ns = entry.recorded_at_ns;
+    file_cache_unpin(log->files, file);
+    return status;
 }
 
 deed_status log_recorded_at(struct log *log, uint64_t position, int64_t *out_time_ns,
                             struct deed_error *err)
 {
-    uint64_t index;
-    if (position == 0 || log_find(log, position, &index) != DEED_OK) {
+    uint64_t end = log_end(log);
+    if (position == 0 || position > end) {
         return deed_fail(err, DEED_NOT_FOUND, "position %llu: the log ends at %llu",
-                         (unsigned long long)position, (unsigned long long)log_end(log));
+                         (unsigned long long)position, (unsigned long long)end);
     }
-    *out_time_ns = log_commit_at(log, index).recorded_at_ns;
-    return DEED_OK;
+    deed_status status;
+    bool again;
+    do {
+        struct log_view *view = log_view_take(log);
+        status = recorded_at_in(log, view, position, out_time_ns, err);
+        again = gone(log, view, position, &status, err);
+        log_view_drop(view);
+    } while (again);
+    return status;
 }

@@ -1,27 +1,25 @@
-/* recovery.c - what a crash left, and what rot did: the scan that tells them apart.
+/* recovery.c - what a crash left, and what rot did, and where writing goes on.
  *
- *   | commit A | commit B | pad | ???????? | commit D | pad | zeros ...
- *              candidates: behind a good commit, else at each sector boundary
+ *   sealed  sealed  sealed  closed  closed  active
+ *                   ^ its footer: where the chain stands
+ *                           ^ from here on every commit is read
  *
- * A candidate is good when checksum, own hash and previous hash match. Behind the end of the chain:
- *
- * (1) A valid commit whose durable-before is at or past the next expected position was written when
- *     what is missing had been acknowledged: DAMAGE, from the expected position to the one before
- *     it.
- * (2) A valid commit with an older durable-before is debris of a write that was never acknowledged:
- *     go on at the next boundary.
- * (3) What the newest mark or the next segment's header claims and the scan did not find is DAMAGE.
+ * (1) Of the files that one segment has, the oldest that is whole counts: it is removed last, when
+ *     the newer one is on the device for certain. That a newer one is there proves nothing: the sync
+ *     of its name may have failed, and a second one would not tell. It is thrown away, and made anew.
+ * (2) A sealed segment is not read: its name tells its positions, and where the next one is not
+ *     sealed its footer tells the rest.
+ * (3) What the newest mark claims and the scan did not find is damage (scan.h).
  * (4) All else behind the end is a torn tail: kept aside, overwritten with zeros, synced.
  *
  * The segments from the mark's on are synced first and then read from the device, past the page
  * cache, which may hold what a failed sync never wrote.
  *
  * Normative: docs/format/log.md */
-#include "log/log_state.h"
+#include "log/scan.h"
 
 #include "base/planted.h"
 #include "base/uuid.h"
-#include "log/losses.h"
 #include "os/failpoint.h"
 
 #include <assert.h>
@@ -29,304 +27,45 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define WINDOW_SIZE (UINT64_C(1) << 20)
+/* ---- the files that are there --------------------------------------------------------------- */
 
-struct scan {
-    struct log *log;
-    const struct log_visitor *visitor;
-    struct deed_error *err;
-    struct arena arena;
-
-    /* The segment being read. */
-    struct os_file *file;
-    uint32_t number;
-    uint64_t file_size;
-    uint8_t *window;
-    uint64_t window_offset;
-    size_t window_len, window_room;
-
-    /* The chain so far. */
-    uint64_t expected; /* the next position */
-    uint8_t previous[SHA256_SIZE];
-    bool previous_known; /* false behind damage */
-    int64_t recorded_at_ns;
-    uint64_t end_offset; /* behind the last good commit of this segment */
-
-    struct mark mark;   /* opening: what it claims */
-    uint64_t hash_from; /* recompute own hashes from this position on */
-    uint64_t until;     /* stop behind this position; DEED_NONE: at the end */
-    bool keep_refs;     /* opening; a verification keeps nothing */
-    struct losses losses; /* accepted */
-    struct losses found;  /* to be accepted now */
-    bool damaged;
-    uint64_t done, all; /* bytes, for progress */
-};
-
-static deed_status report(struct scan *s, uint64_t offset, uint64_t size, uint64_t first,
-                          uint64_t last, const char *what)
-{
-    struct log_damage damage = {.segment = s->number,
-                                .offset = offset,
-                                .size = size,
-                                .first_position = first,
-                                .last_position = last,
-                                .what = what};
-    deed_status status = DEED_OK;
-    if (s->keep_refs) s->log->found_damage = true;
-    damage.accepted = losses_cover(&s->losses, &damage);
-    if (!damage.accepted) {
-        s->damaged = true;
-        status = losses_add(&s->found, &damage, s->err);
-    }
-    return status == DEED_OK ? s->visitor->damage(s->visitor->context, &damage, s->err) : status;
-}
-
-/* ---- bytes ---------------------------------------------------------------------------------- */
-
-/* A sector that the device will not give back is zeros to the scan, and damage to the visitor. */
-static deed_status window_load_by_sector(struct scan *s, uint64_t offset, size_t size)
-{
-    s->window_len = 0;
-    for (size_t at = 0; at < size; at += SECTOR_SIZE) {
-        size_t got = 0;
-        deed_status status =
-            os_file_read(s->file, offset + at, s->window + at, SECTOR_SIZE, &got, s->err);
-        if (status != DEED_OK) {
-            memset(s->window + at, 0, SECTOR_SIZE);
-            got = SECTOR_SIZE;
-            status = report(s, offset + at, SECTOR_SIZE, DEED_NONE, DEED_NONE,
-                            "the device cannot read this sector");
-            if (status != DEED_OK) return status;
-        }
-        s->window_len += got;
-        if (got < SECTOR_SIZE) break;
-    }
-    return DEED_OK;
-}
-
-/* Have [offset, offset + size) of the file in the window, as far as the file goes. */
-static deed_status window_load(struct scan *s, uint64_t offset, uint64_t size)
-{
-    uint64_t start = offset / SECTOR_SIZE * SECTOR_SIZE;
-    uint64_t need = align_up(offset + size - start, SECTOR_SIZE);
-    if (need < WINDOW_SIZE) need = WINDOW_SIZE;
-    if (need > s->window_room) {
-        uint8_t *grown = realloc(s->window, need);
-        if (grown == NULL) return deed_fail(s->err, DEED_NO_MEMORY, "log: no memory to recover");
-        s->window = grown;
-        s->window_room = need;
-    }
-    s->window_offset = start;
-    s->window_len = 0;
-    struct deed_error ignored;
-    deed_status status =
-        os_file_read(s->file, start, s->window, (size_t)need, &s->window_len, &ignored);
-    return status == DEED_OK ? DEED_OK : window_load_by_sector(s, start, (size_t)need);
-}
-
-static deed_status window_get(struct scan *s, uint64_t offset, uint64_t size, deed_bytes *out)
-{
-    bool there = offset >= s->window_offset &&
-                 offset - s->window_offset <= s->window_len &&
-                 size <= s->window_len - (offset - s->window_offset);
-    if (!there) {
-        deed_status status = window_load(s, offset, size);
-        if (status != DEED_OK) return status;
-    }
-    uint64_t from = offset - s->window_offset;
-    uint64_t len = from >= s->window_len ? 0 : s->window_len - from;
-    *out = (deed_bytes){s->window + from, len < size ? (size_t)len : (size_t)size};
-    return DEED_OK;
-}
-
-/* ---- commits -------------------------------------------------------------------------------- */
-
-/* A valid commit at `offset`? `out->size` is 0 if not. */
-static deed_status candidate(struct scan *s, uint64_t offset, struct commit *out)
-{
-    *out = (struct commit){0};
-    deed_bytes head;
-    deed_status status = window_get(s, offset, 12, &head);
-    if (status != DEED_OK) return status;
-    uint32_t size = commit_peek_size(head);
-    if (size == 0 || size > s->file_size - offset) return DEED_OK;
-
-    deed_bytes whole;
-    status = window_get(s, offset, size, &whole);
-    if (status != DEED_OK) return status;
-    struct commit_seed seed = log_seed(s->log, s->number, offset);
-    struct commit commit;
-    if (!commit_decode(whole, &seed, &commit)) return DEED_OK;
-    if (commit.first_position >= s->hash_from) {
-        arena_reset(&s->arena);
-        bool good = commit_hash_good(&commit, s->log->id, &s->arena);
-        /* What could not be looked at must not pass for a torn tail. */
-        if (!good && s->arena.failed) {
-            return deed_fail(s->err, DEED_NO_MEMORY, "log: no memory to recover");
-        }
-        /* No accident leaves the right checksum over other bytes. To pass it over would be to decide
-         * what it was; and once a mark is past it, it would count. */
-        if (!good) {
-            return report(s, offset, size, DEED_NONE, DEED_NONE,
-                          "a commit's checksum is right and its own hash is not");
-        }
-    }
-    *out = commit;
-    return DEED_OK;
-}
-
-static deed_status accept(struct scan *s, uint64_t offset, const struct commit *commit)
-{
-    struct commit_ref ref = {.first_position = commit->first_position,
-                             .recorded_at_ns = commit->recorded_at_ns,
-                             .offset = offset,
-                             .segment = s->number,
-                             .size = commit->size,
-                             .event_count = commit->event_count};
-    s->expected = commit->first_position + commit->event_count;
-    memcpy(s->previous, commit->hash, SHA256_SIZE);
-    s->previous_known = true;
-    s->recorded_at_ns = commit->recorded_at_ns;
-    s->end_offset = offset + commit->size;
-    deed_status status = DEED_OK;
-    if (s->keep_refs) status = log_ref_add(s->log, &ref, s->err);
-    bool marked = s->mark.position > 0 && s->expected == s->mark.position + 1;
-    if (status == DEED_OK && marked && memcmp(commit->hash, s->mark.hash, SHA256_SIZE) != 0) {
-        status = report(s, offset, commit->size, DEED_NONE, DEED_NONE,
-                        "the commit mark names another commit"); /* (3) */
-    }
-    if (status != DEED_OK) return status;
-    return s->visitor->commit(s->visitor->context, commit, &ref, s->err);
-}
-
-/* Is it the next link, the far side of damage (1), or debris (2)? */
-static deed_status judge(struct scan *s, uint64_t offset, const struct commit *commit,
-                         bool *out_accepted)
-{
-    bool next = commit->first_position == s->expected;
-    bool linked = !s->previous_known || PLANTED(IGNORE_CHAIN) ||
-                  memcmp(commit->previous, s->previous, SHA256_SIZE) == 0;
-    *out_accepted = next && linked;
-    if (*out_accepted) return accept(s, offset, commit);
-
-    bool proves_loss = (commit->durable_before >= s->expected || PLANTED(DEBRIS_PROVES_LOSS)) &&
-                       commit->first_position > s->expected && !PLANTED(IGNORE_DURABLE_BEFORE);
-    if (!proves_loss) return DEED_OK;
-    deed_status status =
-        report(s, s->end_offset, offset - s->end_offset, s->expected, commit->first_position - 1,
-               "acknowledged events are damaged or missing");
-    if (status != DEED_OK) return status;
-    *out_accepted = true;
-    return accept(s, offset, commit);
-}
-
-static bool progress(struct scan *s, uint64_t offset)
-{
-    if (s->visitor->progress == NULL) return true;
-    return s->visitor->progress(s->visitor->context, s->done + offset, s->all);
-}
-
-static deed_status scan_commits(struct scan *s)
-{
-    uint64_t offset = SEGMENT_HEADER_SIZE;
-    uint64_t told = 0;
-    s->window_len = 0;
-    s->end_offset = offset;
-    while (offset < s->file_size && (s->until == DEED_NONE || s->expected <= s->until)) {
-        struct commit commit;
-        bool accepted = false;
-        deed_status status = candidate(s, offset, &commit);
-        if (status == DEED_OK && commit.size > 0) status = judge(s, offset, &commit, &accepted);
-        if (status != DEED_OK) return status;
-        offset = accepted ? s->end_offset : (offset / SECTOR_SIZE + 1) * SECTOR_SIZE;
-        if (PLANTED(STOP_AT_FIRST_GAP) && !accepted) break;
-        if (offset - told >= WINDOW_SIZE) {
-            told = offset;
-            if (!progress(s, offset)) return deed_fail(s->err, DEED_STOPPED, "stopped on request");
-        }
-    }
-    return DEED_OK;
-}
-
-/* The header joins its segment to the chain (3). */
-static deed_status join_segment(struct scan *s, const struct log_segment *segment)
-{
-    if (!segment->header_good) {
-        return report(s, 0, SEGMENT_HEADER_SIZE, DEED_NONE, DEED_NONE,
-                      "the segment's header is damaged");
-    }
-    uint64_t first = segment->header.first_position;
-    if (first > s->expected) {
-        deed_status status = report(s, 0, 0, s->expected, first - 1,
-                                    "acknowledged events before this segment are missing");
-        if (status != DEED_OK) return status;
-        s->expected = first;
-        s->previous_known = false;
-    }
-    bool linked = first == s->expected &&
-                  (!s->previous_known ||
-                   memcmp(segment->header.previous, s->previous, SHA256_SIZE) == 0);
-    if (!linked) {
-        s->previous_known = false; /* what stands behind it is still good to read */
-        return report(s, 0, SEGMENT_HEADER_SIZE, DEED_NONE, DEED_NONE,
-                      "the segment's header does not continue the chain");
-    }
-    if (!s->previous_known) {
-        memcpy(s->previous, segment->header.previous, SHA256_SIZE);
-        s->previous_known = true;
-    }
-    return DEED_OK;
-}
-
-static deed_status scan_segment(struct scan *s, const struct log_segment *segment,
-                                struct os_file *file)
-{
-    s->file = file;
-    s->number = segment->number;
-    deed_status status = os_file_size(file, &s->file_size, s->err);
-    if (status == DEED_OK) status = join_segment(s, segment);
-    if (status == DEED_OK) status = scan_commits(s);
-    s->done += s->file_size;
-    return status;
-}
-
-static void scan_init(struct scan *s, struct log *log, const struct log_visitor *visitor,
-                      struct deed_error *err)
-{
-    *s = (struct scan){.log = log,
-                       .visitor = visitor,
-                       .err = err,
-                       .expected = 1,
-                       .previous_known = true,
-                       .until = DEED_NONE,
-                       .all = log_size(log)};
-    arena_init(&s->arena, SIZE_MAX);
-}
-
-static void scan_done(struct scan *s)
-{
-    arena_done(&s->arena);
-    losses_done(&s->losses);
-    losses_done(&s->found);
-    free(s->window);
-}
-
-/* ---- the segments that are there ------------------------------------------------------------ */
-
-struct numbers {
-    uint32_t *ptr;
+/* A file of the directory: generation 0 is a .seg. */
+struct names {
+    struct sealed_name *ptr;
     size_t count, room;
+    struct arena arena;
+    char **unfinished; /* names that end in .new */
+    size_t unfinished_count;
     bool no_memory;
 };
 
-static void numbers_add(void *context, const char *name)
+static void unfinished_add(struct names *n, const char *text)
 {
-    struct numbers *n = context;
-    uint32_t number;
-    if (!segment_name_parse(name, &number)) return;
+    size_t size = strlen(text) + 1;
+    char *copy = arena_alloc(&n->arena, size);
+    char **grown = realloc(n->unfinished, (n->unfinished_count + 1) * sizeof *grown);
+    if (grown != NULL) n->unfinished = grown;
+    if (copy == NULL || grown == NULL) return; /* the next opening finds it again */
+    memcpy(copy, text, size);
+    n->unfinished[n->unfinished_count++] = copy;
+}
+
+static void names_add(void *context, const char *text)
+{
+    struct names *n = context;
+    struct sealed_name name = {0};
+    bool unfinished = false;
+    if (!segment_name_parse(text, &name.number) &&
+        !sealed_name_parse(text, &name, &unfinished)) {
+        return;
+    }
+    if (unfinished) {
+        unfinished_add(n, text);
+        return;
+    }
     if (n->count == n->room) {
         size_t room = n->room == 0 ? 64 : n->room * 2;
-        uint32_t *grown = realloc(n->ptr, room * sizeof *grown);
+        struct sealed_name *grown = realloc(n->ptr, room * sizeof *grown);
         if (grown == NULL) {
             n->no_memory = true;
             return;
@@ -334,67 +73,125 @@ static void numbers_add(void *context, const char *name)
         n->ptr = grown;
         n->room = room;
     }
-    n->ptr[n->count++] = number;
+    n->ptr[n->count++] = name;
 }
 
-static int number_order(const void *a, const void *b)
+/* By number, then the oldest generation first. */
+static int name_order(const void *a, const void *b)
 {
-    uint32_t x = *(const uint32_t *)a;
-    uint32_t y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
+    const struct sealed_name *x = a;
+    const struct sealed_name *y = b;
+    if (x->number != y->number) return x->number > y->number ? 1 : -1;
+    return (x->generation > y->generation) - (x->generation < y->generation);
 }
 
-static deed_status segment_open(struct log *log, uint32_t number, struct log_segment *out,
-                                struct deed_error *err)
+static void names_done(struct names *n)
 {
-    char name[SEGMENT_NAME_SIZE];
-    uint8_t header[SEGMENT_HEADER_SIZE];
-    size_t size = 0;
-    *out = (struct log_segment){.number = number};
-    segment_name(number, name);
-    unsigned flags = log->options.read_only ? OS_READ : OS_WRITE;
-    deed_status status = os_file_open(log->dir, name, flags, &out->file, err);
-    if (status != DEED_OK) return status;
-    status = os_file_read(out->file, 0, header, sizeof header, &size, err);
-    if (status == DEED_IO) size = 0;
-    if (status != DEED_OK && status != DEED_IO) goto failed;
+    arena_done(&n->arena);
+    free(n->ptr);
+    free(n->unfinished);
+}
 
-    memset(header + size, 0, sizeof header - size);
-    status = segment_header_decode(header, &out->header, err);
-    if (status == DEED_TOO_NEW) {
-        deed_wrap(err, "%s", name);
-        goto failed;
+static deed_status names_list(struct log *log, struct names *names, struct deed_error *err)
+{
+    names->count = 0;
+    names->unfinished_count = 0;
+    arena_reset(&names->arena);
+    deed_status status = os_dir_list(log->dir, names_add, names, err);
+    if (status == DEED_OK && names->no_memory) {
+        status = deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
     }
-    out->header_good = status == DEED_OK && out->header.number == number;
-    return DEED_OK;
-
-failed:
-    os_file_close(out->file);
+    if (status == DEED_OK && names->count > 0) {
+        qsort(names->ptr, names->count, sizeof *names->ptr, name_order);
+    }
     return status;
 }
 
-/* Numbers without a file between others become entries without one. */
-static deed_status segments_open(struct log *log, const struct numbers *numbers,
-                                 struct deed_error *err)
+static void name_text(const struct sealed_name *name, char out[SEALED_NAME_SIZE])
 {
-    for (size_t i = 0; i < numbers->count; i++) {
-        uint32_t number = numbers->ptr[i];
-        uint32_t next = i == 0 ? number : numbers->ptr[i - 1] + 1;
-        if (i == 0) log->first_number = number;
-        for (; next < number; next++) {
-            struct log_segment hole = {.number = next};
-            if (number - next > 1u << 20 || !chunks_add(&log->segments, &hole)) {
-                return deed_fail(err, DEED_CORRUPT, "segment %u: too many before it are missing",
-                                 number);
-            }
+    if (name->generation == 0) {
+        segment_name(name->number, out);
+    } else {
+        sealed_name_format(name, out);
+    }
+}
+
+/* Read a file's header; `*out_good`: it is the header of a file of this name. */
+static deed_status header_read(struct os_file *file, const struct sealed_name *name,
+                               struct segment_header *out_header, bool *out_good,
+                               struct deed_error *err)
+{
+    uint8_t bytes[SEGMENT_HEADER_SIZE];
+    struct segment_header header = {0};
+    size_t size = 0;
+    deed_status status = os_file_read(file, 0, bytes, sizeof bytes, &size, err);
+    if (status == DEED_IO) size = 0;
+    if (status != DEED_OK && status != DEED_IO) return status;
+    memset(bytes + size, 0, sizeof bytes - size);
+    status = segment_header_decode(bytes, &header, err);
+    if (status == DEED_TOO_NEW) return status;
+    *out_good = status == DEED_OK && header.number == name->number &&
+                header.generation == name->generation && header.sealed == (name->generation > 0) &&
+                (name->generation == 0 || header.first_position == name->first_position);
+    if (*out_good) *out_header = header;
+    return DEED_OK;
+}
+
+/* Is this file what its name says? A sealed one: finished. */
+static deed_status is_whole(struct log *log, const struct sealed_name *name, bool *out_whole,
+                            struct deed_error *err)
+{
+    char text[SEALED_NAME_SIZE];
+    struct os_file *file = NULL;
+    struct segment_header header;
+    struct sealed_footer footer;
+    *out_whole = false;
+    name_text(name, text);
+    deed_status status = os_file_open(log->dir, text, OS_READ, &file, err);
+    if (status != DEED_OK) return status;
+    status = header_read(file, name, &header, out_whole, err);
+    if (status == DEED_OK && *out_whole && name->generation > 0) {
+        status = sealed_footer_load(file, name, header.log_id, &footer, err);
+        if (status == DEED_CORRUPT || status == DEED_IO) {
+            *out_whole = false;
+            status = DEED_OK;
         }
-        struct log_segment segment;
-        deed_status status = segment_open(log, number, &segment, err);
-        if (status != DEED_OK) return status;
-        if (!chunks_add(&log->segments, &segment)) {
-            os_file_close(segment.file);
-            return deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
+    }
+    os_file_close(file);
+    if (status != DEED_OK) deed_wrap(err, "%s", text);
+    return status;
+}
+
+/* Choose one file a segment (1). */
+static deed_status names_choose(struct log *log, struct names *names, struct deed_error *err)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < names->count;) {
+        const struct sealed_name *group = names->ptr + i;
+        size_t count = 1;
+        while (i + count < names->count && group[count].number == group[0].number) count++;
+        size_t chosen = PLANTED(NEW_GENERATION_WINS) ? count - 1 : 0;
+        bool whole = count == 1;
+        while (!whole && chosen < count) {
+            deed_status status = is_whole(log, &group[chosen], &whole, err);
+            if (status != DEED_OK) return status;
+            if (!whole) chosen++;
         }
+        if (!whole) chosen = 0; /* what it holds is damage */
+        for (size_t k = 0; k < count && whole && !log->options.read_only; k++) {
+            char text[SEALED_NAME_SIZE];
+            if (k <= chosen && !(k < chosen && PLANTED(NEW_GENERATION_WINS))) continue;
+            name_text(&group[k], text);
+            deed_status status = os_remove(log->dir, text, err);
+            if (status != DEED_OK) return status;
+        }
+        struct sealed_name name = group[chosen];
+        names->ptr[kept++] = name;
+        i += count;
+    }
+    names->count = kept;
+    for (size_t i = 0; i < names->unfinished_count && !log->options.read_only; i++) {
+        (void)!os_remove(log->dir, names->unfinished[i], NULL);
     }
     return DEED_OK;
 }
@@ -414,65 +211,210 @@ static deed_status has_content(struct os_file *file, bool *out_has, struct deed_
     }
 }
 
-static deed_status segments_list(struct log *log, struct numbers *numbers, struct deed_error *err)
+/* A segment while opening. */
+struct entry {
+    struct log_segment *segment;
+    struct os_file *file; /* of a .seg */
+};
+struct entries {
+    struct entry *ptr;
+    size_t count;
+};
+
+static void entries_done(struct entries *entries)
 {
-    deed_status status = os_dir_list(log->dir, numbers_add, numbers, err);
-    if (status == DEED_OK && numbers->no_memory) {
-        status = deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
+    for (size_t i = 0; i < entries->count; i++) {
+        os_file_close(entries->ptr[i].file);
+        log_segment_drop(entries->ptr[i].segment);
     }
-    if (status == DEED_OK && numbers->count > 0) {
-        qsort(numbers->ptr, numbers->count, sizeof *numbers->ptr, number_order);
+    free(entries->ptr);
+    *entries = (struct entries){0};
+}
+
+static deed_status entry_open(struct log *log, const struct sealed_name *name, struct entry *out,
+                              struct deed_error *err)
+{
+    char text[SEALED_NAME_SIZE];
+    struct log_segment *segment =
+        log_segment_make(name->number, name->generation, name->first_position);
+    if (segment == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
+    *out = (struct entry){.segment = segment};
+    if (name->generation > 0) return DEED_OK;
+    name_text(name, text);
+    unsigned flags = log->options.read_only ? OS_READ : OS_WRITE;
+    deed_status status = os_file_open(log->dir, text, flags, &out->file, err);
+    if (status == DEED_OK) {
+        status = header_read(out->file, name, &segment->header, &segment->header_good, err);
+        if (status == DEED_TOO_NEW) deed_wrap(err, "%s", text);
+    }
+    if (status != DEED_OK) {
+        os_file_close(out->file);
+        log_segment_drop(segment);
     }
     return status;
 }
 
 /* A crash while a segment was made leaves a file without a good header and without content: it
  * holds nothing, unless the mark says that it did. */
-static deed_status drop_unborn_segment(struct log *log, struct numbers *numbers,
+static deed_status drop_unborn_segment(struct log *log, struct names *names,
                                        const struct mark *mark, struct deed_error *err)
 {
-    if (numbers->count == 0) return DEED_OK;
-    uint32_t number = numbers->ptr[numbers->count - 1];
-    if (mark->position > 0 && mark->segment >= number && !PLANTED(DROP_HEADERLESS_SEGMENT)) {
+    if (names->count == 0) return DEED_OK;
+    const struct sealed_name *name = &names->ptr[names->count - 1];
+    if (name->generation > 0) return DEED_OK;
+    if (mark->position > 0 && mark->segment >= name->number && !PLANTED(DROP_HEADERLESS_SEGMENT)) {
         return DEED_OK;
     }
-
-    struct log_segment segment;
+    struct entry entry;
     bool content = true;
-    deed_status status = segment_open(log, number, &segment, err);
+    deed_status status = entry_open(log, name, &entry, err);
     if (status != DEED_OK) return status;
-    bool good = segment.header_good;
-    if (!good) status = has_content(segment.file, &content, err);
+    bool good = entry.segment->header_good;
+    if (!good) status = has_content(entry.file, &content, err);
     if (PLANTED(DROP_HEADERLESS_SEGMENT)) content = false;
-    os_file_close(segment.file);
+    os_file_close(entry.file);
+    log_segment_drop(entry.segment);
     if (status != DEED_OK || good || content || PLANTED(KEEP_UNBORN_SEGMENT)) return status;
 
-    numbers->count--;
+    char text[SEALED_NAME_SIZE];
+    name_text(name, text);
+    names->count--;
     if (log->options.read_only) return DEED_OK;
-    char name[SEGMENT_NAME_SIZE];
-    segment_name(number, name);
-    status = os_remove(log->dir, name, err);
+    status = os_remove(log->dir, text, err);
     return status == DEED_OK ? os_dir_sync(log->dir, err) : status;
 }
 
+/* Numbers without a file between others become entries without one. */
+static deed_status entries_open(struct log *log, const struct names *names, struct entries *out,
+                                struct deed_error *err)
+{
+    if (names->count == 0) return DEED_OK;
+    uint32_t first = names->ptr[0].number;
+    uint64_t count = (uint64_t)names->ptr[names->count - 1].number - first + 1;
+    if (count - names->count > 1u << 20) {
+        return deed_fail(err, DEED_CORRUPT, "segment %u: too many before it are missing",
+                         names->ptr[names->count - 1].number);
+    }
+    out->ptr = calloc((size_t)count, sizeof *out->ptr);
+    if (out->ptr == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
+    deed_status status = DEED_OK;
+    for (size_t i = 0; status == DEED_OK && out->count < count;) {
+        struct entry *entry = &out->ptr[out->count];
+        uint32_t number = first + (uint32_t)out->count;
+        if (names->ptr[i].number == number) {
+            status = entry_open(log, &names->ptr[i++], entry, err);
+        } else {
+            entry->segment = log_segment_make(number, 0, 0);
+            if (entry->segment == NULL) {
+                status = deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
+            } else {
+                entry->segment->missing = true;
+            }
+        }
+        if (status == DEED_OK) out->count++;
+    }
+    return status;
+}
+
+/* Beside a running writer files are replaced while a reader opens them: it looks again. */
+#define LOOKS_MAX 16
+
+static deed_status find_files(struct log *log, struct mark *mark, struct entries *out,
+                              struct deed_error *err)
+{
+    struct names names = {0};
+    deed_status status = DEED_OK;
+    arena_init(&names.arena, SIZE_MAX);
+    for (unsigned looks = 1;; looks++) {
+        /* The mark first: what it names is there when the segments are listed, also beside a writer. */
+        status = mark_load(log->dir, mark, err);
+        FAILPOINT("mark-read");
+        if (status == DEED_OK) status = names_list(log, &names, err);
+        if (status == DEED_OK) status = names_choose(log, &names, err);
+        /* One at most is left by a crash. Two are nothing either, and must not become damage. */
+        for (size_t before = 0; status == DEED_OK && before != names.count;) {
+            before = names.count;
+            status = drop_unborn_segment(log, &names, mark, err);
+        }
+        if (status == DEED_OK) status = entries_open(log, &names, out, err);
+        bool again = status == DEED_NOT_FOUND && log->options.read_only && looks < LOOKS_MAX;
+        if (!again) break;
+        entries_done(out);
+    }
+    names_done(&names);
+    return status;
+}
+
+bool log_find_again(struct log *log, uint32_t number)
+{
+    struct names names = {0};
+    struct log_segment *segment = NULL;
+    arena_init(&names.arena, SIZE_MAX);
+    deed_status status = names_list(log, &names, NULL);
+    for (size_t i = 0; status == DEED_OK && segment == NULL && i < names.count; i++) {
+        const struct sealed_name *name = &names.ptr[i];
+        if (name->number != number || name->generation == 0) continue;
+        segment = log_segment_make(number, name->generation, name->first_position);
+    }
+    names_done(&names);
+    if (segment == NULL) return false;
+    if (log_view_replace(log, segment, NULL) == DEED_OK) return true;
+    log_segment_drop(segment);
+    return false;
+}
+
+/* ---- identity ------------------------------------------------------------------------------- */
+
+static deed_status identity_take(struct log *log, const struct segment_header *header,
+                                 uint32_t number, bool *inout_found, struct deed_error *err)
+{
+    bool same = uuid_equal(header->log_id, log->id) &&
+                memcmp(header->secret, log->secret, COMMIT_SECRET_SIZE) == 0;
+    if (*inout_found && !same) {
+        return deed_fail(err, DEED_CORRUPT, "segment %u belongs to another log", number);
+    }
+    log->id = header->log_id;
+    memcpy(log->secret, header->secret, COMMIT_SECRET_SIZE);
+    if (header->epoch > log->epoch) log->epoch = header->epoch;
+    *inout_found = true;
+    return DEED_OK;
+}
+
+/* From the newest sealed file, or an older one while those are damaged. */
+static deed_status identity_from_sealed(struct log *log, const struct entries *entries,
+                                        bool *inout_found, struct deed_error *err)
+{
+    for (size_t i = entries->count; i > 0; i--) {
+        const struct log_segment *segment = entries->ptr[i - 1].segment;
+        struct os_file *file = NULL;
+        struct segment_header header;
+        bool good = false;
+        if (segment->generation == 0) continue;
+        struct sealed_name name = {segment->number, segment->generation, segment->first_position};
+        deed_status status = log_segment_pin(log, segment, &file, err);
+        if (status == DEED_OK) status = header_read(file, &name, &header, &good, err);
+        file_cache_unpin(log->files, file);
+        if (status != DEED_OK && status != DEED_IO) return status;
+        if (!good) continue;
+        return identity_take(log, &header, segment->number, inout_found, err);
+    }
+    return DEED_OK;
+}
+
 /* From any good header, else from the mark, else a new log's. */
-static deed_status find_identity(struct log *log, const struct mark *mark, struct deed_error *err)
+static deed_status find_identity(struct log *log, const struct entries *entries,
+                                 const struct mark *mark, struct deed_error *err)
 {
     bool found = false;
-    for (uint64_t i = 0; i < chunks_count(&log->segments); i++) {
-        const struct log_segment *segment = chunks_at(&log->segments, i);
+    for (size_t i = 0; i < entries->count; i++) {
+        const struct log_segment *segment = entries->ptr[i].segment;
         if (!segment->header_good) continue;
-        bool same = uuid_equal(segment->header.log_id, log->id) &&
-                    memcmp(segment->header.secret, log->secret, COMMIT_SECRET_SIZE) == 0;
-        if (found && !same) {
-            return deed_fail(err, DEED_CORRUPT, "segment %u belongs to another log",
-                             segment->number);
-        }
-        log->id = segment->header.log_id;
-        memcpy(log->secret, segment->header.secret, COMMIT_SECRET_SIZE);
-        if (segment->header.epoch > log->epoch) log->epoch = segment->header.epoch;
-        found = true;
+        deed_status status =
+            identity_take(log, &segment->header, segment->number, &found, err);
+        if (status != DEED_OK) return status;
     }
+    deed_status status = identity_from_sealed(log, entries, &found, err);
+    if (status != DEED_OK) return status;
     if (!found && mark->position > 0) {
         log->id = mark->log_id;
         log->epoch = mark->epoch;
@@ -480,7 +422,7 @@ static deed_status find_identity(struct log *log, const struct mark *mark, struc
         found = true;
     }
     if (found) return DEED_OK;
-    if (chunks_count(&log->segments) > 0) {
+    if (entries->count > 0) {
         return deed_fail(err, DEED_CORRUPT, "no segment's header and no mark can be read: the log "
                                             "cannot be told from another");
     }
@@ -499,12 +441,12 @@ static deed_status find_identity(struct log *log, const struct mark *mark, struc
 static deed_status last_content(struct os_file *file, uint64_t from, uint64_t size,
                                 uint64_t *inout_end, struct deed_error *err)
 {
-    uint8_t *bytes = malloc(WINDOW_SIZE);
+    uint8_t *bytes = malloc(SCAN_WINDOW_SIZE);
     if (bytes == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: no memory to recover");
     deed_status status = DEED_OK;
-    for (uint64_t offset = from; offset < size; offset += WINDOW_SIZE) {
+    for (uint64_t offset = from; offset < size; offset += SCAN_WINDOW_SIZE) {
         size_t got = 0;
-        status = os_file_read(file, offset, bytes, WINDOW_SIZE, &got, err);
+        status = os_file_read(file, offset, bytes, SCAN_WINDOW_SIZE, &got, err);
         if (status != DEED_OK) break;
         while (got > 0 && bytes[got - 1] == 0) got--;
         if (got > 0 && offset + got > *inout_end) *inout_end = offset + got;
@@ -518,14 +460,14 @@ static deed_status copy_aside(struct log *log, struct os_file *from_file, uint32
 {
     char name[64];
     struct os_file *aside = NULL;
-    uint8_t *bytes = malloc(WINDOW_SIZE);
+    uint8_t *bytes = malloc(SCAN_WINDOW_SIZE);
     if (bytes == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: no memory to recover");
     (void)snprintf(name, sizeof name, "%010u.%" PRIu64 ".%" PRId64 ".torn", number, from,
                    os_now_ns(log->os));
     deed_status status = os_file_open(log->dir, name, OS_WRITE | OS_CREATE, &aside, err);
-    for (uint64_t offset = from; status == DEED_OK && offset < end; offset += WINDOW_SIZE) {
+    for (uint64_t offset = from; status == DEED_OK && offset < end; offset += SCAN_WINDOW_SIZE) {
         size_t got = 0;
-        size_t want = end - offset < WINDOW_SIZE ? (size_t)(end - offset) : WINDOW_SIZE;
+        size_t want = end - offset < SCAN_WINDOW_SIZE ? (size_t)(end - offset) : SCAN_WINDOW_SIZE;
         status = os_file_read(from_file, offset, bytes, want, &got, err);
         if (status == DEED_OK) {
             status = os_file_write(aside, offset - from, (deed_bytes){bytes, got}, err);
@@ -592,16 +534,6 @@ static deed_status clean_tail(struct log *log, struct scan *s, struct os_file *d
     return status;
 }
 
-/* A damaged list accepts nothing: opening shows what there is, and stops where something is lost. */
-static deed_status load_losses(struct scan *s, bool tell)
-{
-    deed_status status = losses_load(s->log->dir, s->log->id, &s->losses, s->err);
-    if (status != DEED_CORRUPT) return status;
-    losses_done(&s->losses);
-    if (!tell) return DEED_OK;
-    return report(s, 0, 0, DEED_NONE, DEED_NONE, "the list of accepted losses is damaged");
-}
-
 /* What the one who repairs accepts: written down before anything rests on it. */
 static deed_status accept_found(struct scan *s)
 {
@@ -616,55 +548,170 @@ static deed_status accept_found(struct scan *s)
     return status;
 }
 
-static void writer_setup(struct log *log, const struct scan *s, const struct log_segment *last)
+/* ---- following the chain -------------------------------------------------------------------- */
+
+static void writer_setup(struct log *log, const struct scan *s, struct entry *last)
 {
+    log->active_number = last->segment->number;
+    if (last->segment->generation > 0) return; /* the next commit begins another one */
     log->active = last->file;
-    log->active_number = last->number;
+    log->active_segment = log_segment_hold(last->segment);
+    last->file = NULL;
     log->group_offset = align_up(s->end_offset, SECTOR_SIZE);
-    log->fill_file = last->file;
+    log->fill_file = log->active;
     log->filled = s->file_size > log->group_offset ? s->file_size : log->group_offset;
     atomic_store(&log->writer_offset, log->group_offset);
 }
 
-static deed_status scan_all(struct scan *s, const struct mark *mark)
+/* The chain behind a sealed segment, as its footer says. */
+static deed_status pass_sealed(struct scan *s, const struct sealed_footer *f)
 {
-    struct log *log = s->log;
-    uint64_t count = chunks_count(&log->segments);
-    for (uint64_t i = 0; i < count; i++) {
-        const struct log_segment *segment = chunks_at(&log->segments, i);
-        if (segment->file == NULL) continue; /* the next header tells what is missing */
-        bool tail = i + 1 == count || (mark->position > 0 && segment->number >= mark->segment);
-        struct os_file *direct = NULL;
-        deed_status status = DEED_OK;
-        if (tail) {
-            char name[SEGMENT_NAME_SIZE];
-            segment_name(segment->number, name);
-            if (!log->options.read_only && !PLANTED(OPEN_WITHOUT_SYNC)) {
-                status = os_file_sync(segment->file, s->err);
-            }
-            if (status == DEED_OK) {
-                status = os_file_open(log->dir, name,
-                                      PLANTED(TAIL_FROM_CACHE) ? OS_READ : OS_READ | OS_DIRECT,
-                                      &direct, s->err);
-            }
-        }
-        if (status == DEED_OK) status = scan_segment(s, segment, tail ? direct : segment->file);
-        if (status == DEED_OK && i + 1 == count) {
-            if (mark->position >= s->expected && !PLANTED(IGNORE_MARK)) {
-                status = report(s, s->end_offset, 0, s->expected, mark->position,
-                                "acknowledged events are missing at the end of the log");
-            }
-            writer_setup(log, s, segment);
-            if (status == DEED_OK) status = accept_found(s);
-            if (status == DEED_OK && !s->damaged && !log->options.read_only &&
-                !PLANTED(KEEP_TAIL)) {
-                status = clean_tail(log, s, direct);
-            }
-        }
-        os_file_close(direct);
-        if (status != DEED_OK) return status;
+    deed_status status = scan_join(s, f->first_position, f->previous);
+    if (status != DEED_OK) return status;
+    s->expected = f->last_position + 1;
+    memcpy(s->previous, f->hash, SHA256_SIZE);
+    s->previous_known = true;
+    s->recorded_at_ns = f->last_recorded_at_ns;
+    s->end_offset = f->logical_end;
+    if (s->mark.position == f->last_position && s->mark.position > 0 &&
+        memcmp(s->mark.hash, f->hash, SHA256_SIZE) != 0) {
+        return scan_report(s, f->logical_end, 0, DEED_NONE, DEED_NONE,
+                           "the commit mark names another commit");
     }
     return DEED_OK;
+}
+
+/* The last position of a sealed segment as the next one's beginning tells; 0: it does not. */
+static uint64_t last_by_next(const struct entries *entries, size_t i)
+{
+    if (i + 1 >= entries->count) return 0;
+    const struct log_segment *next = entries->ptr[i + 1].segment;
+    if (next->generation > 0) return next->first_position - 1;
+    return next->header_good ? next->header.first_position - 1 : 0;
+}
+
+static deed_status unreadable_sealed(struct scan *s, const struct log_segment *segment,
+                                     uint64_t last, bool wanted)
+{
+    s->end_offset = SEGMENT_HEADER_SIZE;
+    /* Its events are for their readers to miss, and the next header knows the chain. */
+    if (!wanted && last > 0) {
+        deed_status status = scan_join(s, segment->first_position, NULL);
+        s->expected = last + 1;
+        s->previous_known = false;
+        return status;
+    }
+    if (last == 0 && s->mark.position >= segment->first_position) last = s->mark.position;
+    return scan_unreadable(s, segment->number, segment->first_position, last,
+                           "a sealed segment's footer is damaged, or its file is missing");
+}
+
+static deed_status scan_sealed_entry(struct scan *s, const struct entries *entries, size_t i)
+{
+    struct log *log = s->log;
+    struct log_segment *segment = entries->ptr[i].segment;
+    const struct log_visitor *visitor = s->visitor;
+    const struct sealed_footer *footer = NULL;
+    struct os_file *file = NULL;
+    struct deed_error why = {0};
+    uint64_t last = last_by_next(entries, i);
+    bool next_sealed = last > 0 && entries->ptr[i + 1].segment->generation > 0;
+    bool wanted = visitor->wanted == NULL || last == 0 ||
+                  visitor->wanted(visitor->context, segment->number, segment->first_position, last);
+    s->segment = NULL;
+    s->number = segment->number;
+    if (next_sealed && !wanted) { /* (2) */
+        deed_status status = scan_join(s, segment->first_position, NULL);
+        s->expected = last + 1;
+        s->previous_known = false;
+        return status;
+    }
+    deed_status status = log_segment_pin(log, segment, &file, &why);
+    if (status == DEED_OK) status = log_segment_footer(log, segment, file, &footer, &why);
+    if (status == DEED_CORRUPT || status == DEED_NOT_FOUND || status == DEED_IO) {
+        status = unreadable_sealed(s, segment, last, wanted);
+    } else if (status != DEED_OK) {
+        if (s->err != NULL) *s->err = why;
+    } else {
+        if (last == 0 && visitor->wanted != NULL) {
+            wanted = visitor->wanted(visitor->context, segment->number, segment->first_position,
+                                     footer->last_position);
+        }
+        if (wanted) status = scan_sealed(s, file, footer, false);
+        if (!wanted) status = pass_sealed(s, footer);
+        if (status == DEED_OK && wanted) s->end_offset = footer->logical_end;
+    }
+    file_cache_unpin(log->files, file);
+    return status;
+}
+
+/* A .seg. The tail is read from the device. */
+static deed_status scan_open_entry(struct scan *s, struct entry *entry, bool tail,
+                                   struct os_file **out_direct)
+{
+    struct log *log = s->log;
+    struct log_segment *segment = entry->segment;
+    deed_status status = DEED_OK;
+    if (tail) {
+        char name[SEGMENT_NAME_SIZE];
+        segment_name(segment->number, name);
+        if (!log->options.read_only && !PLANTED(OPEN_WITHOUT_SYNC)) {
+            status = os_file_sync(entry->file, s->err);
+        }
+        if (status == DEED_OK) {
+            status = os_file_open(log->dir, name,
+                                  PLANTED(TAIL_FROM_CACHE) ? OS_READ : OS_READ | OS_DIRECT,
+                                  out_direct, s->err);
+        }
+    }
+    s->segment = segment;
+    if (status == DEED_OK) {
+        status = scan_segment(s, tail ? *out_direct : entry->file, segment->number,
+                              segment->header_good, &segment->header);
+    }
+    s->segment = NULL;
+    return status;
+}
+
+static deed_status end_of_chain(struct scan *s, struct entry *last, struct os_file *direct)
+{
+    struct log *log = s->log;
+    deed_status status = DEED_OK;
+    if (s->mark.position >= s->expected && !PLANTED(IGNORE_MARK)) {
+        status = scan_report(s, s->end_offset, 0, s->expected, s->mark.position,
+                             "acknowledged events are missing at the end of the log");
+    }
+    writer_setup(log, s, last);
+    if (status == DEED_OK) status = accept_found(s);
+    if (status == DEED_OK && !s->damaged && !log->options.read_only && direct != NULL &&
+        !PLANTED(KEEP_TAIL)) {
+        status = clean_tail(log, s, direct);
+    }
+    return status;
+}
+
+static deed_status scan_all(struct scan *s, struct entries *entries)
+{
+    deed_status status = DEED_OK;
+    for (size_t i = 0; i < entries->count && status == DEED_OK; i++) {
+        struct entry *entry = &entries->ptr[i];
+        struct log_segment *segment = entry->segment;
+        bool last = i + 1 == entries->count;
+        struct os_file *direct = NULL;
+        if (segment->missing) {
+            segment->first_position = s->expected; /* the next header tells what is missing */
+            continue;
+        }
+        if (segment->generation > 0) {
+            status = scan_sealed_entry(s, entries, i);
+        } else {
+            bool tail = last || (s->mark.position > 0 && segment->number >= s->mark.segment);
+            status = scan_open_entry(s, entry, tail, &direct);
+        }
+        if (status == DEED_OK && last) status = end_of_chain(s, entry, direct);
+        os_file_close(direct);
+    }
+    return status;
 }
 
 static void head_setup(struct log *log, const struct scan *s, const struct mark *mark)
@@ -698,45 +745,126 @@ static void head_setup(struct log *log, const struct scan *s, const struct mark 
     }
 }
 
+/* The first view: it takes the segments over. */
+static deed_status show_segments(struct log *log, struct entries *entries, struct deed_error *err)
+{
+    struct log_segment **segments = calloc(entries->count + 1, sizeof(struct log_segment *));
+    if (segments == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
+    for (size_t i = 0; i < entries->count; i++) segments[i] = entries->ptr[i].segment;
+    deed_status status = log_view_start(log, segments, entries->count, err);
+    free(segments);
+    return status;
+}
+
+static uint64_t bytes_to_scan(const struct entries *entries)
+{
+    uint64_t all = 0;
+    for (size_t i = 0; i < entries->count; i++) {
+        uint64_t size = 0;
+        struct os_file *file = entries->ptr[i].file;
+        if (file != NULL && os_file_size(file, &size, NULL) == DEED_OK) all += size;
+    }
+    return all;
+}
+
 deed_status log_recover(struct log *log, const struct log_visitor *visitor, struct deed_error *err)
 {
-    struct numbers numbers = {0};
-    struct mark mark;
+    struct entries entries = {0};
+    struct mark mark = {0};
     struct scan scan = {0};
-    /* The mark first: what it names is there when the segments are listed, also beside a writer. */
-    deed_status status = mark_load(log->dir, &mark, err);
-    FAILPOINT("mark-read");
-    if (status == DEED_OK) status = segments_list(log, &numbers, err);
-    /* One at most is left by a crash. Two are nothing either, and must not become damage by that. */
-    for (size_t before = 0; status == DEED_OK && before != numbers.count;) {
-        before = numbers.count;
-        status = drop_unborn_segment(log, &numbers, &mark, err);
-    }
-    if (status == DEED_OK) status = segments_open(log, &numbers, err);
-    if (status == DEED_OK) status = find_identity(log, &mark, err);
+    deed_status status = find_files(log, &mark, &entries, err);
+    FAILPOINT("segments-open");
+    if (status == DEED_OK) status = find_identity(log, &entries, &mark, err);
     if (status != DEED_OK) goto done;
     if (!uuid_equal(mark.log_id, log->id)) mark = (struct mark){.sequence = mark.sequence};
 
     scan_init(&scan, log, visitor, err);
-    scan.keep_refs = true;
+    scan.all = bytes_to_scan(&entries);
     scan.mark = mark;
     scan.hash_from = mark.position + 1;
-    status = load_losses(&scan, false);
-    FAILPOINT("segments-open");
-    if (status == DEED_OK) status = scan_all(&scan, &mark);
+    status = scan_losses(&scan, false);
+    if (status == DEED_OK) status = scan_all(&scan, &entries);
     FAILPOINT("scanned");
-    if (status == DEED_OK && numbers.count == 0 && mark.position > 0) {
-        status = report(&scan, 0, 0, 1, mark.position, "every segment of the log is missing");
+    if (status == DEED_OK && entries.count == 0 && mark.position > 0) {
+        status = scan_report(&scan, 0, 0, 1, mark.position, "every segment of the log is missing");
         if (status == DEED_OK) status = accept_found(&scan);
     }
     if (status == DEED_OK) head_setup(log, &scan, &mark);
+    if (status == DEED_OK) status = show_segments(log, &entries, err);
     /* The names of segments made just before a crash may not be durable yet. */
     if (status == DEED_OK && !log->options.read_only) status = os_dir_sync(log->dir, err);
 
 done:
+    entries_done(&entries);
     scan_done(&scan);
-    free(numbers.ptr);
     return status;
+}
+
+/* ---- reading all of it again ---------------------------------------------------------------- */
+
+/* One segment of a view, which may have been replaced since. */
+static deed_status verify_sealed(struct scan *s, struct log_segment *segment, uint64_t last,
+                                 bool deep)
+{
+    struct log *log = s->log;
+    struct os_file *file = NULL;
+    struct sealed_footer footer;
+    struct deed_error why = {0};
+    struct sealed_name name = {segment->number, segment->generation, segment->first_position};
+    deed_status status = log_segment_pin(log, segment, &file, &why);
+    if (status == DEED_NOT_FOUND) return status;
+    /* The footer is read anew, too: rot may have come. */
+    if (status == DEED_OK) status = sealed_footer_load(file, &name, log->id, &footer, &why);
+    if (status == DEED_OK) {
+        status = scan_sealed(s, file, &footer, deep);
+    } else if (status == DEED_CORRUPT || status == DEED_IO) {
+        status = scan_unreadable(s, segment->number, segment->first_position, last,
+                                 "a sealed segment's footer is damaged");
+    } else if (s->err != NULL) {
+        *s->err = why;
+    }
+    file_cache_unpin(log->files, file);
+    return status;
+}
+
+static deed_status verify_open(struct scan *s, struct log_segment *segment)
+{
+    struct log *log = s->log;
+    struct os_file *file = NULL;
+    struct segment_header header = segment->header;
+    struct sealed_name name = {.number = segment->number};
+    bool good = false;
+    if (segment->missing) return DEED_OK; /* the next header tells */
+    deed_status status = log_segment_pin(log, segment, &file, s->err);
+    if (status != DEED_OK) return status;
+    /* The header is read again too. */
+    if (PLANTED(VERIFY_ANY_HEADER)) name.number = segment->header.number;
+    status = header_read(file, &name, &header, &good, s->err);
+    if (status == DEED_OK) status = scan_segment(s, file, segment->number, good, &header);
+    file_cache_unpin(log->files, file);
+    return status;
+}
+
+static deed_status verify_segment(struct scan *s, uint32_t number, bool deep)
+{
+    for (;;) {
+        struct log_view *view = log_view_take(s->log);
+        size_t i = log_view_number(view, number);
+        struct log_segment *segment = view->segments[i];
+        deed_status status =
+            segment->generation > 0
+                ? verify_sealed(s, segment, log_view_last(view, i, s->until), deep)
+                : verify_open(s, segment);
+        bool again = status == DEED_NOT_FOUND &&
+                     (!log_view_current(s->log, view) ||
+                      (s->log->options.read_only && log_find_again(s->log, number)));
+        if (status == DEED_NOT_FOUND && !again) {
+            status = scan_unreadable(s, number, segment->first_position,
+                                     log_view_last(view, i, s->until), "the file is missing");
+        }
+        log_view_drop(view);
+        if (!again) return status;
+    }
 }
 
 deed_status log_verify(struct log *log, const struct log_visitor *visitor, struct deed_error *err)
@@ -744,25 +872,45 @@ deed_status log_verify(struct log *log, const struct log_visitor *visitor, struc
     struct scan scan;
     scan_init(&scan, log, visitor, err);
     scan.until = log_end(log);
-    deed_status status = load_losses(&scan, true);
-    uint64_t count = chunks_count(&log->segments);
-    for (uint64_t i = 0; i < count && status == DEED_OK; i++) {
-        const struct log_segment *segment = chunks_at(&log->segments, i);
-        if (segment->file == NULL || scan.expected > scan.until) continue;
-        /* The header is read again too: rot may have come since opening. */
-        struct log_segment again = *segment;
-        uint8_t header[SEGMENT_HEADER_SIZE] = {0};
-        size_t size = 0;
-        status = os_file_read(segment->file, 0, header, sizeof header, &size, err);
-        if (status == DEED_IO) status = DEED_OK;
-        if (status != DEED_OK) break;
-        again.header_good = segment_header_decode(header, &again.header, NULL) == DEED_OK &&
-                            (again.header.number == segment->number || PLANTED(VERIFY_ANY_HEADER));
-        status = scan_segment(&scan, &again, segment->file);
+    scan.all = log_size(log);
+    deed_status status = scan_losses(&scan, true);
+    struct log_view *view = log_view_take(log);
+    for (size_t i = 0; i < view->count && status == DEED_OK; i++) {
+        if (scan.expected > scan.until) break;
+        status = verify_segment(&scan, view->segments[i]->number, true);
     }
+    log_view_drop(view);
     if (status == DEED_OK && scan.expected <= scan.until) {
-        status = report(&scan, scan.end_offset, 0, scan.expected, scan.until,
-                        "acknowledged events are missing at the end of the log");
+        status = scan_report(&scan, scan.end_offset, 0, scan.expected, scan.until,
+                             "acknowledged events are missing at the end of the log");
+    }
+    scan_done(&scan);
+    return status;
+}
+
+deed_status log_scan_segment(struct log *log, uint32_t number, const struct log_visitor *visitor,
+                             struct deed_error *err)
+{
+    struct scan scan;
+    uint64_t end = log_end(log);
+    struct log_view *view = log_view_take(log);
+    size_t i = log_view_number(view, number);
+    uint64_t last = i < view->count ? log_view_last(view, i, end) : 0;
+    uint64_t first = i < view->count ? view->segments[i]->first_position : 0;
+    bool there = i < view->count && !view->segments[i]->missing;
+    log_view_drop(view);
+    if (!there) return deed_fail(err, DEED_NOT_FOUND, "segment %u: it is not there", number);
+    if (last == 0) return DEED_OK;
+    scan_init(&scan, log, visitor, err);
+    scan.expected = first;
+    scan.previous_known = false;
+    scan.hash_from = DEED_NONE;
+    scan.until = last < end ? last : end;
+    deed_status status = scan_losses(&scan, false);
+    if (status == DEED_OK) status = verify_segment(&scan, number, false);
+    if (status == DEED_OK && scan.expected <= scan.until) {
+        status = scan_report(&scan, scan.end_offset, 0, scan.expected, scan.until,
+                             "acknowledged events are missing at the end of the segment");
     }
     scan_done(&scan);
     return status;

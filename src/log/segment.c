@@ -4,10 +4,10 @@
  *   +-------+--------+---------+--------+--------+--------+-------+--------+-------+------+--------
  *   | magic | crc32c | version | ignore | refuse | log id | epoch | number | first | prev | created
  *   +-------+--------+---------+--------+--------+--------+-------+--------+-------+------+--------
- *   112      128
- *   +--------+
- *   | secret | zeros
- *   +--------+
+ *   112      128          132
+ *   +--------+------------+
+ *   | secret | generation | zeros
+ *   +--------+------------+
  *
  * (1) The checksum covers bytes 12 to 4096. The rest of the sector is zero.
  * (2) A reader ignores unknown bits of `ignore` and refuses unknown bits of `refuse`.
@@ -22,7 +22,8 @@
 static const uint8_t segment_magic[8] = {'D', 'E', 'E', 'D', 'S', 'E', 'G', '\n'};
 
 #define SEGMENT_VERSION       1
-#define SEGMENT_REFUSE_KNOWN  UINT64_C(0)
+#define SEGMENT_SEALED        UINT64_C(1)
+#define SEGMENT_REFUSE_KNOWN  SEGMENT_SEALED
 #define SEGMENT_CRC_FROM      12
 
 void segment_name(uint32_t number, char out[SEGMENT_NAME_SIZE])
@@ -47,6 +48,7 @@ void segment_header_encode(const struct segment_header *header, uint8_t out[SEGM
     memset(out, 0, SEGMENT_HEADER_SIZE);
     memcpy(out, segment_magic, sizeof segment_magic);
     put_uint(out + 12, SEGMENT_VERSION, 4);
+    put_uint(out + 24, header->sealed ? SEGMENT_SEALED : 0, 8);
     memcpy(out + 32, header->log_id.bytes, 16);
     put_uint(out + 48, header->epoch, 8);
     put_uint(out + 56, header->number, 4);
@@ -54,6 +56,7 @@ void segment_header_encode(const struct segment_header *header, uint8_t out[SEGM
     memcpy(out + 72, header->previous, SHA256_SIZE);
     put_uint(out + 104, (uint64_t)header->created_at_ns, 8);
     memcpy(out + 112, header->secret, COMMIT_SECRET_SIZE);
+    put_uint(out + 128, header->generation, 4);
     deed_bytes covered = {out + SEGMENT_CRC_FROM, SEGMENT_HEADER_SIZE - SEGMENT_CRC_FROM};
     put_uint(out + 8, crc32c(0, covered), 4);
 }
@@ -88,6 +91,8 @@ deed_status segment_header_decode(const uint8_t in[SEGMENT_HEADER_SIZE],
     read_into(&r, header.previous, SHA256_SIZE);
     header.created_at_ns = read_i64(&r);
     read_into(&r, header.secret, COMMIT_SECRET_SIZE);
+    header.sealed = (refuse & SEGMENT_SEALED) != 0;
+    if (header.sealed) header.generation = read_u32(&r);
     if (header.first_position == 0 || header.first_position > POSITION_MAX) {
         return deed_fail(err, DEED_CORRUPT, "segment header: first position %llu",
                          (unsigned long long)header.first_position);

@@ -18,6 +18,8 @@ struct segment_header {
     uint8_t previous[SHA256_SIZE]; /* hash of the commit before the first; zeros: there is none */
     int64_t created_at_ns;
     uint8_t secret[COMMIT_SECRET_SIZE]; /* the log's, in all of its segments */
+    bool sealed;                        /* the file is a sealed one (sealed.h) */
+    uint32_t generation;                /* of a sealed one, from 1; else 0 */
 };
 
 void segment_name(uint32_t number, char out[SEGMENT_NAME_SIZE]);

@@ -517,6 +517,7 @@ static void notify(struct store *store)
     }
     os_mutex_unlock(&store->publish_lock);
     if (log_keeper_due(store->log)) actor_wake(store->keeper);
+    if (log_sealer_due(store->log)) actor_wake(store->sealer);
 }
 
 static void answer_all(struct store *store)

@@ -166,8 +166,9 @@ static deed_status actors_start(struct store *store, struct deed_error *err)
     if (store->options.no_threads || store->options.read_only) return DEED_OK;
     deed_status status =
         actor_start("committer", committer_step, store, &store->committer, err);
+    if (status == DEED_OK) status = actor_start("keeper", keeper_step, store, &store->keeper, err);
     if (status != DEED_OK) return status;
-    return actor_start("keeper", keeper_step, store, &store->keeper, err);
+    return actor_start("sealer", sealer_step, store, &store->sealer, err);
 }
 
 /* What a restore has not finished is no store, however much of it is there. */
@@ -195,6 +196,8 @@ static deed_status open_parts(struct store *store, const char *directory, struct
     store->index = index_create(&index_options);
     if (store->index == NULL) return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
 
+    store->files = file_cache_create(0);
+    if (store->files == NULL) return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
     deed_status status = os_dir_open(store->os, directory, create, &store->dir, err);
     if (status == DEED_OK && !o->read_only) status = os_dir_lock(store->dir, err);
     if (status == DEED_OK) status = refuse_unfinished(store->dir, err);
@@ -202,7 +205,10 @@ static deed_status open_parts(struct store *store, const char *directory, struct
     struct log_options log_options = {.segment_size = o->segment_size,
                                       .read_only = o->read_only,
                                       .no_sync = o->unsafe_no_sync,
-                                      .accept_losses = o->accept_losses};
+                                      .accept_losses = o->accept_losses,
+                                      .files = store->files,
+                                      .before_segment = sealer_wait,
+                                      .context = store};
     struct log_visitor visitor = {.context = store, .commit = index_commit, .damage = note_damage};
     status = log_open(store->os, store->dir, &log_options, &visitor, &store->log, err);
     if (status != DEED_OK) return status;
@@ -226,6 +232,8 @@ static deed_status open_once(struct os *os, const char *directory,
     arena_init(&store->arena, SIZE_MAX);
     os_mutex_init(&store->queue_lock);
     os_mutex_init(&store->publish_lock);
+    os_mutex_init(&store->seal_lock);
+    os_cond_init(&store->seal_changed);
     os_mutex_init(&store->retention_lock);
     os_mutex_init(&store->horizon.lock);
     os_cond_init(&store->published);
@@ -270,6 +278,7 @@ void store_close(struct store *store)
     if (store->log != NULL) committer_drain(store);
     FAILPOINT("drained");
     actor_stop(store->keeper);
+    actor_stop(store->sealer);
     os_mutex_lock(&store->publish_lock);
     os_cond_broadcast(&store->published);
     while (store->waiters > 0) {
@@ -279,6 +288,7 @@ void store_close(struct store *store)
 
     log_reader_destroy(store->reader);
     log_close(store->log);
+    file_cache_destroy(store->files);
     index_destroy(store->index);
     os_dir_close(store->dir);
     arena_done(&store->arena);
@@ -288,6 +298,8 @@ void store_close(struct store *store)
     os_mutex_done(&store->horizon.lock);
     os_mutex_done(&store->retention_lock);
     os_mutex_done(&store->publish_lock);
+    os_mutex_done(&store->seal_lock);
+    os_cond_done(&store->seal_changed);
     os_mutex_done(&store->queue_lock);
     free(store);
 }
@@ -296,7 +308,8 @@ bool store_step(struct store *store)
 {
     bool committed = committer_step(store) == ACTOR_AGAIN;
     bool kept = log_keep(store->log) == ACTOR_AGAIN;
-    return committed || kept;
+    bool sealed = sealer_step(store) == ACTOR_AGAIN;
+    return committed || kept || sealed;
 }
 
 /* ---- telling -------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* store_state.h - the store's own fields, shared by the files of src/store only: store.c,
- * append.c (the committer), check.c, condition.c, read.c (the cursors), retention.c and stream.c. */
+ * append.c (the committer), sealer.c, check.c, condition.c, read.c (the cursors), retention.c and
+ * stream.c. */
 #ifndef STORE_STORE_STATE_H
 #define STORE_STORE_STATE_H
 
@@ -7,6 +8,7 @@
 #include "index/index.h"
 #include "index/postings.h"
 #include "log/log.h"
+#include "os/file_cache.h"
 #include "os/thread.h"
 #include "store/store.h"
 
@@ -103,7 +105,11 @@ struct store {
     struct request_list queue;
     uint64_t queue_count, queue_size;
     bool closing;
-    struct actor *committer, *keeper;
+    struct actor *committer, *keeper, *sealer;
+    struct file_cache *files; /* of the log's sealed segments and the index's runs */
+
+    struct os_mutex seal_lock;
+    struct os_cond seal_changed; /* the sealer has done a step */
 
     /* The committer's own. */
     struct request_list group; /* processed, to be answered after the sync */
@@ -172,6 +178,9 @@ DEED_MUST_CHECK deed_status store_append_system(struct store *store,
                                                 const struct deed_append *append,
                                                 struct deed_appended *out_appended,
                                                 struct deed_error *err);
+/* sealer.c: the actor's step; and the committer's wait before it begins another segment. */
+uint64_t sealer_step(void *store);
+void sealer_wait(void *store);
 /* append.c: answer what is queued with DEED_STOPPED. */
 void committer_drain(struct store *store);
 

@@ -815,7 +815,7 @@ TEST(store_faults, a_newer_version_is_refused)
 
 TEST(store_faults, a_feature_that_must_be_known_is_refused)
 {
-    expect_patched(24, 1, 8, DEED_TOO_NEW, "segment uses features 0x1 that are not known here");
+    expect_patched(24, 2, 8, DEED_TOO_NEW, "segment uses features 0x2 that are not known here");
     expect_patched(24, UINT64_C(1) << 63, 8, DEED_TOO_NEW, "0x8000000000000000");
 }
 
