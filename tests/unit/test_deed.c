@@ -72,6 +72,12 @@ TEST(deed, what_must_be_given_is_asked_for)
     expect_misuse(deed_query(deed, noted.stream, NULL, NULL, NULL, &failure));
     expect_misuse(deed_query(NULL, noted.stream, NULL, &json, NULL, &failure));
 
+    expect_misuse(deed_backup(deed, NULL, NULL, NULL, &failure));
+    expect_misuse(deed_backup(NULL, folder, NULL, NULL, &failure));
+    expect_misuse(deed_check_backup(NULL, NULL, NULL, &failure));
+    expect_misuse(deed_restore(NULL, folder, NULL, NULL, &failure));
+    expect_misuse(deed_restore(folder, NULL, NULL, NULL, &failure));
+
     /* No error is wanted: none is written. */
     expect_status(DEED_MISUSE, deed_append(NULL, NULL, NULL, NULL));
     struct deed_info info;
@@ -138,6 +144,34 @@ TEST(deed, a_read_only_opening_reads_and_nothing_else)
     expect_status(DEED_END, deed_next(cursor, &event, &failure));
     deed_cursor_close(cursor);
     deed_close(reader);
+    end();
+}
+
+TEST(deed, a_backup_is_made_checked_and_restored)
+{
+    begin();
+    char backup[80], restored[80];
+    struct deed_backup_report report;
+    struct deed_info info;
+    struct deed *again = NULL;
+    const struct deed_append append = {.events = &noted, .event_count = 1};
+    (void)snprintf(backup, sizeof backup, "%s/backup", folder);
+    (void)snprintf(restored, sizeof restored, "%s/restored", folder);
+    expect_ok(deed_append(deed, &append, NULL, &failure));
+
+    expect_ok(deed_backup(deed, backup, NULL, &report, &failure));
+    assert_int_equal(report.events, 2);
+    deed_get_info(deed, &info);
+    assert_int_equal(info.backup_position, 2);
+    expect_ok(deed_check_backup(backup, NULL, &report, &failure));
+    expect_status(DEED_CONFLICT, deed_restore(backup, folder, NULL, NULL, &failure));
+    expect_ok(deed_restore(backup, restored, NULL, &report, &failure));
+
+    expect_ok(deed_open(restored, NULL, &again, &failure));
+    deed_get_info(again, &info);
+    assert_int_equal(info.position, 2);
+    assert_int_equal(info.epoch, report.epoch);
+    deed_close(again);
     end();
 }
 
