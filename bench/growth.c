@@ -42,6 +42,7 @@ struct growth {
     uint64_t quarter;                 /* events of a phase */
     uint64_t singles, tags, ten_base; /* how many streams, tags and groups of ten so far */
     uint64_t random;
+    uint64_t step_end; /* events in the log once this step is done */
 };
 
 static struct slot slots[UNDER_WAY];
@@ -200,9 +201,10 @@ static double anonymous_mib(void)
 static void say(struct growth *g, const char *series, uint64_t events, uint64_t begun_ns,
                 uint64_t begun_cpu_ns)
 {
-    printf("{\"series\":\"%s\",\"events\":%" PRIu64
+    printf("{\"series\":\"%s\",\"step\":%" PRIu64 ",\"events\":%" PRIu64
            ",\"ns_per_event\":%.1f,\"cpu_ns_per_event\":%.1f,\"anonymous_mib\":%.1f}\n",
-           series, store_position(g->store), (double)(bench_now() - begun_ns) / (double)events,
+           series, g->step_end, store_position(g->store),
+           (double)(bench_now() - begun_ns) / (double)events,
            (double)(cpu_ns() - begun_cpu_ns) / (double)events, anonymous_mib());
     fflush(stdout);
 }
@@ -223,6 +225,7 @@ int main(int argc, char **argv)
         unused[unused_count++] = &slots[i];
     bench_ok(store_open(os_real(), directory, &options, &growth.store, &err));
     for (uint64_t at = 0; at < end && failed == 0; at += step) {
+        growth.step_end = at + step;
         for (int phase = 0; phase < PHASE_COUNT; phase++) {
             uint64_t begun_ns = bench_now(), begun_cpu_ns = cpu_ns();
             append_all(&growth, (enum phase)phase);
