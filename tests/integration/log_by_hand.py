@@ -9,6 +9,7 @@ expects a log that was closed in an orderly way, and says what is not as the pag
 import hashlib
 import os
 import struct
+import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -73,11 +74,13 @@ def read_header(data, number):
     fields = Fields(data[12:4096])
     expect(fields.number(4) == 1, "version")
     fields.number(8)
-    expect(fields.number(8) == 0, "features that must be known")
-    header = {"log_id": fields.take(16), "epoch": fields.number(8), "number": fields.number(4)}
+    sealed = fields.number(8)
+    expect(sealed in (0, 1), "features that must be known")
+    header = {"sealed": sealed == 1, "log_id": fields.take(16), "epoch": fields.number(8), "number": fields.number(4)}
     expect(fields.number(4) == 0, "reserved")
     header.update(first=fields.number(8), previous=fields.take(32), made=fields.time(),
-                  secret=fields.take(16))
+                  secret=fields.take(16), generation=fields.number(4))
+    expect(header["sealed"] == (header["generation"] > 0), "the generation")
     expect(header["number"] == number, "the segment's number")
     return header
 
@@ -139,6 +142,66 @@ def read_commit(data, offset, header):
     return commit
 
 
+NONE = 2 ** 64 - 1
+RAW = 65536
+
+
+def read_footer(data):
+    first, second = data[-8192:-4096], data[-4096:]
+    expect(first == second, "the two footers differ")
+    expect(second[:8] == b"DEEDEND\n", "no footer")
+    expect(crc32c(second[12:]) == int.from_bytes(second[8:12], "little"), "the footer's checksum")
+    fields = Fields(second[12:])
+    expect(fields.number(4) == 1, "the footer's version")
+    footer = {"log_id": fields.take(16)}
+    for name, size in (("epoch", 8), ("number", 4), ("generation", 4), ("first", 8), ("last", 8),
+                       ("commits", 8), ("events", 8), ("removed", 8), ("first_kept", 8),
+                       ("first_removed", 8)):
+        footer[name] = fields.number(size)
+    footer.update(first_recorded=fields.time(), last_recorded=fields.time(),
+                  previous=fields.take(32), hash=fields.take(32))
+    for name in ("logical_end", "table", "table_blocks", "map", "map_blocks", "size"):
+        footer[name] = fields.number(8)
+    footer["content"] = fields.take(32)
+    expect(footer["size"] == len(data), "the file's size")
+    expect(hashlib.sha256(data[:-8192]).digest() == footer["content"], "the hash of the content")
+    return footer
+
+
+def read_blocks(data, at, count, footer):
+    """The entries of a table or a map, 16 bytes each."""
+    entries = []
+    for offset in range(at, at + count * 4096, 4096):
+        block = data[offset:offset + 4096]
+        place = footer["log_id"] + struct.pack("<IIQ", footer["number"], footer["generation"], offset)
+        expect(crc32c(place + block[4:]) == int.from_bytes(block[:4], "little"),
+               f"offset {offset}: the block's checksum")
+        filled = int.from_bytes(block[4:8], "little")
+        expect(filled == 255 or offset == at + (count - 1) * 4096, "a block that is not full")
+        entries += [block[8 + 16 * i:24 + 16 * i] for i in range(filled)]
+        expect(not any(block[8 + 16 * filled:]), "what stands behind the last entry")
+    return entries
+
+
+def unpack(data, footer):
+    """The logical bytes, the header in front of them."""
+    if footer["map_blocks"] == 0:
+        return data[:footer["logical_end"]]
+    frames = read_blocks(data, footer["map"], footer["map_blocks"], footer)
+    expect(frames == read_blocks(data, footer["map"] + footer["map_blocks"] * 4096,
+                                 footer["map_blocks"], footer), "the two maps differ")
+    logical, at = data[:4096], 4096
+    for frame in frames:
+        offset, size, checksum = struct.unpack("<QII", frame)
+        expect(offset == at, "a frame's place")
+        packed = data[offset:offset + size]
+        expect(crc32c(packed) == checksum, f"offset {offset}: the frame's checksum")
+        raw = subprocess.run(["zstd", "-dcq"], input=packed, stdout=subprocess.PIPE, check=True).stdout
+        expect(len(raw) == min(RAW, footer["logical_end"] - len(logical)), "a frame's content")
+        logical, at = logical + raw, at + size
+    return logical
+
+
 def read_marks(folder):
     newest = {"sequence": 0}
     with open(os.path.join(folder, "marks"), "rb") as file:
@@ -162,25 +225,71 @@ class Log:
         self.commits, self.expected, self.previous = [], 1, bytes(32)
         self.revisions, self.recorded = {}, None
         self.log_id, self.secret, self.epoch = None, None, 0
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".seg"))
+        names = sorted(name for name in os.listdir(folder) if name.endswith((".seg", ".sealed")))
         for number, name in enumerate(names, 1):
-            expect(name == f"{number:010}.seg", f"{name}: segment {number} is missing")
+            expect(name[:11] == f"{number:010}.", f"{name}: segment {number} is missing, or there twice")
             with open(os.path.join(folder, name), "rb") as file:
                 data = file.read()
             try:
-                self.read_segment(data, number)
+                if name.endswith(".sealed"):
+                    self.read_sealed(data, number, name)
+                else:
+                    self.read_segment(data, number)
             except Wrong as wrong:
                 raise Wrong(f"{name}: {wrong}") from None
         self.check_mark(read_marks(folder))
 
-    def read_segment(self, data, number):
+    def read_sealed(self, data, number, name):
+        header, footer = self.begin(data, number), read_footer(data)
+        expect(header["sealed"], "the header is not a sealed segment's")
+        expect(name == f"{number:010}.{header['first']:020}.{header['generation']}.sealed", "the name")
+        for field in ("log_id", "epoch", "number", "generation", "first", "previous"):
+            expect(footer[field] == header[field], f"header and footer differ: {field}")
+        logical, offset, begun = unpack(data, footer), 4096, len(self.commits)
+        while offset < footer["logical_end"]:
+            offset = self.read_one(logical, offset, header, number)
+        expect(offset == footer["logical_end"], "the last commit's end")
+        self.check_footer(data, footer, self.commits[begun:])
+
+    def check_footer(self, data, footer, commits):
+        events = [event for commit in commits for event in commit["events"]]
+        users = [event for event in events if not event["stream"].startswith(b"$")]
+        entries = [struct.pack("<IIQ", commit["first"] - footer["first"], commit["offset"] // 8,
+                               commit["recorded"] - commits[0]["recorded"]) for commit in commits]
+        expect(read_blocks(data, footer["table"], footer["table_blocks"], footer) == entries, "the table")
+        expect(footer["last"] == self.expected - 1 and footer["hash"] == self.previous, "the end")
+        expect((footer["commits"], footer["events"]) == (len(commits), len(events)), "the counts")
+        expect(footer["removed"] == sum(event["removed"] for event in events), "the removed")
+        for field, removed in (("first_kept", False), ("first_removed", True)):
+            places = [event["position"] for event in users if event["removed"] == removed]
+            expect(footer[field] == (places[0] if places else NONE), field)
+        expect((footer["first_recorded"], footer["last_recorded"]) ==
+               (commits[0]["recorded"], commits[-1]["recorded"]), "the times")
+
+    def begin(self, data, number):
         header = read_header(data, number)
         expect(self.log_id in (None, header["log_id"]), "another log's")
         expect(header["first"] == self.expected, "it does not begin where the one before ends")
         expect(header["previous"] == self.previous, "it does not continue the chain")
         expect(self.secret in (None, header["secret"]), "another log's secret")
-        self.log_id, self.epoch, self.secret = header["log_id"], header["epoch"], header["secret"]
-        offset = 4096
+        self.log_id, self.secret = header["log_id"], header["secret"]
+        self.epoch = max(self.epoch, header["epoch"])
+        return header
+
+    def read_one(self, data, offset, header, number):
+        """The commit at an offset; where the next one may be."""
+        try:
+            commit = read_commit(data, offset, header)
+            self.link(commit)
+        except Wrong as wrong:
+            raise Wrong(f"offset {offset}: {wrong}") from None
+        commit.update(segment=number, offset=offset)
+        self.commits.append(commit)
+        return offset + commit["size"]
+
+    def read_segment(self, data, number):
+        header, offset = self.begin(data, number), 4096
+        expect(not header["sealed"], "the header is a sealed segment's")
         while offset < len(data):
             if data[offset:offset + 4] != b"DCMT":
                 sector = (offset + 4095) // 4096 * 4096
@@ -191,14 +300,7 @@ class Log:
                 expect(not any(pad), f"offset {offset}: the padding is not zeros")
                 offset = sector
                 continue
-            try:
-                commit = read_commit(data, offset, header)
-                self.link(commit)
-            except Wrong as wrong:
-                raise Wrong(f"offset {offset}: {wrong}") from None
-            commit.update(segment=number, offset=offset)
-            self.commits.append(commit)
-            offset += commit["size"]
+            offset = self.read_one(data, offset, header, number)
 
     def link(self, commit):
         expect(commit["first"] == self.expected, "its position does not follow")
