@@ -102,6 +102,8 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(SUPPORT) $(B)/libserver.a $(B)/libdeedb
 	$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(BIN_LIBS) $(LIB_LIBS) -lcmocka
 # This one makes the engine's allocations fail.
 $(B)/tests/unit/test_store_loops: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+# This one lets two threads' syncs meet.
+$(B)/tests/unit/test_store_syncs: private LDFLAGS += -Wl,--wrap=fdatasync
 # And this one too, beside SQLite's.
 $(B)/tests/sim/sim_world: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(B)/tests/domains/%.so: tests/domains/%.c include/deedbook.h include/deedbook_domain.h
@@ -132,10 +134,11 @@ test: ## every test, with the sanitizers; what CI runs
 	@tools/deps
 	@tools/run-tests
 
-soak: ## the same for hours: more seeds, more fuzzing (SIM_SEEDS, FUZZ_SECONDS)
+soak: ## the same for hours: more seeds, more fuzzing, more deaths (SIM_SEEDS, FUZZ_SECONDS, KILLS, …)
 	@tools/deps
 	@SIM_SEEDS=$${SIM_SEEDS:-200000} FUZZ_SECONDS=$${FUZZ_SECONDS:-1800} TEST_TIMEOUT=$${TEST_TIMEOUT:-14400} \
-		tools/run-tests
+		KILLS=$${KILLS:-10000} HISTORY_KILLS=$${HISTORY_KILLS:-300} POWER_CUTS=$${POWER_CUTS:-500} \
+		FAILPOINT_ROUNDS=$${FAILPOINT_ROUNDS:-10} tools/run-tests
 
 run: ## install what is missing, build, serve the orders example on port 2113
 	@tools/deps run

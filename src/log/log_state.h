@@ -49,6 +49,7 @@ struct log {
 
     /* Growth of the active segment: `grow` is held by whoever writes zeros. */
     struct os_mutex grow;
+    struct os_mutex fill_sync; /* held while the keeper syncs, and notes a failure */
     struct os_file *fill_file;
     uint64_t filled; /* everything below was written once */
     uint64_t claimed; /* below this a group was or is being written */

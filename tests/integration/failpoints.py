@@ -8,7 +8,6 @@ The program is built with its points. Scenarios are run once to learn which poin
 often; then each point kills once a round, at a time between its first and its last, in one of the
 scenarios that pass it. A point that no scenario passes fails the test, unless UNREACHED says why.
 """
-import http.client
 import math
 import os
 import random
@@ -23,7 +22,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
-from audit import Appender, Client, Commander, Work, Wrong, audit, check
+from audit import Appender, Client, Commander, Work, Wrong, audit, check, do_chores
 from server import ROOT, Server
 
 PROGRAM = os.path.join(ROOT, "build/failpoints/deedbook")
@@ -100,24 +99,6 @@ class World:
         check(died or done.returncode == status,
               f"{arguments}: {done.returncode} {done.stdout}{done.stderr}")
         return died
-
-
-def do_chores(url, life):
-    """What writers do not do: rebuilds, queries of the past, deletions. Their answers do not matter
-    here, and the server may go at any time."""
-    try:
-        client = Client(url)
-        stream = f"gone-{life}"
-        for n in range(3):
-            client.send("POST", f"/streams/{stream}", {"type": "Gone", "data": {"n": n}})
-        client.send("DELETE", f"/streams/{stream}" + ("?tombstone=true" if life % 2 else ""))
-        client.send("POST", f"/projections/{['order_summary', 'order_lines'][life % 2]}/rebuild")
-        _, found = client.send("GET", "/events?limit=1&system=true")
-        position = int(found[0]["position"]) + 5
-        client.send("GET", f"/queries/order_summary?order_id=1-3&position={position}")
-        client.send("GET", f"/queries/order_summary?order_id=1-3&position={position + 3}")
-    except (OSError, http.client.HTTPException, ValueError, LookupError):
-        pass
 
 
 # ---- scenarios: each brings the world into a state, and runs a life in it ----------------------

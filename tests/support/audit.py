@@ -24,6 +24,16 @@ def check(condition, message):
         raise Wrong(message)
 
 
+class Failed(Wrong):
+    """The server answered that it cannot; whether something was stored may be unknown."""
+
+
+def check_stored(status, message):
+    if status >= 500:
+        raise Failed(message)
+    check(status in (200, 201), message)
+
+
 class Client:
     """One keep-alive connection."""
 
@@ -58,7 +68,7 @@ class Appender:
         expected = len(self.acknowledged) - 1 if self.acknowledged else "none"
         status, answer = client.send("POST", f"/streams/{self.stream}?expected={expected}",
                                      self.pending)
-        check(status in (200, 201), f"append to {self.stream}: {status} {answer}")
+        check_stored(status, f"append to {self.stream}: {status} {answer}")
         check(answer["revision"] == len(self.acknowledged),
               f"{self.stream}: revision {answer['revision']}, not {len(self.acknowledged)}")
         self.acknowledged.append((answer["position"], self.pending["data"]["n"]))
@@ -115,7 +125,7 @@ class Commander:
             self.pending = (*self.make(rng), str(uuid.uuid4()))
         name, cents, body, key = self.pending
         status, answer = client.send("POST", f"/commands/{name}", body, {"Idempotency-Key": key})
-        check(status in (200, 201), f"{name} of order {self.order_id}: {status} {answer}")
+        check_stored(status, f"{name} of order {self.order_id}: {status} {answer}")
         self.total += cents
         self.lines += 1
         self.position = answer["position"]
@@ -136,27 +146,31 @@ class Commander:
         self.orders += 1
 
 
-def work(writer, url, seed, stop, trouble):
+def work(writer, url, seed, stop, trouble, failures):
     client, rng = Client(url), random.Random(seed)
     try:
         while not stop.is_set():
             writer.step(client, rng)
     except (OSError, http.client.HTTPException, ValueError):
         pass  # the server is gone; what was under way stays pending
+    except Failed as failed:
+        failures.append(str(failed))  # the same
     except Wrong as wrong:
         trouble.append(str(wrong))
 
 
 class Work:
-    """Some writers at work on a running server: with Work(…): …, and trouble is raised."""
+    """Some writers at work on a running server: with Work(…): …, and trouble is raised. Those who are
+    told that the server cannot stop, and are in `failures`: only a broken disk may_fail."""
 
-    def __init__(self, server, writers, life, rng):
-        self.trouble, self.stop = [], threading.Event()
+    def __init__(self, server, writers, life, rng, may_fail=False):
+        self.trouble, self.failures, self.stop = [], [], threading.Event()
+        self.may_fail = may_fail
         self.threads = []
         for writer in writers:
             writer.begin(life)
             self.threads.append(threading.Thread(target=work, daemon=True, args=(
-                writer, server.url, rng.random(), self.stop, self.trouble)))
+                writer, server.url, rng.random(), self.stop, self.trouble, self.failures)))
 
     def __enter__(self):
         for thread in self.threads:
@@ -168,6 +182,25 @@ class Work:
         for thread in self.threads:
             thread.join(60)
         check(not self.trouble, "; ".join(self.trouble))
+        check(self.may_fail or not self.failures, "; ".join(self.failures))
+
+
+def do_chores(url, life):
+    """What writers do not do: rebuilds, queries of the past, deletions. Their answers do not matter
+    here, and the server may go at any time."""
+    try:
+        client = Client(url)
+        stream = f"gone-{life}"
+        for n in range(3):
+            client.send("POST", f"/streams/{stream}", {"type": "Gone", "data": {"n": n}})
+        client.send("DELETE", f"/streams/{stream}" + ("?tombstone=true" if life % 2 else ""))
+        client.send("POST", f"/projections/{['order_summary', 'order_lines'][life % 2]}/rebuild")
+        _, found = client.send("GET", "/events?limit=1&system=true")
+        position = int(found[0]["position"]) + 5
+        client.send("GET", f"/queries/order_summary?order_id=1-3&position={position}")
+        client.send("GET", f"/queries/order_summary?order_id=1-3&position={position + 3}")
+    except (OSError, http.client.HTTPException, ValueError, LookupError):
+        pass
 
 
 def audit(server, writers):
