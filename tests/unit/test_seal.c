@@ -44,14 +44,12 @@ static struct log_seal_state seal_state(void)
     return state;
 }
 
-/* Let the sealer work until it has nothing to do, or failed. */
+/* Let the sealer work until it has nothing to do, or fails. */
 static void seal_all(void)
 {
-    uint64_t failures = seal_state().failures;
-    while (seal_state().waiting > 0 && seal_state().failures == failures) (void)sealer_step(store);
+    while (sealer_step(store) < SECOND) continue;
 }
 
-/* Three sealed segments and an active one. */
 static void start_sealed(unsigned words)
 {
     start();
