@@ -204,7 +204,8 @@ struct deed_new_event {
     const deed_str *tags;
     size_t tag_count;
     deed_uuid id;    /* all zero: a version 7 UUID is made */
-    int64_t time_ns; /* when it happened, UTC since 1970; 0: when it is recorded */
+    int64_t time_ns; /* when it happened, UTC since 1970; 0: when it is recorded, unless has_time */
+    bool has_time;   /* time_ns is meant also if it is 0 */
     deed_str correlation_id, causation_id;
     deed_str actor; /* who did it, for the audit trail */
 };

@@ -362,15 +362,16 @@ static deed_status attribute_number(struct parse *p, enum attribute attribute, u
     return good ? DEED_OK : attribute_wrong(p, attribute, "a whole number");
 }
 
-static deed_status attribute_time(struct parse *p, enum attribute attribute, int64_t *out)
+static deed_status attribute_time(struct parse *p, enum attribute attribute, int64_t *out,
+                                  bool *out_given)
 {
     deed_str text;
     *out = 0;
+    *out_given = false;
     deed_status status = attribute_text(p, attribute, false, &text);
     if (status != DEED_OK || text.ptr == NULL) return status;
     if (!time_parse(text, out)) return attribute_wrong(p, attribute, "a time as RFC 3339 has it");
-    /* Zero means "not given" to the store; taking it would put today's time in its place. */
-    if (*out == 0) return attribute_wrong(p, attribute, "a time that can be kept: it is zero");
+    *out_given = true;
     return DEED_OK;
 }
 
@@ -506,7 +507,8 @@ static deed_status parse_place(struct parse *p)
     deed_status status = attribute_number(p, ATTRIBUTE_REVISION, &p->event.revision);
     if (status == DEED_OK) status = attribute_number(p, ATTRIBUTE_POSITION, &p->event.position);
     if (status != DEED_OK) return status;
-    return attribute_time(p, ATTRIBUTE_RECORDEDAT, &p->event.recorded_at_ns);
+    bool given;
+    return attribute_time(p, ATTRIBUTE_RECORDEDAT, &p->event.recorded_at_ns, &given);
 }
 
 static int hex_value(char c)
@@ -677,7 +679,9 @@ static deed_status parse_all(struct parse *p, json_value object)
     deed_status status = sort_attributes(p, object);
     if (status == DEED_OK) status = parse_identity(p);
     if (status == DEED_OK) status = parse_stream(p);
-    if (status == DEED_OK) status = attribute_time(p, ATTRIBUTE_TIME, &event->time_ns);
+    if (status == DEED_OK) {
+        status = attribute_time(p, ATTRIBUTE_TIME, &event->time_ns, &event->has_time);
+    }
     if (status == DEED_OK) status = parse_place(p);
     if (status == DEED_OK) status = parse_tags(p);
     if (status == DEED_OK) {

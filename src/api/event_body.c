@@ -131,7 +131,7 @@ static deed_status take_id(struct body *b, json_value value, deed_uuid *out)
     return DEED_OK;
 }
 
-static deed_status take_time(struct body *b, json_value value, int64_t *out)
+static deed_status take_time(struct body *b, json_value value, int64_t *out, bool *out_given)
 {
     deed_str text = {0};
     deed_status status = take_text(b, DEED_STR("time"), value, &text);
@@ -139,8 +139,7 @@ static deed_status take_time(struct body *b, json_value value, int64_t *out)
     if (!time_parse(text, out)) {
         return wrong_member(b, DEED_STR("time"), value, "a time as RFC 3339 has it");
     }
-    /* Zero means "not given" to the store; taking it would put today's time in its place. */
-    if (*out == 0) return wrong_member(b, DEED_STR("time"), value, "a time that can be kept");
+    *out_given = true;
     return DEED_OK;
 }
 
@@ -184,7 +183,7 @@ static deed_status take_event_member(struct body *b, const struct json_iterator 
     case EVENT_TAGS:
         return take_texts(b, i->key, i->value, &event->tags, &event->tag_count);
     case EVENT_TIME:
-        return take_time(b, i->value, &event->time_ns);
+        return take_time(b, i->value, &event->time_ns, &event->has_time);
     case EVENT_DATACONTENTTYPE:
         return take_text(b, i->key, i->value, &event->content_type);
     case EVENT_CORRELATION_ID:

@@ -313,7 +313,7 @@ static deed_status place_event(struct store *store, const struct deed_append *a,
     struct event_place place = {
         .position = log_next_position(store->log) + i,
         .id = e->id,
-        .time_ns = e->time_ns != 0 ? e->time_ns : now,
+        .time_ns = e->time_ns != 0 || e->has_time ? e->time_ns : now,
     };
     struct postings list;
     postings_open(&list, index_writer_view(store->index), INDEX_STREAM, e->stream, &store->arena);

@@ -71,7 +71,7 @@ static void put_event(struct json_writer *w, const struct deed_new_event *e)
         uuid_format(e->id, text);
         json_member_text(w, "id", deed_str_of(text));
     }
-    if (e->time_ns != 0) {
+    if (e->has_time) {
         time_format(e->time_ns, text);
         json_member_text(w, "time", deed_str_of(text));
     }

@@ -31,7 +31,7 @@ static struct deed_event stored(const struct cloudevent *c)
         .position = c->position == DEED_NONE ? 7 : c->position,
         .revision = c->revision == DEED_NONE ? 3 : c->revision,
         .id = c->event.id,
-        .time_ns = c->event.time_ns == 0 ? 1 : c->event.time_ns,
+        .time_ns = c->event.time_ns,
         .recorded_at_ns = c->recorded_at_ns == 0 ? 1 : c->recorded_at_ns,
         .stream = c->event.stream,
         .type = c->event.type,

@@ -248,7 +248,6 @@ TEST(api, malformed_bodies_are_refused_by_name)
         {"{\"type\":\"T\",\"data\":1,\"id\":\"x\"}", "id: \\\"x\\\" is not a UUID"},
         {"{\"type\":\"T\",\"data\":1,\"id\":\"00000000-0000-0000-0000-000000000000\"}", "nil"},
         {"{\"type\":\"T\",\"data\":1,\"time\":\"x\"}", "time: \\\"x\\\" is not a time"},
-        {"{\"type\":\"T\",\"data\":1,\"time\":\"1970-01-01\"}", "can be kept"},
         {"{\"type\":\"T\",\"data\":1,\"metadata\":[]}", "metadata: [] is not an object"},
         {"{\"type\":\"T\",\"data\":1,\"tags\":\"a\"}", "not a list of texts"},
         {"{\"type\":\"T\",\"data\":1,\"tags\":[1]}", "tags: 1 is not a text"},
@@ -530,6 +529,24 @@ static void get_next(void)
     assert_non_null(link);
     (void)snprintf(target, sizeof target, "%.*s", (int)strcspn(link + 1, ">"), link + 1);
     get(target);
+}
+
+TEST(api, the_first_instant_of_1970_is_a_time_like_others)
+{
+    static const char wanted[] = "\"time\":\"1970-01-01T00:00:00.000000000Z\"";
+    open_api();
+    ask("POST", "/streams/a", "{\"type\":\"T\",\"data\":1,\"time\":\"1970-01-01T00:00:00Z\"}");
+    expect_answer(200, "\"revision\":0");
+    with("Content-Type", "application/cloudevents+json");
+    ask("POST", "/streams/b",
+        "{\"specversion\":\"1.0\",\"id\":\"00000000-0000-4000-8000-000000000001\",\"source\":\"x\","
+        "\"type\":\"T\",\"time\":\"1970-01-01T02:00:00+02:00\",\"data\":1}");
+    expect_answer(200, "\"revision\":0");
+    get("/streams/a");
+    expect_answer(200, wanted);
+    get("/streams/b");
+    expect_answer(200, wanted);
+    close_api();
 }
 
 TEST(api, a_stream_is_read_in_pages)
