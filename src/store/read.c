@@ -14,7 +14,10 @@
  * (3) `position` is how far the cursor has looked, matching or not. It passes an event only when
  *     that was returned, did not match or is damaged: what could not be read is tried again.
  * (4) Posting lists are silent about what was lost before opening. A filtered read stops at each
- *     lost range in its way, since what it asks for may have been there. */
+ *     lost range in its way, since what it asks for may have been there.
+ * (5) So does a stream read, once, where events were lost behind the stream's last one: they may
+ *     have been its own. Not if somebody has accepted the loss, since nothing would bring an
+ *     aggregate back to life then. */
 #include "store/store_state.h"
 
 #include "base/planted.h"
@@ -47,6 +50,7 @@ struct deed_cursor {
     uint64_t position; /* (3); backwards: the last one looked at */
     uint64_t returned;
     bool finished;
+    bool tail_told; /* STREAM: what was lost behind its last event was told (5) */
     bool drained; /* the last answer was DEED_END: more can come only with a new end */
 
     struct postings list;          /* STREAM */
@@ -459,15 +463,41 @@ static deed_status log_next(struct deed_cursor *c, struct deed_event *out, struc
     }
 }
 
+/* (5) */
+static deed_status tail_check(struct deed_cursor *c, struct deed_error *err)
+{
+    uint64_t last = 0;
+    if (c->tail_told) return DEED_OK;
+    c->tail_told = true;
+    if (chunks_count(&c->store->lost) == 0) return DEED_OK;
+    deed_status status = postings_last(&c->list, c->end, &last, err);
+    for (uint64_t i = 0; status == DEED_OK && i < chunks_count(&c->store->lost); i++) {
+        const struct lost_range *range = chunks_at(&c->store->lost, i);
+        if (range->accepted || range->first <= last || range->first > c->end) continue;
+        status = deed_fail(err, DEED_CORRUPT,
+                           "stream %.*s: positions %llu to %llu are damaged, and whether they held "
+                           "events of it is not known",
+                           DEED_FMT(c->options.stream), (unsigned long long)range->first,
+                           (unsigned long long)range->last);
+        if (err != NULL) err->position = range->first;
+    }
+    if (status != DEED_OK && status != DEED_CORRUPT) c->tail_told = false; /* (3) */
+    return status;
+}
+
 static deed_status stream_next(struct deed_cursor *c, struct deed_event *out,
                                struct deed_error *err)
 {
     uint64_t revision;
     if (c->options.backwards) {
+        deed_status status = c->ordinal == c->ordinal_end ? tail_check(c, err) : DEED_OK;
+        if (status != DEED_OK) return status;
         if (c->ordinal <= c->ordinal_min) return DEED_END;
         revision = c->ordinal - 1;
     } else {
         if (c->ordinal >= c->ordinal_end) {
+            deed_status status = tail_check(c, err);
+            if (status != DEED_OK) return status;
             if (c->end > c->position) c->position = c->end;
             return DEED_END;
         }

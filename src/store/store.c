@@ -145,7 +145,9 @@ static deed_status note_damage(void *context, const struct log_damage *damage,
 {
     struct store *store = context;
     if (damage->first_position == DEED_NONE) return DEED_OK;
-    struct lost_range range = {damage->first_position, damage->last_position};
+    bool accepts = store->options.accept_losses && !store->options.read_only;
+    struct lost_range range = {damage->first_position, damage->last_position,
+                               damage->accepted || accepts};
     if (!chunks_add(&store->lost, &range)) {
         return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
     }

@@ -84,6 +84,7 @@ struct backup_state {
 /* Positions that damage took, as opening found them. */
 struct lost_range {
     uint64_t first, last;
+    bool accepted;
 };
 
 /* What is known of the log's first events of users'. */

@@ -898,4 +898,32 @@ TEST(cursor, raw_commits_end_before_damage_and_then_tell_it)
     finish();
 }
 
+TEST(cursor, a_stream_whose_last_events_are_lost_says_so)
+{
+    start();
+    say("a", "one");
+    say("b", "two");
+    say("a", "three");
+    reopen();
+    close_store();
+    expect_ok(os_sim_rot(sim, SEGMENT(1), sector_of(4) + 120, OS_SIM_ROT_FLIP));
+    open_store();
+
+    expect_words("one !4", .stream = DEED_STR("a"));
+    expect_message(err, "stream a: positions 4 to 4 are damaged");
+    expect_words("two !4", .stream = DEED_STR("b"));
+    expect_words("!4 one", .stream = DEED_STR("a"), .backwards = true, .from_revision = DEED_NONE);
+    expect_words("one", .stream = DEED_STR("a"), .until_position = 3);
+
+    /* Who accepts the loss wants to go on without it. */
+    close_store();
+    options.accept_losses = true;
+    open_store();
+    options.accept_losses = false;
+    expect_words("one", .stream = DEED_STR("a"));
+    say("a", "on");
+    expect_words("one on", .stream = DEED_STR("a"));
+    finish();
+}
+
 TEST_MAIN(cursor)
