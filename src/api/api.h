@@ -79,6 +79,7 @@ struct api_exchange {
     struct api_request request;
     struct api_response response;
     struct arena *arena;
+    bool alone; /* nobody else has asked for anything of late: it may hold its thread for a sync */
     const struct api_route *route;          /* set by api_route */
     void (*finish)(struct api_exchange *x); /* set by the server; from any thread, once */
     void *server;                           /* the server's own */

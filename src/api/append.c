@@ -1,7 +1,8 @@
 /* append.c - submit and answer.
  *
  * (1) After store_submit has accepted, the job belongs to the committer: the call may have ended,
- * and its memory be another request's, before the submit returns. (2) The answer's room is reserved
+ * and its memory be another request's, before the submit returns. A client that is alone has its
+ * append committed by this thread, before the submit returns. (2) The answer's room is reserved
  * before the submit: a stored append is never answered with "out of memory". */
 #include "api/append.h"
 
@@ -90,7 +91,7 @@ static void append_failed(struct append_job *job, const struct deed_error *err)
     call_fail_with(c, status);
 }
 
-/* In the committer's thread. */
+/* In the committer's thread, or in this one (1). */
 static void append_done(void *context, const struct deed_appended *appended,
                         const struct deed_error *err)
 {
@@ -124,8 +125,10 @@ void append_job_run(struct append_job *job, deed_str route, deed_str stream, dee
     if (job->append.idempotency_key.len > 0) request_hash(job, route, stream, expected);
 
     struct deed_error err;
-    deed_status status = store_submit(c->api->parts.store, &job->append, append_done, job, &err);
-    if (status == DEED_OK) return; /* (1) */
+    deed_status status =
+        (c->x->alone ? store_submit_here : store_submit)(c->api->parts.store, &job->append,
+                                                         append_done, job, &err);
+    if (status == DEED_OK) return; /* (1): answered by now, or later */
     err.status = status;
     append_failed(job, &err);
 }

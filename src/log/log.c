@@ -418,6 +418,13 @@ deed_status log_roll(struct log *log, struct deed_error *err)
     return empty ? DEED_OK : segment_next(log, err);
 }
 
+bool log_has_room(const struct log *log, uint64_t size)
+{
+    uint64_t need = align_up(log->group.len + size, SECTOR_SIZE);
+    return size < GROUP_SIZE_MAX && need <= GROUP_SIZE_MAX && log->active != NULL &&
+           !log->roll_due && log->group_offset + need <= log->options.segment_size;
+}
+
 uint64_t log_next_position(const struct log *log)
 {
     return log->next_position;

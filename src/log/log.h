@@ -104,6 +104,9 @@ uint64_t log_size(struct log *log); /* bytes of its files up to the published en
  *   DEED_NO_MEMORY */
 DEED_MUST_CHECK deed_status log_reserve(struct log *log, uint64_t size, struct deed_error *err);
 
+/* Would log_reserve take a commit of that size without a new group or a new segment? */
+bool log_has_room(const struct log *log, uint64_t size);
+
 /* The position that the next event gets, and when the next commit is recorded. */
 uint64_t log_next_position(const struct log *log);
 int64_t log_next_recorded_at(struct log *log);

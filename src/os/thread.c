@@ -36,6 +36,14 @@ void os_mutex_lock(struct os_mutex *mutex)
     must(pthread_mutex_lock(&mutex->mutex));
 }
 
+bool os_mutex_try(struct os_mutex *mutex)
+{
+    int error = pthread_mutex_trylock(&mutex->mutex);
+    if (error == EBUSY) return false;
+    must(error);
+    return true;
+}
+
 void os_mutex_unlock(struct os_mutex *mutex)
 {
     must(pthread_mutex_unlock(&mutex->mutex));

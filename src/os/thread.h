@@ -19,6 +19,7 @@ struct os_cond {
 void os_mutex_init(struct os_mutex *mutex);
 void os_mutex_done(struct os_mutex *mutex);
 void os_mutex_lock(struct os_mutex *mutex);
+bool os_mutex_try(struct os_mutex *mutex); /* false: somebody holds it */
 void os_mutex_unlock(struct os_mutex *mutex);
 
 void os_cond_init(struct os_cond *cond);

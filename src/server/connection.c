@@ -26,7 +26,10 @@
  * (6) When three quarters of in_flight_size_max are taken, readers of large answers that take less
  *     than a rate are cut, and so are senders of large bodies: otherwise a few of them, each just
  *     fast enough not to time out, would cost everyone else a 503.
- * (7) Work is done in callbacks of the loop, which end with service_turn: it takes the finished
+ * (7) A client that was the only one to ask for anything for ALONE_NS may hold the loop's thread for
+ *     the time of a sync, if the store thinks that short: two switches of threads are a fifth of its
+ *     append. Whoever comes meanwhile waits for that one sync, and ends it.
+ * (8) Work is done in callbacks of the loop, which end with service_turn: it takes the finished
  *     stack, pumps and flushes each connection once. So the answers of a pipeline leave in one
  *     write. */
 #include "server/connection.h"
@@ -56,6 +59,9 @@
 
 /* (4): as many as a few threads can use; each answer may be a page of eight megabytes. */
 #define RUN_AHEAD_MAX 4
+
+/* (7): longer than a busy client pauses. */
+#define ALONE_NS UINT64_C(20000000)
 
 /* (6): who holds more than this must move so many bytes a second, looked at every two. */
 #define PRESSURE_CHARGED_MIN ((size_t)256 << 10)
@@ -236,7 +242,7 @@ static void exchange_orphan(struct exchange *x)
 }
 
 /* On to the finished stack, from any thread. The loop's own thread takes the stack before it
- * waits again (7); the async wakes it from others, once for all that come until it has. */
+ * waits again (8); the async wakes it from others, once for all that come until it has. */
 static _Thread_local bool on_loop_thread;
 
 static void finished_push(struct exchange *x)
@@ -421,8 +427,21 @@ static void connection_start(struct connection *c)
     }
 }
 
-/* The request is whole: hand it to the api, as soon as the order allows. */
-static void exchange_ready(struct exchange *x)
+/* (7): is this the only request that anybody waits for? */
+static bool is_alone(const struct exchange *x, bool more)
+{
+    const struct connection *c = x->connection;
+    struct service *service = c->service;
+    if (service->recent != c) {
+        service->recent = c;
+        service->recent_since = x->started_ns;
+    }
+    return !more && c->first == x && x->started_ns - service->recent_since > ALONE_NS;
+}
+
+/* The request is whole: hand it to the api, as soon as the order allows. `more`: bytes of others
+ * have come behind it. */
+static void exchange_ready(struct exchange *x, bool more)
 {
     struct connection *c = x->connection;
     const struct http1_request *r = &x->request;
@@ -450,6 +469,7 @@ static void exchange_ready(struct exchange *x)
     x->safe = method_safe(r->method);
     x->started_ns = uv_hrtime();
     x->whole = true;
+    x->api.alone = is_alone(x, more);
     x->where = api_route(x->service->api, &x->api);
     if (!r->keep_alive) {
         x->close_after = true;
@@ -579,7 +599,7 @@ static bool connection_event(struct connection *c, deed_bytes *in)
         on_head(x);
         return !c->no_more;
     case HTTP1_REQUEST:
-        exchange_ready(x);
+        exchange_ready(x, in->len > 0);
         return !c->no_more;
     case HTTP1_ERROR:
         exchange_refuse(x, c->codec.status, &err);
@@ -947,29 +967,6 @@ static void connection_settle(struct connection *c)
     if (empty && over) connection_end(c);
 }
 
-/* (7) */
-static void service_turn(struct service *service)
-{
-    if (service->draining) return;
-    service->draining = true;
-    bool more = true;
-    while (more) {
-        more = finished_take(service);
-        struct connection *c = service->unflushed;
-        service->unflushed = NULL;
-        while (c != NULL) {
-            struct connection *next = c->next_unflushed;
-            c->unflushed = false;
-            connection_settle(c);
-            c = next;
-            more = true;
-        }
-    }
-    service->draining = false;
-    traffic_set(service->traffic, TRAFFIC_REQUESTS_IN_FLIGHT, service->exchange_count);
-    traffic_set(service->traffic, TRAFFIC_BYTES_IN_FLIGHT, service->in_flight_size);
-}
-
 static void waiting_wake_all(struct service *service)
 {
     struct exchange *x = service->waiting;
@@ -986,20 +983,43 @@ static void waiting_wake_all(struct service *service)
     }
 }
 
+/* (8) */
+static void service_turn(struct service *service)
+{
+    if (service->draining) return;
+    service->draining = true;
+    bool more = true;
+    while (more) {
+        more = finished_take(service);
+        uint64_t growths = atomic_load(&service->growths);
+        if (growths != service->growths_seen) {
+            service->growths_seen = growths;
+            waiting_wake_all(service);
+        }
+        struct connection *c = service->unflushed;
+        service->unflushed = NULL;
+        while (c != NULL) {
+            struct connection *next = c->next_unflushed;
+            c->unflushed = false;
+            connection_settle(c);
+            c = next;
+            more = true;
+        }
+    }
+    service->draining = false;
+    traffic_set(service->traffic, TRAFFIC_REQUESTS_IN_FLIGHT, service->exchange_count);
+    traffic_set(service->traffic, TRAFFIC_BYTES_IN_FLIGHT, service->in_flight_size);
+}
+
 static void on_async(uv_async_t *async)
 {
-    struct service *service = async->data;
-    uint64_t growths = atomic_load(&service->growths);
-    if (growths != service->growths_seen) {
-        service->growths_seen = growths;
-        waiting_wake_all(service);
-    }
-    service_turn(service);
+    service_turn(async->data);
 }
 
 void service_log_grew(struct service *service)
 {
     atomic_fetch_add(&service->growths, 1);
+    if (on_loop_thread) return; /* the turn that it is in looks */
     if (atomic_load(&service->waiting_count) > 0) (void)uv_async_send(&service->async);
 }
 
@@ -1020,6 +1040,7 @@ static void connection_close(struct connection *c)
     if (c->closing) return;
     struct service *service = c->service;
     c->closing = true;
+    if (service->recent == c) service->recent = NULL;
     while (c->first != NULL) {
         struct exchange *x = c->first;
         c->first = x->next;

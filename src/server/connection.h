@@ -45,6 +45,8 @@ struct service {
     struct connection *unflushed; /* with something to do at the end of this turn of the loop */
     bool stopping, draining;
     char date[32];
+    const struct connection *recent; /* whose request came last, and since when all were its own */
+    uint64_t recent_since;           /* uv_hrtime */
 
     uv_async_t async;
     _Atomic(struct exchange *) finished; /* by any thread; newest first */

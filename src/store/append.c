@@ -9,7 +9,9 @@
  *     as durable as what an acceptance does.
  * (3) When the group was not written its events leave the index again, newest first; answers that
  *     rest on them become the group's failure.
- * (4) After a request was taken from the queue it is answered exactly once. */
+ * (4) After a request was taken from the queue it is answered exactly once.
+ * (5) The committer is whoever holds commit_lock: its actor, or a thread whose append is the only
+ *     one and that would only wait for it. */
 #include "store/store_state.h"
 
 #include "base/planted.h"
@@ -418,11 +420,17 @@ static deed_status write_commit(struct store *store, struct request *r, struct d
     return DEED_OK;
 }
 
+/* The most that its commit takes in the log. */
+static uint64_t record_need(const struct request *r)
+{
+    return r->size + r->append->idempotency_key.len + EVENT_KEY_HASH_SIZE;
+}
+
 /* DEED_BUSY: the group must be written before this request can be looked at. */
 static deed_status process(struct store *store, struct request *r)
 {
     struct deed_error *err = &r->error;
-    uint64_t need = r->size + r->append->idempotency_key.len + EVENT_KEY_HASH_SIZE;
+    uint64_t need = record_need(r);
     arena_reset(&store->arena);
     r->appended = (struct deed_appended){.unsafe = store->options.unsafe_no_sync};
 
@@ -520,11 +528,59 @@ static void notify(struct store *store)
     if (log_sealer_due(store->log)) actor_wake(store->sealer);
 }
 
+/* ---- gathering ------------------------------------------------------------------------------
+ *
+ * Those who were answered send their next appends at once, while the next sync is under way already:
+ * sixty-four clients come in two groups that take turns, each sync carries half of them, and a disk
+ * that takes five milliseconds to flush gives half of what it could. So on such a disk the next
+ * group waits for those that were answered, as long as they keep coming, up to a share of the sync. */
+
+#define GATHER_SYNC_MIN_NS UINT64_C(500000) /* faster disks lose more by waiting */
+#define GATHER_SHARE       4
+#define GATHER_PAUSE_SHARE 10 /* nobody has come for so long: nobody will */
+
+static void gather_begin(struct store *store, uint64_t answered)
+{
+    bool waits = store->sync_ns >= GATHER_SYNC_MIN_NS && answered > 1;
+    if (!waits || store->options.no_threads) return;
+    os_mutex_lock(&store->queue_lock);
+    store->gather_seen = store->queue_count;
+    store->gather_wanted = store->gather_seen + answered;
+    os_mutex_unlock(&store->queue_lock);
+    uint64_t now = os_ticks_ns(store->os);
+    store->gather_until = now + store->sync_ns / GATHER_SHARE;
+    store->gather_look = now + store->sync_ns / GATHER_PAUSE_SHARE;
+}
+
+/* How long to wait for more; 0: go on. The actor may be woken before its time. */
+static uint64_t gather_wait(struct store *store)
+{
+    if (store->gather_until == 0) return 0;
+    os_mutex_lock(&store->queue_lock);
+    uint64_t queued = store->queue_count;
+    bool all_came = queued >= store->gather_wanted;
+    bool closing = store->closing;
+    os_mutex_unlock(&store->queue_lock);
+    uint64_t now = os_ticks_ns(store->os);
+    bool none_came = now >= store->gather_look && queued <= store->gather_seen;
+    if (closing || none_came || all_came || now >= store->gather_until) {
+        store->gather_until = 0;
+        return 0;
+    }
+    if (now >= store->gather_look) {
+        store->gather_seen = queued;
+        store->gather_look = now + store->sync_ns / GATHER_PAUSE_SHARE;
+    }
+    return store->gather_look - now;
+}
+
 static void answer_all(struct store *store)
 {
     struct request *r;
-    while ((r = list_pop(&store->group)) != NULL)
+    uint64_t answered = 0;
+    for (; (r = list_pop(&store->group)) != NULL; answered++)
         answer(store, r);
+    gather_begin(store, answered);
 }
 
 static void group_finish(struct store *store)
@@ -534,8 +590,9 @@ static void group_finish(struct store *store)
         struct deed_error err = {0};
         uint64_t before = os_ticks_ns(store->os);
         deed_status status = log_write(store->log, &err);
-        histogram_add(store->metrics.sync_buckets, &store->metrics.sync_sum_ns,
-                      os_ticks_ns(store->os) - before);
+        uint64_t spent = os_ticks_ns(store->os) - before;
+        histogram_add(store->metrics.sync_buckets, &store->metrics.sync_sum_ns, spent);
+        store->sync_ns = store->sync_ns - store->sync_ns / 4 + spent / 4;
         count(&store->metrics.groups, 1);
         if (status == DEED_OK) {
             log_publish(store->log);
@@ -547,14 +604,14 @@ static void group_finish(struct store *store)
     answer_all(store);
 }
 
-uint64_t committer_step(void *context)
+/* Commit what is queued. false: nothing was. */
+static bool commit_queue(struct store *store)
 {
-    struct store *store = context;
     os_mutex_lock(&store->queue_lock);
     struct request_list taken = store->queue;
     store->queue = (struct request_list){0};
     os_mutex_unlock(&store->queue_lock);
-    if (taken.first == NULL) return ACTOR_WAIT;
+    if (taken.first == NULL) return false;
     FAILPOINT("group-taken");
 
     struct request *r;
@@ -573,30 +630,46 @@ uint64_t committer_step(void *context)
     }
     group_finish(store);
     FAILPOINT("group-answered");
-    return ACTOR_AGAIN;
+    return true;
+}
+
+uint64_t committer_step(void *context)
+{
+    struct store *store = context;
+    os_mutex_lock(&store->commit_lock); /* (5) */
+    uint64_t wait = gather_wait(store);
+    if (wait == 0) wait = commit_queue(store) ? ACTOR_AGAIN : ACTOR_WAIT;
+    os_mutex_unlock(&store->commit_lock);
+    return wait;
 }
 
 void committer_drain(struct store *store)
 {
-    while (committer_step(store) == ACTOR_AGAIN) continue;
+    os_mutex_lock(&store->commit_lock);
+    while (commit_queue(store)) continue;
+    os_mutex_unlock(&store->commit_lock);
 }
 
 /* ---- submitting ----------------------------------------------------------------------------- */
 
-static deed_status enqueue(struct store *store, struct request *r, struct deed_error *err)
+/* What can be refused whatever the store holds. */
+static deed_status admit(struct store *store, struct request *r, struct deed_error *err)
 {
-    deed_status status =
-        append_check(&store->options.limits, r->append, r->system, &r->size, err);
+    deed_status status = append_check(&store->options.limits, r->append, r->system, &r->size, err);
     const char *stopped = log_stopped(store->log);
-    if (status == DEED_OK && stopped != NULL) {
-        status = deed_fail(err, DEED_STOPPED, "the log takes no more appends: %.400s", stopped);
-    }
-    if (status != DEED_OK) return status;
+    if (status != DEED_OK || stopped == NULL) return status;
+    return deed_fail(err, DEED_STOPPED, "the log takes no more appends: %.400s", stopped);
+}
+
+/* Into the queue. `wake`: and have the actor look at it. */
+static deed_status enqueue(struct store *store, struct request *r, bool wake,
+                           struct deed_error *err)
+{
     const struct deed_limits *limits = &store->options.limits;
     r->submitted_ticks = os_ticks_ns(store->os);
 
     os_mutex_lock(&store->queue_lock);
-    bool first = store->queue.first == NULL;
+    bool due = store->queue.first == NULL || store->queue_count + 1 == store->gather_wanted;
     bool full = store->queue_count >= limits->queue_count_max ||
                 (store->queue_count > 0 && store->queue_size + r->size > limits->queue_size_max);
     bool closing = store->closing;
@@ -614,21 +687,62 @@ static deed_status enqueue(struct store *store, struct request *r, struct deed_e
                          (unsigned long long)waiting, limits->queue_count_max,
                          (unsigned long long)limits->queue_size_max);
     }
-    if (first) actor_wake(store->committer);
+    if (due && wake) actor_wake(store->committer);
     return DEED_OK;
+}
+
+static struct request *request_create(const struct deed_append *append, deed_append_done *done,
+                                      void *context)
+{
+    struct request *r = calloc(1, sizeof *r);
+    if (r == NULL) return NULL;
+    *r = (struct request){.append = append, .done = done, .context = context, .owned = true};
+    return r;
 }
 
 deed_status store_submit(struct store *store, const struct deed_append *append,
                          deed_append_done *done, void *context, struct deed_error *err)
 {
-    struct request *r = calloc(1, sizeof *r);
+    struct request *r = request_create(append, done, context);
     if (r == NULL) return deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
-    r->append = append;
-    r->done = done;
-    r->context = context;
-    r->owned = true;
-    deed_status status = enqueue(store, r, err);
+    deed_status status = admit(store, r, err);
+    if (status == DEED_OK) status = enqueue(store, r, true, err);
     if (status != DEED_OK) free(r);
+    return status;
+}
+
+/* A slower disk would keep the thread from what else it has to do, and so would a large append. */
+#define HERE_SYNC_MAX_NS     UINT64_C(300000)
+#define HERE_APPEND_SIZE_MAX (UINT64_C(64) << 10)
+
+/* The commit_lock is held. */
+static bool commit_is_quick(struct store *store, const struct request *r)
+{
+    os_mutex_lock(&store->queue_lock);
+    bool alone = store->queue_count == 0;
+    os_mutex_unlock(&store->queue_lock);
+    return alone && store->sync_ns < HERE_SYNC_MAX_NS && r->size <= HERE_APPEND_SIZE_MAX &&
+           log_has_room(store->log, record_need(r));
+}
+
+deed_status store_submit_here(struct store *store, const struct deed_append *append,
+                              deed_append_done *done, void *context, struct deed_error *err)
+{
+    struct request *r = request_create(append, done, context);
+    if (r == NULL) return deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
+    deed_status status = admit(store, r, err);
+    if (status != DEED_OK) {
+        free(r);
+        return status;
+    }
+    bool held = !store->options.no_threads && os_mutex_try(&store->commit_lock);
+    bool here = held && commit_is_quick(store, r);
+    if (held && !here) os_mutex_unlock(&store->commit_lock);
+    status = enqueue(store, r, !here, err);
+    if (status != DEED_OK) free(r);
+    if (!here) return status;
+    if (status == DEED_OK) (void)commit_queue(store); /* (5) */
+    os_mutex_unlock(&store->commit_lock);
     return status;
 }
 
@@ -661,7 +775,8 @@ static deed_status append_wait(struct store *store, const struct deed_append *ap
     os_mutex_init(&w.lock);
     os_cond_init(&w.cond);
     struct request r = {.append = append, .done = waiter_done, .context = &w, .system = system};
-    deed_status status = enqueue(store, &r, err);
+    deed_status status = admit(store, &r, err);
+    if (status == DEED_OK) status = enqueue(store, &r, true, err);
     if (status == DEED_OK) {
         if (store->options.no_threads) committer_drain(store);
         os_mutex_lock(&w.lock);

@@ -233,6 +233,7 @@ static deed_status open_once(struct os *os, const char *directory,
     chunks_init(&store->lost, sizeof(struct lost_range));
     arena_init(&store->arena, SIZE_MAX);
     os_mutex_init(&store->queue_lock);
+    os_mutex_init(&store->commit_lock);
     os_mutex_init(&store->publish_lock);
     os_mutex_init(&store->seal_lock);
     os_cond_init(&store->seal_changed);
@@ -303,6 +304,7 @@ void store_close(struct store *store)
     os_mutex_done(&store->seal_lock);
     os_cond_done(&store->seal_changed);
     os_mutex_done(&store->queue_lock);
+    os_mutex_done(&store->commit_lock);
     free(store);
 }
 

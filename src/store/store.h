@@ -46,6 +46,12 @@ DEED_MUST_CHECK deed_status store_append(struct store *store, const struct deed_
 DEED_MUST_CHECK deed_status store_submit(struct store *store, const struct deed_append *append,
                                          deed_append_done *done, void *context,
                                          struct deed_error *err);
+/* The same for a thread that has nothing else to do: when no other append is under way, the disk is
+ * fast and no new segment is needed, this thread commits it, `done` is called before this returns,
+ * and two switches of threads are saved. It may take a sync's time, some 0.1 milliseconds. */
+DEED_MUST_CHECK deed_status store_submit_here(struct store *store, const struct deed_append *append,
+                                              deed_append_done *done, void *context,
+                                              struct deed_error *err);
 /* Check what store_append would refuse whatever the store holds: DEED_INVALID, DEED_TOO_LARGE. */
 DEED_MUST_CHECK deed_status store_check(struct store *store, const struct deed_append *append,
                                         struct deed_error *err);

@@ -105,6 +105,7 @@ struct store {
     struct os_mutex queue_lock;
     struct request_list queue;
     uint64_t queue_count, queue_size;
+    uint64_t gather_wanted; /* so many in the queue wake the committer early */
     bool closing;
     struct actor *committer, *keeper, *sealer;
     struct file_cache *files; /* of the log's sealed segments and the index's runs */
@@ -112,7 +113,11 @@ struct store {
     struct os_mutex seal_lock;
     struct os_cond seal_changed; /* the sealer has done a step */
 
-    /* The committer's own. */
+    /* Held by the thread that is the committer just now: mostly the actor (append.c, (5)). What
+     * follows up to `publish_lock` is the committer's own. */
+    struct os_mutex commit_lock;
+    uint64_t sync_ns; /* what a write and its sync take, as of late */
+    uint64_t gather_until, gather_look, gather_seen; /* append.c */
     struct request_list group; /* processed, to be answered after the sync */
     struct arena arena;
     struct log_reader *reader;

@@ -8,6 +8,8 @@
 #include "store/store_state.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
@@ -1500,6 +1502,166 @@ TEST(store, many_threads_append_delete_and_ask_at_once)
     }
     for (int i = 0; i < 3; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
     assert_int_equal(waited, DEED_OK);
+    finish();
+}
+
+/* ---- slow disks and fast ones ---------------------------------------------------------------- */
+
+/* What a sync takes on this machine, in these tests. */
+#define SYNC_AS_IT_IS UINT32_MAX
+static _Atomic uint32_t sync_ms = SYNC_AS_IT_IS;
+
+/* In front of the C library's. */
+int fdatasync(int fd)
+{
+    uint32_t ms = atomic_load(&sync_ms);
+    if (ms == SYNC_AS_IT_IS) return (int)syscall(SYS_fdatasync, fd);
+    if (ms > 0) (void)usleep(ms * 1000);
+    return 0;
+}
+
+static void expect_revisions(const char *stream, uint64_t count)
+{
+    struct deed_stream_info info;
+    expect_ok(store_stream(store, deed_str_of(stream), &info, &err));
+    assert_int_equal(info.revision + 1, count);
+}
+
+struct handed {
+    _Atomic bool done;
+    pthread_t by;
+    bool good;
+    struct deed_new_event event;
+    struct deed_append append;
+};
+
+static void handed_done(void *context, const struct deed_appended *got, const struct deed_error *why)
+{
+    struct handed *h = context;
+    (void)why;
+    h->good = got != NULL;
+    h->by = pthread_self();
+    atomic_store(&h->done, true);
+}
+
+static void hand_over(struct handed *h)
+{
+    *h = (struct handed){.event = said("here-1", "word")};
+    h->append = (struct deed_append){.events = &h->event, .event_count = 1};
+    expect_ok(store_submit_here(store, &h->append, handed_done, h, &err));
+}
+
+static void await_handed(struct handed *h)
+{
+    while (!atomic_load(&h->done)) (void)usleep(1000);
+    assert_true(h->good);
+}
+
+TEST(store, a_lone_append_is_committed_by_its_own_thread)
+{
+    start_here();
+    struct handed h;
+    atomic_store(&sync_ms, 0);
+    for (int i = 0; i < 40; i++) say("here-1", "word"); /* the opening's syncs are forgotten */
+    unsigned here = 0;
+    for (int i = 0; i < 200; i++) {
+        hand_over(&h);
+        here += atomic_load(&h.done) && pthread_equal(h.by, pthread_self()) != 0;
+        await_handed(&h);
+    }
+    assert_in_range(here, 100, 200); /* but where a new segment was due, or the machine was busy */
+    expect_revisions("here-1", 240);
+
+    atomic_store(&sync_ms, 30);
+    for (int i = 0; i < 3; i++) say("here-1", "word");
+    for (int i = 0; i < 3; i++) { /* a disk too slow to wait for */
+        hand_over(&h);
+        assert_false(atomic_load(&h.done) && pthread_equal(h.by, pthread_self()) != 0);
+        await_handed(&h);
+    }
+    expect_revisions("here-1", 246);
+    atomic_store(&sync_ms, SYNC_AS_IT_IS);
+    finish();
+}
+
+struct hurrier {
+    char stream[16];
+    unsigned count;
+    bool here;
+    const char *wrong;
+};
+
+static void *hurry(void *context)
+{
+    struct hurrier *r = context;
+    for (unsigned i = 0; i < r->count; i++) {
+        struct deed_appended got = {0};
+        struct deed_error why = {0};
+        struct deed_new_event e = {.stream = deed_str_of(r->stream),
+                                   .type = DEED_STR("Said"),
+                                   .data = deed_bytes_of(DEED_STR("\"word\""))};
+        struct deed_append a = {.events = &e, .event_count = 1};
+        if (!r->here) {
+            if (store_append(store, &a, &got, &why) != DEED_OK || got.revision != i) {
+                r->wrong = "an append failed, or lies elsewhere";
+            }
+            continue;
+        }
+        struct handed h = {.event = e};
+        if (store_submit_here(store, &a, handed_done, &h, &why) != DEED_OK) {
+            r->wrong = "refused";
+            continue;
+        }
+        while (!atomic_load(&h.done)) (void)usleep(50);
+        if (!h.good) r->wrong = "an append failed";
+    }
+    return NULL;
+}
+
+static uint64_t hurry_all(unsigned threads, unsigned count, bool here)
+{
+    static struct hurrier hurriers[8];
+    pthread_t ids[8];
+    struct store_metrics before, after;
+    store_get_metrics(store, &before);
+    for (unsigned i = 0; i < threads; i++) {
+        hurriers[i] = (struct hurrier){.count = count, .here = here && i % 2 == 0};
+        (void)snprintf(hurriers[i].stream, sizeof hurriers[i].stream, "hurry%d-%u", here, i);
+        assert_int_equal(pthread_create(&ids[i], NULL, hurry, &hurriers[i]), 0);
+    }
+    for (unsigned i = 0; i < threads; i++) assert_int_equal(pthread_join(ids[i], NULL), 0);
+    for (unsigned i = 0; i < threads; i++) {
+        if (hurriers[i].wrong != NULL) fail_msg("%s", hurriers[i].wrong);
+        expect_revisions(hurriers[i].stream, count);
+    }
+    store_get_metrics(store, &after);
+    return after.groups - before.groups;
+}
+
+TEST(store, threads_that_commit_themselves_take_turns)
+{
+    start_here();
+    atomic_store(&sync_ms, 0);
+    (void)hurry_all(6, 300, true);
+    atomic_store(&sync_ms, SYNC_AS_IT_IS);
+    reopen();
+    for (unsigned i = 0; i < 6; i++) {
+        char stream[16];
+        (void)snprintf(stream, sizeof stream, "hurry1-%u", i);
+        expect_revisions(stream, 300);
+    }
+    finish();
+}
+
+/* Answered clients come back while the next group is under way already: without waiting for them,
+ * eight make two groups that take turns. */
+TEST(store, on_a_slow_disk_those_who_were_answered_are_waited_for)
+{
+    start_here();
+    atomic_store(&sync_ms, 50);
+    uint64_t groups = hurry_all(8, 12, false);
+    atomic_store(&sync_ms, SYNC_AS_IT_IS);
+    assert_in_range(groups, 12, 18); /* 23 or 24 in turns */
     finish();
 }
 
