@@ -3,8 +3,8 @@
  *   window:  | ... commit | commit | pad | commit | com|      bytes of one segment
  *                           ^ at hand    ^ next: stands behind, or at the next sector boundary
  *
- * (1) Bytes are read only after the published end was taken, and not beyond it; and the window is
- *     dropped when it is taken again: it cannot hold what stood there before a commit was published.
+ * (1) Bytes are read only after the published end was taken, and not beyond it: the window cannot
+ *     hold what stood there before a commit was published.
  * (2) Every commit was checked against its place, segment and log before a byte of it is shown. It
  *     is checked once: who takes its events one by one steps on in it.
  * (3) The next commit is taken from the window without a look-up if it stands where it must, has
@@ -154,11 +154,13 @@ static uint64_t read_size(struct log_reader *r, const struct place *place)
     }
     uint64_t size = place->size > r->ahead ? place->size : r->ahead;
     /* (1): behind the end there are zeros, or what is just being written. */
-    if (segment->generation == 0 && segment->number == r->head.segment &&
-        place->offset + place->size <= r->head.offset && size > r->head.offset - place->offset) {
-        size = r->head.offset - place->offset;
+    if (segment->generation > 0 || segment->number != r->head.segment ||
+        PLANTED(FOLLOW_OLD_WINDOW)) {
+        return size;
     }
-    return size;
+    uint64_t left = place->offset < r->head.offset ? r->head.offset - place->offset : 0;
+    if (size > left) size = left;
+    return size > place->size ? size : place->size;
 }
 
 static deed_status window_read(struct log_reader *r, struct os_file *file,
@@ -361,7 +363,6 @@ static deed_status load(struct log_reader *r, uint64_t position, struct deed_err
         if (end > r->end) {
             r->end = end;
             log_get_head(r->log, &r->head);
-            if (!PLANTED(FOLLOW_OLD_WINDOW)) buf_reset(&r->window); /* (1) */
         }
     }
     if (position == 0 || position > r->end) {

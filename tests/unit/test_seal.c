@@ -408,6 +408,29 @@ TEST(seal, the_disk_may_be_full)
     fail_each(OS_SIM_WRITE, DEED_NONE, ENOSPC);
 }
 
+/* What the device holds is not what was written: that is found before the old file goes. */
+TEST(seal, a_write_that_went_wrong_is_found_while_the_old_file_is_there)
+{
+    const char *path = ROOT "/log/0000000001.00000000000000000001.1.sealed.new";
+    start();
+    tell(1, 2 * PER_SEGMENT);
+    bool rotten = false;
+    for (unsigned steps = 0; steps < 100 && seal_state().rounds == 0; steps++) {
+        (void)log_seal(store->log);
+        if (!rotten) rotten = os_sim_rot(sim, path, 5000, OS_SIM_ROT_FLIP) == DEED_OK;
+        if (seal_state().failures > 0) break;
+    }
+    assert_true(rotten);
+    assert_int_equal(seal_state().failures, 1);
+    assert_non_null(strstr(seal_state().why, "the device gives back other bytes than were written"));
+    os_sim_advance(sim, 10 * SECOND);
+    seal_all();
+    crash();
+    open_store();
+    expect_story(2 * PER_SEGMENT);
+    finish();
+}
+
 /* ---- rewriting ------------------------------------------------------------------------------ */
 
 static enum event_fate remove_a1(void *context, const struct deed_event *event)
