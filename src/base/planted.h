@@ -87,7 +87,8 @@
     X(PLANTED_BACKUP_MANIFEST_UNSYNCED, "a backup's manifest is renamed before it is synced")      \
     X(PLANTED_BACKUP_UNSYNCED_COPY, "a backup's files are not synced")                             \
     X(PLANTED_BACKUP_UNSYNCED_NAMES, "the names of a backup's files are not synced")               \
-    X(PLANTED_BACKUP_REMOVES_EARLY, "the older backup's files are removed before there is a newer") \
+    X(PLANTED_BACKUP_REMOVES_EARLY,                                                                \
+      "the older backup's files are removed before there is a newer")                              \
     X(PLANTED_BACKUP_PAST_END, "a backup holds what was not published")                            \
     X(PLANTED_BACKUP_TRUSTS_NAMES, "a file of a name that the backup has is not copied again")     \
     X(PLANTED_BACKUP_NOT_READ_AGAIN, "what a backup copied is not read again")                     \
@@ -105,7 +106,23 @@
     X(PLANTED_SERVE_STUBS, "a removed event is served as one without data")                        \
     X(PLANTED_FORGET_HORIZON, "a log whose first events were removed reads as if it had had none") \
     X(PLANTED_FOLD_STUBS, "a projection passes over removed events without a word")                \
-    X(PLANTED_STATE_ACROSS_STUBS, "an aggregate is folded without its removed events")
+    X(PLANTED_STATE_ACROSS_STUBS, "an aggregate is folded without its removed events")             \
+    X(PLANTED_REFUSAL_FORGETS_METADATA, "a refusal that rests on a failed group's metadata stays") \
+    X(PLANTED_CHECKPOINT_AHEAD, "a read model's checkpoint is one ahead of its rows")              \
+    X(PLANTED_CHECKPOINT_APART, "a read model's rows are committed before their checkpoint")       \
+    X(PLANTED_MANIFEST_BEFORE_SETTLE, "a rebuilt generation is named before it is durable")        \
+    X(PLANTED_SWITCH_WITHOUT_SETTLE, "a rebuilt generation is never made durable")                 \
+    X(PLANTED_REBUILD_SKIPS_LAST, "a rebuild takes over the live checkpoint an event too early")   \
+    X(PLANTED_FOLD_LAST_AGAIN, "a fold that goes on takes the last event once more")               \
+    X(PLANTED_FOLD_KEEPS_POSITION, "a fold whose transaction failed goes on behind it")            \
+    X(PLANTED_FOLD_SAVES_END, "a fold saves the log's end for what it has read")                   \
+    X(PLANTED_CARRY_ON_ANYWAY, "another text carries on with rows it would not have made")         \
+    X(PLANTED_WAL_NOT_PADDED, "what a checkpoint of SQLite's log relies on is written around")     \
+    X(PLANTED_WAL_LEFT_AT_OPEN, "SQLite's log is added to before it was brought over")             \
+    X(PLANTED_SNAPSHOT_OF_LATER, "a question about the past is answered from a later fold")        \
+    X(PLANTED_SNAPSHOT_OF_ANY_TEXT,                                                                \
+      "a question about the past is answered from another text's rows")                            \
+    X(PLANTED_SNAPSHOT_ONE_TOO_FAR, "a question about the past sees one event more")
 
 enum planted {
     PLANTED_NONE,

@@ -566,6 +566,35 @@ static deed_status make_json_tables(struct database *db, struct deed_error *err)
     return status;
 }
 
+/* The URI of a file whose sectors tear; NULL: no memory. */
+static char *tearing_uri(const char *path)
+{
+    char *uri = malloc(strlen(path) * 3 + sizeof "file://?psow=0");
+    if (uri == NULL) return NULL;
+    char *at = uri + sprintf(uri, path[0] == '/' ? "file://" : "file:");
+    for (; *path != '\0'; path++) {
+        bool special = *path == '%' || *path == '?' || *path == '#';
+        at += sprintf(at, special ? "%%%02x" : "%c", (unsigned char)*path);
+    }
+    memcpy(at, "?psow=0", sizeof "?psow=0");
+    return uri;
+}
+
+static int open_file(const struct database_options *options, const char *vfs, sqlite3 **out)
+{
+    int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    flags |= options->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+    if (options->create) flags |= SQLITE_OPEN_CREATE;
+    /* Not SQLITE_OPEN_MEMORY: what is attached later inherits the flags, and would be empty. */
+    if (options->path == NULL) return sqlite3_open_v2(":memory:", out, flags, vfs);
+    if (!options->sectors_tear) return sqlite3_open_v2(options->path, out, flags, vfs);
+    char *uri = tearing_uri(options->path);
+    if (uri == NULL) return SQLITE_NOMEM;
+    int rc = sqlite3_open_v2(uri, out, flags | SQLITE_OPEN_URI, vfs);
+    free(uri);
+    return rc;
+}
+
 deed_status database_open(struct os *os, const struct database_options *options,
                           struct database **out_database, struct deed_error *err)
 {
@@ -574,19 +603,13 @@ deed_status database_open(struct os *os, const struct database_options *options,
     db->os = os;
     db->deadline_ticks = UINT64_MAX;
     db->role = DATABASE_STEP;
-    int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    flags |= options->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
-    if (options->create) flags |= SQLITE_OPEN_CREATE;
-    /* Not SQLITE_OPEN_MEMORY: what is attached later inherits the flags, and would be empty. */
-    const char *path = options->path == NULL ? ":memory:" : options->path;
-
     const char *vfs = NULL;
     deed_status status = vfs_hold(os, &vfs, err);
     if (status != DEED_OK) {
         free(db);
         return status;
     }
-    int rc = sqlite3_open_v2(path, &db->sqlite, flags, vfs);
+    int rc = open_file(options, vfs, &db->sqlite);
     if (rc == SQLITE_OK) {
         set_limits(db->sqlite);
         set_options(db->sqlite);
@@ -605,7 +628,7 @@ deed_status database_open(struct os *os, const struct database_options *options,
         status = make_json_tables(db, err);
     }
     if (status != DEED_OK) {
-        deed_wrap(err, "%s", path);
+        deed_wrap(err, "%s", options->path == NULL ? ":memory:" : options->path);
         database_close(db);
         return status;
     }

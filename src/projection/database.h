@@ -35,6 +35,9 @@ struct database_options {
     /* For projections: functions that would give another result on another day, machine or time
      * zone fail, so that a rebuild gives the same rows. */
     bool deterministic;
+    /* A write may spoil bytes of its sector that were there before: SQLite's log is padded where it is
+     * synced with a commit. */
+    bool sectors_tear;
 };
 
 /* Its files are where vfs.h says. */

@@ -85,7 +85,9 @@ static deed_status open_cursor(struct fold *f, struct deed_error *err)
     const struct projection_file *file = generation_file(f->generation);
     uint64_t last = last_wanted(f);
     struct deed_read_options options = {
-        .after_position = f->options.deliver_twice ? 0 : f->position,
+        .after_position = f->options.deliver_twice                      ? 0
+                          : PLANTED(FOLD_LAST_AGAIN) && f->position > 0 ? f->position - 1
+                                                                        : f->position,
         .follow = last == DEED_NONE,
         .until_position = last,
         .filter = {.types = file->types,
@@ -115,7 +117,9 @@ static deed_status pass_over(struct fold *f, const struct deed_event *event, str
 static deed_status deliver(struct fold *f, const struct deed_event *event, deed_str *out_statement,
                            struct deed_error *err)
 {
-    if (event->position <= f->position) return DEED_OK;
+    if (event->position <= f->position - (PLANTED(FOLD_LAST_AGAIN) && f->position > 0)) {
+        return DEED_OK;
+    }
     deed_status status = event->removed
                              ? pass_over(f, event, err)
                              : generation_apply(f->generation, event, out_statement, err);
@@ -132,7 +136,9 @@ static enum fold_result after_failure(struct fold *f, deed_status status, uint64
     generation_rollback(f->generation);
     cursor_close(f->cursor);
     f->cursor = NULL;
-    f->position = generation_checkpoint(f->generation)->position;
+    if (!PLANTED(FOLD_KEEPS_POSITION)) {
+        f->position = generation_checkpoint(f->generation)->position;
+    }
     if (status == DEED_STOPPED) {
         f->failure = (struct fold_failure){0};
         return FOLD_END;
@@ -205,6 +211,7 @@ enum fold_result fold_step(struct fold *f, uint32_t count_max)
     }
     uint64_t seen =
         end && last_wanted(f) != DEED_NONE ? last_wanted(f) : cursor_position(f->cursor);
+    if (PLANTED(FOLD_SAVES_END)) seen = store_position(f->store);
     if (seen > f->position) f->position = seen;
     bool save = generation_in_transaction(f->generation) || fold_save_wait(f) == 0 ||
                 (end && last_wanted(f) != DEED_NONE);
@@ -288,6 +295,6 @@ deed_status fold_can_carry_on(struct fold *f, const struct projection_file *new,
         if (count > 0) status = any_event_of(f->store, changed, count, until, &any, err);
     }
     arena_done(&arena);
-    *out_can = !any;
+    *out_can = !any || PLANTED(CARRY_ON_ANYWAY);
     return status;
 }

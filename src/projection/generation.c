@@ -7,9 +7,20 @@
  * (1) `checkpoint` is what the last commit wrote; it moves in generation_commit alone.
  * (2) Every statement is prepared once, at opening. `prepared[i]` belongs to statement i of `file`.
  * (3) Write-ahead logging with synchronous=NORMAL: a power cut may lose the last transactions,
- * never half of one, and never rows without their checkpoint. What is lost is folded in again. */
+ * never half of one, and never rows without their checkpoint. What is lost is folded in again.
+ * (4) What a checkpoint of the write-ahead log relies on shares no sector with what is written later:
+ *
+ *       frame | frame | last frame | a copy of it      | frame …
+ *       ----------------------------+------------------------- sectors
+ *                        synced up to here             later, not synced
+ *
+ *     A disk may spoil a whole sector of which a part is being written. The bytes before that part
+ *     were synced, and the database holds pages from behind them already: to lose them then would mix
+ *     two states. So a log is padded and synced before it is brought over, SQLite brings over none on
+ *     its own, and one that is found at opening is brought over before anything is added to it. */
 #include "projection/generation.h"
 
+#include "base/planted.h"
 #include "base/uuid.h"
 #include "os/failpoint.h"
 
@@ -23,6 +34,11 @@
  * times that. */
 #define EVENT_ARENA_SIZE_MAX (512u << 20)
 
+/* Pages in the write-ahead log from which on it is brought over: 16 MiB. */
+#define WAL_PAGES_DEFAULT 4000
+/* While readers keep it from being used anew, it is brought over after so many more. */
+#define WAL_PAGES_MORE 1000
+
 /* Far longer than any statement on one event should take: a runaway recursion ends some time. */
 #define STATEMENT_TIME_NS_MAX UINT64_C(60000000000)
 
@@ -33,7 +49,8 @@ struct generation {
     struct projection_file *file;
     struct generation_checkpoint checkpoint;
     uint64_t passed_over, passing; /* as committed, and what the transaction adds */
-    bool in_transaction;
+    bool in_transaction, temporary;
+    int wal_pages, wal_pages_max, wal_pages_next; /* in it; when to bring it over, first and next */
     sqlite3_stmt **prepared;
     sqlite3_stmt *begin, *commit, *rollback, *set_position;
     const atomic_bool *cancelled;
@@ -45,7 +62,7 @@ struct generation {
 static const char settings_kept[] = "PRAGMA page_size = 4096;"
                                     "PRAGMA journal_mode = WAL;"
                                     "PRAGMA synchronous = NORMAL;"
-                                    "PRAGMA wal_autocheckpoint = 4000;"
+                                    "PRAGMA wal_autocheckpoint = 0;" /* (4) */
                                     "PRAGMA journal_size_limit = 67108864;";
 static const char settings_temporary[] = "PRAGMA journal_mode = MEMORY;"
                                          "PRAGMA synchronous = OFF;";
@@ -119,15 +136,61 @@ static deed_status prepare_all(struct generation *g, struct deed_error *err)
     return status == DEED_OK ? prepare_statements(g, err) : status;
 }
 
+/* Bring the write-ahead log over into the database: what it holds is padded, or nothing will be
+ * added before it is empty. A reader in the way is no failure of a passive one. */
+static deed_status bring_over(struct generation *g, int mode, struct deed_error *err)
+{
+    int rc = sqlite3_wal_checkpoint_v2(database_sqlite(g->db), "main", mode, NULL, NULL);
+    bool busy = (rc & 0xff) == SQLITE_BUSY && mode == SQLITE_CHECKPOINT_PASSIVE;
+    return rc == SQLITE_OK || busy ? DEED_OK : database_fail(g->db, err);
+}
+
+/* Write the checkpoint's row once more, padded to the end of a sector and synced (4). */
+static deed_status pad(struct generation *g, struct deed_error *err)
+{
+    deed_status status = database_run(g->db, DATABASE_TRUSTED, "PRAGMA synchronous = FULL", err);
+    if (status == DEED_OK) {
+        status =
+            database_run(g->db, DATABASE_TRUSTED,
+                         "UPDATE _deedbook_checkpoint SET position = position WHERE id = 1", err);
+    }
+    deed_status after = database_run(g->db, DATABASE_TRUSTED, "PRAGMA synchronous = NORMAL", err);
+    return status == DEED_OK ? after : status;
+}
+
+static deed_status settle(struct generation *g, int mode, struct deed_error *err)
+{
+    deed_status status = PLANTED(WAL_NOT_PADDED) ? DEED_OK : pad(g, err);
+    return status == DEED_OK ? bring_over(g, mode, err) : status;
+}
+
+static int note_wal(void *context, sqlite3 *sqlite, const char *schema, int pages)
+{
+    struct generation *g = context;
+    (void)sqlite, (void)schema;
+    if (pages < g->wal_pages) g->wal_pages_next = g->wal_pages_max; /* it is used anew */
+    g->wal_pages = pages;
+    return SQLITE_OK;
+}
+
+void generation_settle_every(struct generation *g, uint32_t page_count)
+{
+    assert(page_count > 0 && page_count <= INT32_MAX);
+    g->wal_pages_max = g->wal_pages_next = (int)page_count;
+}
+
 static deed_status generation_new(struct os *os, const char *path, bool create, bool temporary,
                                   struct generation **out, struct deed_error *err)
 {
     struct generation *g = calloc(1, sizeof *g);
     if (g == NULL) return no_memory(err);
     g->os = os;
+    g->temporary = temporary;
+    generation_settle_every(g, WAL_PAGES_DEFAULT);
     arena_init(&g->event_arena, EVENT_ARENA_SIZE_MAX);
     g->path = strdup(path);
-    struct database_options options = {.path = path, .create = create, .deterministic = true};
+    struct database_options options = {
+        .path = path, .create = create, .deterministic = true, .sectors_tear = !temporary};
     deed_status status =
         g->path == NULL ? no_memory(err) : database_open(os, &options, &g->db, err);
     if (status == DEED_OK) {
@@ -135,6 +198,11 @@ static deed_status generation_new(struct os *os, const char *path, bool create, 
                               temporary ? settings_temporary : settings_kept, err);
     }
     if (status == DEED_OK) status = database_run(g->db, DATABASE_TRUSTED, settings_all, err);
+    if (status == DEED_OK && !temporary) {
+        (void)sqlite3_wal_hook(database_sqlite(g->db), note_wal, g);
+        if (!create && !PLANTED(WAL_LEFT_AT_OPEN))
+            status = bring_over(g, SQLITE_CHECKPOINT_TRUNCATE, err); /* (4) */
+    }
     if (status != DEED_OK) {
         generation_close(g);
         return status;
@@ -143,10 +211,22 @@ static deed_status generation_new(struct os *os, const char *path, bool create, 
     return DEED_OK;
 }
 
+/* Leave one file, if that can be. SQLite would try again, without (4), at its last connection. */
+static void close_wal(struct generation *g)
+{
+    if (g->db == NULL || g->temporary) return;
+    if (g->set_position != NULL && g->wal_pages > 0 &&
+        settle(g, SQLITE_CHECKPOINT_TRUNCATE, NULL) == DEED_OK) {
+        return;
+    }
+    (void)sqlite3_db_config(database_sqlite(g->db), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+}
+
 void generation_close(struct generation *g)
 {
     if (g == NULL) return;
     if (g->db != NULL) generation_rollback(g);
+    close_wal(g);
     unprepare(g);
     (void)sqlite3_finalize(g->begin);
     (void)sqlite3_finalize(g->commit);
@@ -443,11 +523,13 @@ deed_status generation_commit(struct generation *g, uint64_t position, struct de
     deed_status status = begin(g, err);
     if (status != DEED_OK) return status;
     FAILPOINT("checkpoint-before");
-    (void)sqlite3_bind_int64(g->set_position, 1, (sqlite3_int64)position);
+    (void)sqlite3_bind_int64(g->set_position, 1,
+                             (sqlite3_int64)position + PLANTED(CHECKPOINT_AHEAD));
+    if (PLANTED(CHECKPOINT_APART)) status = step_own(g, g->commit, err);
     status = write_passed_over(g, err);
     if (status == DEED_OK) status = step_own(g, g->set_position, err);
     FAILPOINT("commit-before");
-    if (status == DEED_OK) status = step_own(g, g->commit, err);
+    if (status == DEED_OK && !PLANTED(CHECKPOINT_APART)) status = step_own(g, g->commit, err);
     FAILPOINT("commit-after");
     if (status != DEED_OK) {
         generation_rollback(g);
@@ -457,7 +539,9 @@ deed_status generation_commit(struct generation *g, uint64_t position, struct de
     g->checkpoint.position = position;
     g->passed_over += g->passing;
     g->passing = 0;
-    return DEED_OK;
+    if (g->temporary || g->wal_pages < g->wal_pages_next) return DEED_OK;
+    g->wal_pages_next = g->wal_pages + WAL_PAGES_MORE;
+    return settle(g, SQLITE_CHECKPOINT_PASSIVE, err);
 }
 
 void generation_rollback(struct generation *g)
@@ -479,10 +563,7 @@ deed_status generation_settle(struct generation *g, struct deed_error *err)
 {
     assert(!g->in_transaction);
     FAILPOINT("settle-before");
-    deed_status status = database_run(
-        g->db, DATABASE_TRUSTED,
-        "PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA synchronous = NORMAL;",
-        err);
+    deed_status status = settle(g, SQLITE_CHECKPOINT_TRUNCATE, err);
     FAILPOINT("settle-after");
     return status;
 }

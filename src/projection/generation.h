@@ -66,8 +66,8 @@ DEED_MUST_CHECK deed_status generation_pass_over(struct generation *generation,
                                                  struct deed_error *err);
 /* How many the rows were made without. As committed. */
 uint64_t generation_passed_over(const struct generation *generation);
-/* Commit with this checkpoint; nothing happens if it is the committed one and no event was applied.
- */
+/* Commit with this checkpoint; nothing happens if it is the committed one and no event was applied. A
+ * failure may also be that of settling, after the commit. */
 DEED_MUST_CHECK deed_status generation_commit(struct generation *generation, uint64_t position,
                                               struct deed_error *err);
 void generation_rollback(struct generation *generation);
@@ -77,6 +77,9 @@ bool generation_in_transaction(const struct generation *generation);
 /* Bring everything that was committed from the write-ahead log into the file, and sync it. */
 DEED_MUST_CHECK deed_status generation_settle(struct generation *generation,
                                               struct deed_error *err);
+
+/* While it goes on, do so whenever the log has so many pages (4,000). */
+void generation_settle_every(struct generation *generation, uint32_t page_count);
 
 /* Running statements end with DEED_STOPPED once `*cancelled` is true (borrowed; NULL: never). */
 void generation_on_cancel(struct generation *generation, const atomic_bool *cancelled);

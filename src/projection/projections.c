@@ -62,7 +62,7 @@ struct rate {
 
 struct wants {
     bool pause, resume, rebuild;
-    uint64_t without_removed; /* rebuild: pass over removed events up to here */
+    uint64_t without_removed;     /* rebuild: pass over removed events up to here */
     struct projection_file *file; /* another text; owned */
 };
 
@@ -336,6 +336,8 @@ static void side_start(struct projection *p, struct side *side, uint64_t number,
                                    .deliver_twice = p->set->options.deliver_twice};
     *side = (struct side){.open = true, .number = number, .file = file};
     generation_on_cancel(generation, &p->stopping);
+    uint32_t settle = p->set->options.settle_page_count;
+    if (settle != 0) generation_settle_every(generation, settle);
     fold_init(&side->fold, p->set->store, generation, &options);
 }
 
@@ -441,8 +443,14 @@ static void rebuild_start(struct projection *p, const struct projection_file *fi
 static deed_status rebuild_settle(struct projection *p, struct deed_error *err)
 {
     deed_status status = generation_commit(p->next.fold.generation, p->next.fold.position, err);
-    if (status == DEED_OK) status = generation_settle(p->next.fold.generation, err);
-    if (status == DEED_OK) status = os_dir_sync(p->set->dir, err);
+    if (status == DEED_OK && PLANTED(MANIFEST_BEFORE_SETTLE)) {
+        status = manifest_write(p->set->dir, deed_str_of(p->name), p->next.number, err);
+    }
+    bool settles = !PLANTED(SWITCH_WITHOUT_SETTLE);
+    if (status == DEED_OK && settles) {
+        status = generation_settle(p->next.fold.generation, err);
+    }
+    if (status == DEED_OK && settles) status = os_dir_sync(p->set->dir, err);
     if (status == DEED_OK) {
         status = manifest_write(p->set->dir, deed_str_of(p->name), p->next.number, err);
     }
@@ -493,6 +501,10 @@ static uint64_t rebuild_step(struct projection *p)
         }
         rebuild_drop(p, text);
         return ACTOR_WAIT;
+    }
+    if (PLANTED(REBUILD_SKIPS_LAST) && p->live.fold.position == p->next.fold.position + 1) {
+        p->next.fold.position++;
+        rebuild_switch(p);
     }
     if (result == FOLD_MORE) return ACTOR_AGAIN;
     if (atomic_load(&p->stopping)) return ACTOR_WAIT;
@@ -754,6 +766,9 @@ static deed_status open_live(struct projection *p, const struct projection_file 
     if (status == DEED_NO_MEMORY) return deed_fail(err, status, "%s", why.message);
     if (status == DEED_OK) return DEED_OK;
     p->live.number = number;
+    if (database_is_storage(status) && status != DEED_CORRUPT) {
+        p->retry_ticks = now(set) + STORAGE_RETRY_NS;
+    }
     publish_error(p, status, why.message);
     /* A text that an older version accepted and this one does not: the new one replaces it. */
     if (status == DEED_INVALID) rebuild_start(p, file, 0);
@@ -1107,10 +1122,10 @@ static void folder_parse(struct projections *set, struct folder *folder)
     for (size_t i = 0; i < folder->count; i++) {
         const struct sql_folder_file *text = &folder->texts[i];
         struct deed_error why = {0};
-        deed_status status = text->status != DEED_OK
-                                 ? deed_fail(&why, text->status, "%.*s", DEED_FMT(text->message))
-                                 : projection_file_load(set->os, text->name, text->text,
-                                                        &folder->files[i], &why);
+        deed_status status =
+            text->status != DEED_OK
+                ? deed_fail(&why, text->status, "%.*s", DEED_FMT(text->message))
+                : projection_file_load(set->os, text->name, text->text, &folder->files[i], &why);
         if (status == DEED_OK) status = check_folder_file(folder, i, &why);
         if (status == DEED_OK) continue;
         refused(folder, i, status, &why);
@@ -1258,7 +1273,8 @@ static bool copy_status(const struct projection *p, uint64_t ticks, uint64_t end
 static const struct refusal *refusal_of(const struct projections *set, deed_str file)
 {
     const struct refusal *r = set->refusals;
-    while (r != NULL && !deed_str_equal(deed_str_of(r->file), file)) r = r->next;
+    while (r != NULL && !deed_str_equal(deed_str_of(r->file), file))
+        r = r->next;
     return r;
 }
 
@@ -1310,7 +1326,8 @@ static bool copy_refusals(struct projections *set, uint64_t end, struct arena *a
 static size_t refusal_count(const struct projections *set)
 {
     size_t count = 0;
-    for (const struct refusal *r = set->refusals; r != NULL; r = r->next) count++;
+    for (const struct refusal *r = set->refusals; r != NULL; r = r->next)
+        count++;
     return count;
 }
 

@@ -15,6 +15,7 @@ struct projections;
 
 struct projections_options {
     uint32_t batch_count_max; /* events a transaction; 0: 4,096 */
+    uint32_t settle_page_count; /* for tests: see generation_settle_every; 0: 4,000 */
     bool no_threads;          /* the caller repeats projections_step */
     bool deliver_twice;       /* for tests: hand every event to the projection two times */
 };

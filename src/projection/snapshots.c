@@ -6,6 +6,7 @@
  * (3) The list is guarded by `mutex`; folding runs outside it. */
 #include "projection/snapshots.h"
 
+#include "base/planted.h"
 #include "os/failpoint.h"
 #include "os/thread.h"
 #include "projection/manifest.h"
@@ -126,10 +127,11 @@ static struct snapshot *entry_find(struct snapshots *s, const struct snapshot_so
 {
     struct snapshot *best = NULL;
     for (struct snapshot *e = s->list; e != NULL; e = e->next) {
-        if (memcmp(e->hash, source->hash, SHA256_SIZE) != 0) continue;
+        bool same = memcmp(e->hash, source->hash, SHA256_SIZE) == 0;
+        if (!same && !PLANTED(SNAPSHOT_OF_ANY_TEXT)) continue;
         if (e->building ? e->target == position : e->position == position && e->made) return e;
         bool idle = !e->building && e->readers == 0;
-        if (!idle || e->position > position) continue;
+        if (!idle || (e->position > position && !PLANTED(SNAPSHOT_OF_LATER))) continue;
         if (best == NULL || e->position > best->position) best = e;
     }
     return best;
@@ -160,7 +162,7 @@ static deed_status fold_to(struct snapshots *s, struct generation *generation, u
 {
     FAILPOINT("created");
     struct fold fold;
-    struct fold_options options = {.until = position};
+    struct fold_options options = {.until = position + PLANTED(SNAPSHOT_ONE_TOO_FAR)};
     fold_init(&fold, s->store, generation, &options);
     enum fold_result result = FOLD_MORE;
     while (result == FOLD_MORE && os_ticks_ns(store_os(s->store)) < deadline_ticks) {

@@ -61,6 +61,8 @@ struct vfs_file {
     bool index_open;
     unsigned slots_shared, slots_exclusive; /* bits */
     bool sync_dir;                          /* (4) */
+    bool tears;                             /* as the file's URI says, see database.h */
+    bool read_only;
 };
 
 static struct vfs *all;         /* (5) */
@@ -227,6 +229,8 @@ static int file_lock(sqlite3_file *base, int level)
 {
     struct vfs_file *f = file_of(base);
     if (f->level >= level) return SQLITE_OK;
+    /* As on Unix: who cannot write cannot lock for it, and leaves the log alone when it is closed. */
+    if (f->read_only && level > SQLITE_LOCK_SHARED) return SQLITE_IOERR_LOCK;
     sqlite3_mutex_enter(mutex());
     int rc = lock_take(f, level);
     sqlite3_mutex_leave(mutex());
@@ -272,8 +276,7 @@ static int file_sector_size(sqlite3_file *base)
 
 static int file_device(sqlite3_file *base)
 {
-    (void)base;
-    return SQLITE_IOCAP_POWERSAFE_OVERWRITE;
+    return file_of(base)->tears ? 0 : SQLITE_IOCAP_POWERSAFE_OVERWRITE;
 }
 
 /* ---- the write-ahead log's index -------------------------------------------------------------- */
@@ -464,6 +467,8 @@ static int vfs_open(sqlite3_vfs *base, const char *path, sqlite3_file *out, int 
         return code_of(status, SQLITE_CANTOPEN);
     }
     f->base.pMethods = &file_methods;
+    f->read_only = (flags & SQLITE_OPEN_READONLY) != 0;
+    f->tears = (flags & SQLITE_OPEN_URI) != 0 && sqlite3_uri_boolean(path, "psow", 1) == 0;
     if (out_flags != NULL) *out_flags = flags;
     return SQLITE_OK;
 }
