@@ -37,7 +37,8 @@ static deed_status check_stream(struct store *store, const struct deed_condition
                                           &store->arena, &s, err);
     if (status != DEED_OK || c->expect == DEED_EXPECT_ANY) return status;
     if (s.tombstoned) {
-        status = deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(c->stream));
+        status =
+            deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(c->stream));
         if (err != NULL) {
             err->position = s.last_position;
             err->revision = s.count - 1;
@@ -47,14 +48,22 @@ static deed_status check_stream(struct store *store, const struct deed_condition
     bool exists = s.count > 0 && !stream_deleted(&s);
     switch (c->expect) {
     case DEED_EXPECT_NONE:
-        return exists ? conflict(err, &s, c->stream, "not exist") : DEED_OK;
+        if (!exists) return DEED_OK;
+        status = conflict(err, &s, c->stream, "not exist");
+        /* Metadata of this very group may have brought it back: then the refusal fails with it. */
+        if (err != NULL && s.metadata_position > log_end(store->log) &&
+            !PLANTED(REFUSAL_FORGETS_METADATA)) {
+            err->position = s.metadata_position;
+        }
+        return status;
     case DEED_EXPECT_EXISTS:
         if (exists) return DEED_OK;
         status = conflict(err, &s, c->stream, "exist");
         /* The deletion is the cause: if it fails with its group, this refusal does. */
         if (s.count > 0 && err != NULL) err->position = s.metadata_position;
         return status;
-    default: break;
+    default:
+        break;
     }
     if (s.count > 0 && s.count - 1 == c->revision) return DEED_OK;
     char wanted[64];
@@ -117,8 +126,7 @@ static deed_status next_of_types(struct item *item, uint64_t after, uint64_t *ou
     *out_position = 0;
     for (size_t i = 0; i < item->type_count; i++) {
         uint64_t position = 0;
-        deed_status status =
-            postings_next(&item->types[i], after, UINT64_MAX, &position, err);
+        deed_status status = postings_next(&item->types[i], after, UINT64_MAX, &position, err);
         if (status != DEED_OK) return status;
         if (position != 0 && (*out_position == 0 || position < *out_position)) {
             *out_position = position;
@@ -182,9 +190,9 @@ static deed_status check_no_match(struct store *store, const struct deed_conditi
         deed_status status = match_item(store, &c->items[i], after, &position, err);
         if (status != DEED_OK) return status;
         if (position == 0) continue;
-        status = deed_fail(
-            err, DEED_CONFLICT, "the event at position %llu matches item %zu of the condition",
-            (unsigned long long)position, i);
+        status = deed_fail(err, DEED_CONFLICT,
+                           "the event at position %llu matches item %zu of the condition",
+                           (unsigned long long)position, i);
         if (err != NULL) err->position = position;
         return status;
     }

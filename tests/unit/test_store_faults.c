@@ -311,6 +311,34 @@ TEST(store_faults, a_refusal_that_rests_on_a_failed_deletion_fails_with_it)
     }
 }
 
+TEST(store_faults, a_refusal_that_rests_on_failed_metadata_fails_with_it)
+{
+    for (unsigned fails = 0; fails < 2; fails++) {
+        start();
+        say("a", "one");
+        expect_ok(store_delete_stream(store, DEED_STR("a"), DEED_EXPECT_ANY, 0, false, (deed_str){0},
+                                      &appended, &err));
+        /* Metadata without $tb brings the stream back. */
+        struct deed_new_event metadata = {.stream = DEED_STR("$$a"),
+                                          .type = DEED_STR("$metadata"),
+                                          .data = deed_bytes_of(DEED_STR("{}"))};
+        struct deed_new_event other = said("c", "never");
+        struct deed_condition none = stream_is("a", DEED_EXPECT_NONE, 0);
+        struct deed_append appends[] = {
+            {.events = &metadata, .event_count = 1},
+            {.events = &other, .event_count = 1, .conditions = &none, .condition_count = 1}};
+        deed_status got[2] = {0};
+        for (size_t i = 0; i < 2; i++) {
+            expect_ok(store_submit(store, &appends[i], note_answer, &got[i], &err));
+        }
+        if (fails == 1) os_sim_fail(sim, OS_SIM_WRITE, 1, 0, ENOSPC);
+        (void)store_step(store);
+        assert_int_equal(got[0], fails == 1 ? DEED_FULL : DEED_OK);
+        assert_int_equal(got[1], fails == 1 ? DEED_FULL : DEED_CONFLICT);
+        finish();
+    }
+}
+
 TEST(store_faults, a_segment_that_cannot_be_made_stops_writing_without_doubt)
 {
     static const enum os_sim_op ops[] = {OS_SIM_OPEN, OS_SIM_WRITE, OS_SIM_SYNC, OS_SIM_DIR_SYNC};
