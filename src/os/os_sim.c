@@ -86,6 +86,10 @@ struct os_sim {
     struct fail_plan plans[FAIL_PLAN_COUNT_MAX];
     size_t plan_count;
     uint64_t power_off_at; /* of op_count[OS_SIM_ANY] */
+    struct {
+        enum os_sim_op op;
+        uint64_t number, more; /* when op_count[op] gets there, the power goes after so many more */
+    } power_plan;              /* number 0: none */
     uint64_t capacity;
     size_t handle_count;
     uint64_t digest;
@@ -323,6 +327,11 @@ static int sim_begin(struct os_sim *sim, enum os_sim_op op, uint64_t boot)
     sim->op_count[op]++;
     sim->op_count[OS_SIM_ANY]++;
     digest_add(sim, op);
+    if (sim->power_plan.number != 0 &&
+        sim->op_count[sim->power_plan.op] >= sim->power_plan.number) {
+        sim->power_plan.number = 0;
+        os_sim_power_off_after(sim, sim->power_plan.more);
+    }
     if (boot != 0 && boot != sim->boot) return ERROR_OTHER_BOOT;
     if (!os_sim_powered(sim)) return ERROR_POWER_OFF;
     if (strikes(sim, OS_SIM_SLOW)) {
@@ -980,6 +989,7 @@ void os_sim_crash(struct os_sim *sim)
     sim->crash = crash_draw(sim);
     locks_drop(sim->root);
     dir_crash(sim, sim->root);
+    sim->power_plan.number = 0;
     sim->power_off_at = DEED_NONE;
     sim->boot++;
     digest_add(sim, sim->boot);
@@ -997,6 +1007,16 @@ void os_sim_power_off_after(struct os_sim *sim, uint64_t op_count)
 {
     uint64_t now = sim->op_count[OS_SIM_ANY];
     sim->power_off_at = op_count > UINT64_MAX - now ? DEED_NONE : now + op_count;
+    sim->power_plan.number = 0;
+}
+
+void os_sim_power_off_at(struct os_sim *sim, enum os_sim_op op, uint64_t nth, uint64_t op_count)
+{
+    assert(op < OS_SIM_OP_COUNT);
+    assert(nth > 0);
+    sim->power_plan.op = op;
+    sim->power_plan.number = sim->op_count[op] + nth;
+    sim->power_plan.more = op_count;
 }
 
 bool os_sim_powered(const struct os_sim *sim)

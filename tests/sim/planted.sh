@@ -17,12 +17,14 @@ jobs=${JOBS:-2}
 out=build/planted
 mkdir -p "$out"
 
-if [ ! -e "$build/libdeedbook.a" ] || [ ! -e "$build/tests/sim/sim_store.o" ]; then
+if [ ! -e "$build/libdeedbook.a" ] || [ ! -e "$build/tests/sim/sim_store.o" ] ||
+    [ ! -e "$build/tests/sim/sim_world.o" ]; then
     echo "build first: make lib sim unit"
     exit 1
 fi
 
-# What no machine's history shows in so few seeds, a story in a unit test does.
+# The rest is for sim_store. What no machine's history shows in so few seeds, a story in a unit test
+# does.
 declare -A by_test=(
     [IGNORE_CHAIN]=test_store_faults
     [KEEP_TAIL]=test_store_faults
@@ -55,6 +57,21 @@ declare -A by_test=(
     [FORGET_HORIZON]=test_retention
     [FOLD_STUBS]=test_projections
     [STATE_ACROSS_STUBS]=test_executor
+    [REFUSAL_FORGETS_METADATA]=sim_world
+    [CHECKPOINT_AHEAD]=sim_world
+    [CHECKPOINT_APART]=sim_world
+    [MANIFEST_BEFORE_SETTLE]=sim_world
+    [SWITCH_WITHOUT_SETTLE]=sim_world
+    [REBUILD_SKIPS_LAST]=sim_world
+    [FOLD_LAST_AGAIN]=sim_world
+    [FOLD_KEEPS_POSITION]=sim_world
+    [FOLD_SAVES_END]=sim_world
+    [CARRY_ON_ANYWAY]=sim_world
+    [WAL_NOT_PADDED]=sim_world
+    [WAL_LEFT_AT_OPEN]=sim_world
+    [SNAPSHOT_OF_LATER]=sim_world
+    [SNAPSHOT_OF_ANY_TEXT]=sim_world
+    [SNAPSHOT_ONE_TOO_FAR]=sim_world
 )
 libraries=(-lsqlite3 -lcrypto -lxxhash -lzstd -lisal -ldl -lpthread -lm)
 
@@ -76,7 +93,10 @@ plant() { # name without prefix
         return
     fi
     local test=${by_test[$name]:-} main=tests/sim/sim_store.o
-    if [ -n "$test" ]; then
+    if [ "$test" = sim_world ]; then
+        main=tests/sim/sim_world.o test=
+        objects+=(-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc) # as in the Makefile
+    elif [ -n "$test" ]; then
         main=tests/unit/$test.o
         objects+=("$build/libserver.a")
         libraries=(-luv -lcurl -lsmartcols -lcmocka "${libraries[@]}")

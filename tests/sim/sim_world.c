@@ -130,7 +130,7 @@ struct follower {
 struct view {
     unsigned factor; /* of the text that was added last */
     unsigned comment;
-    bool paused;
+    uint64_t seen; /* in this life: a read model does not go back */
 };
 
 enum actor {
@@ -141,11 +141,27 @@ enum actor {
     FOLLOWER,
     QUERIER,
     HISTORIAN,
-    CHECKPOINTER,
+    PATIENT,
     DELETER,
     ADMIN,
     CLOCK,
     ACTORS
+};
+
+/* A connection of the test's own, as a query's would be. */
+struct reading {
+    struct world *w;
+    struct database *db;
+    unsigned view, factor;
+    bool past; /* of a question about the past */
+    uint64_t checkpoint;
+    struct deed_error err;
+};
+
+struct long_query {
+    struct reading reading;
+    struct projection_lease *lease;
+    uint64_t checkpoint;
 };
 
 struct world {
@@ -164,6 +180,10 @@ struct world {
     struct attempt attempts[SLOTS];
     struct follower followers[FOLLOWERS];
     struct view views[VIEWS];
+    struct long_query long_query;
+    uint32_t settle_pages;
+    unsigned views_used, views_from; /* so many of the views, from that on */
+    unsigned changing; /* steps in which a rebuild may still be under way */
     unsigned weights[ACTORS], weight_sum;
     struct os_sim_faults faults;
     uint64_t segment_size;
@@ -1043,6 +1063,17 @@ static void followers_close(struct world *w)
 static const char *const view_names[VIEWS] = {"totals", "journal", "tail"};
 static const unsigned factors[] = {31, 37, 41};
 
+/* The i-th of those that this seed has. */
+static unsigned view_at(const struct world *w, unsigned i)
+{
+    return (w->views_from + i) % VIEWS;
+}
+
+static unsigned pick_view(struct world *w)
+{
+    return view_at(w, (unsigned)pick(w, w->views_used));
+}
+
 /* The text of a view; another factor folds the same events otherwise, a comment changes nothing. */
 static const char *view_text(unsigned view, unsigned factor, unsigned comment)
 {
@@ -1126,15 +1157,6 @@ static void fold_model(const struct world *w, uint64_t until, unsigned factor,
     }
 }
 
-/* A connection of the test's own, as a query's would be. */
-struct reading {
-    struct world *w;
-    struct database *db;
-    unsigned view, factor;
-    uint64_t checkpoint;
-    struct deed_error err;
-};
-
 static deed_status each_row(struct reading *r, const char *sql,
                             void (*row)(struct reading *, sqlite3_stmt *, void *), void *context)
 {
@@ -1217,6 +1239,12 @@ static void compare_rows(const struct reading *r, const struct fold_model *got)
     struct fold_model wanted;
     struct world *w = r->w;
     if (r->checkpoint > w->end) fail(w, "a checkpoint is past the log", r->checkpoint, w->end);
+    if (!r->past) {
+        if (r->checkpoint < w->views[r->view].seen) {
+            fail(w, "a read model went back", r->checkpoint, w->views[r->view].seen);
+        }
+        w->views[r->view].seen = r->checkpoint;
+    }
     if (r->factor == 0) fail(w, "a read model has another text", r->view, r->checkpoint);
     fold_model(w, r->checkpoint, r->factor, &wanted);
     for (unsigned k = 0; r->view == 0 && k < STREAMS; k++) {
@@ -1240,7 +1268,7 @@ static void compare_rows(const struct reading *r, const struct fold_model *got)
 /* (6): the rows in this file. `wanted`: as of exactly that position; 0: as of its checkpoint. */
 static void check_file(struct world *w, unsigned view, const char *path, uint64_t wanted)
 {
-    struct reading r = {.w = w, .view = view};
+    struct reading r = {.w = w, .view = view, .past = wanted != 0};
     struct fold_model got = {0};
     struct database_options options = {.path = path, .read_only = true};
     deed_status status = database_open(os_sim_os(w->sim), &options, &r.db, &r.err);
@@ -1281,28 +1309,61 @@ static void query_view(struct world *w, unsigned view, uint64_t position)
     if (!known) fail_text(w, "a lease failed otherwise", err.message);
 }
 
-/* A checkpoint of SQLite's log by another connection than the projection's. */
-static void checkpoint_view(struct world *w)
+/* A query that takes its time: it goes on seeing what it saw first, and keeps SQLite's log from being
+ * used anew. */
+static void long_query_end(struct world *w)
 {
-    unsigned view = (unsigned)pick(w, VIEWS);
-    static const char *const pragmas[] = {"PRAGMA wal_checkpoint(PASSIVE)",
-                                          "PRAGMA wal_checkpoint(FULL)",
-                                          "PRAGMA wal_checkpoint(TRUNCATE)"};
-    struct projection_lease *lease = NULL;
-    struct database *db = NULL;
+    struct long_query *q = &w->long_query;
+    struct fold_model got = {0};
+    if (q->reading.db == NULL) return;
+    deed_status status = read_rows(&q->reading, &got);
+    if (status == DEED_OK && q->reading.checkpoint != q->checkpoint) {
+        fail(w, "a transaction sees another checkpoint", q->reading.checkpoint, q->checkpoint);
+    }
+    q->reading.past = true;
+    if (status == DEED_OK) compare_rows(&q->reading, &got);
+    if (status != DEED_OK && !by_fault(w, status)) {
+        fail_text(w, "rows cannot be read any more", q->reading.err.message);
+    }
+    database_close(q->reading.db);
+    projections_release(q->lease);
+    memset(q, 0, sizeof *q);
+}
+
+static void long_query_begin(struct world *w)
+{
+    struct long_query *q = &w->long_query;
+    struct fold_model got = {0};
     const char *path = NULL;
-    struct deed_error err = {0};
-    if (projections_lease(w->projections, deed_str_of(view_names[view]), 0, 0, &lease, &path, NULL,
-                          &err) != DEED_OK) {
+    q->reading = (struct reading){.w = w, .view = pick_view(w)};
+    struct database_options options = {.read_only = true};
+    deed_status status = projections_lease(w->projections,
+                                           deed_str_of(view_names[q->reading.view]), 0, 0,
+                                           &q->lease, &path, NULL, &q->reading.err);
+    if (status != DEED_OK) return;
+    options.path = path;
+    status = database_open(os_sim_os(w->sim), &options, &q->reading.db, &q->reading.err);
+    if (status == DEED_OK) {
+        status = database_run(q->reading.db, DATABASE_TRUSTED, "BEGIN", &q->reading.err);
+    }
+    if (status == DEED_OK) status = read_rows(&q->reading, &got);
+    if (status == DEED_OK) {
+        compare_rows(&q->reading, &got);
+        q->checkpoint = q->reading.checkpoint;
         return;
     }
-    struct database_options options = {.path = path};
-    deed_status status = database_open(os_sim_os(w->sim), &options, &db, &err);
-    if (status == DEED_OK) status = database_run(db, DATABASE_TRUSTED, pragmas[pick(w, 3)], &err);
-    database_close(db);
-    projections_release(lease);
-    if (status != DEED_OK && !by_fault(w, status)) {
-        fail_text(w, "a checkpoint failed otherwise", err.message);
+    if (!by_fault(w, status)) fail_text(w, "rows cannot be read", q->reading.err.message);
+    database_close(q->reading.db);
+    projections_release(q->lease);
+    memset(q, 0, sizeof *q);
+}
+
+static void query_patiently(struct world *w)
+{
+    if (w->long_query.reading.db == NULL) {
+        long_query_begin(w);
+    } else {
+        long_query_end(w);
     }
 }
 
@@ -1320,11 +1381,12 @@ static void add_view(struct world *w, unsigned view)
 
 static void administer(struct world *w)
 {
-    unsigned view = (unsigned)pick(w, VIEWS);
+    unsigned view = pick_view(w);
     deed_str name = deed_str_of(view_names[view]);
     struct view *v = &w->views[view];
     struct deed_error err = {0};
     deed_status status = DEED_OK;
+    w->changing = 12;
     switch (pick(w, 5)) {
     case 0:
         status = projections_pause(w->projections, name, &err);
@@ -1442,16 +1504,18 @@ static deed_status open_store(struct world *w, struct deed_error *err)
 
 static deed_status open_views(struct world *w, struct deed_error *err)
 {
-    struct projections_options options = {.no_threads = true, .batch_count_max = w->fold_batch};
+    struct projections_options options = {.no_threads = true, .batch_count_max = w->fold_batch,
+                                          .settle_page_count = w->settle_pages};
     deed_status status = projections_open(w->store, &options, &w->projections, err);
-    for (unsigned i = 0; status == DEED_OK && i < VIEWS; i++)
-        add_view(w, i);
+    for (unsigned i = 0; status == DEED_OK && i < w->views_used; i++)
+        add_view(w, view_at(w, i));
     return status;
 }
 
 static void close_all(struct world *w)
 {
     followers_close(w);
+    long_query_end(w);
     projections_close(w->projections);
     w->projections = NULL;
     store_close(w->store);
@@ -1476,8 +1540,8 @@ static void stop_machine(struct world *w)
 
 static void check_views(struct world *w)
 {
-    for (unsigned i = 0; i < VIEWS; i++)
-        query_view(w, i, 0);
+    for (unsigned i = 0; i < w->views_used; i++)
+        query_view(w, view_at(w, i), 0);
 }
 
 /* (7): opening again changes nothing. */
@@ -1516,6 +1580,7 @@ static void open_at_last(struct world *w)
     if (open_store(w, &err) != DEED_OK) fail_text(w, "the store does not open", err.message);
     check_log(w);
     if (one_in(w, 3)) open_twice(w);
+    for (unsigned i = 0; i < VIEWS; i++) w->views[i].seen = 0;
     if (open_views(w, &err) != DEED_OK) fail_text(w, "no projections", err.message);
     check_views(w);
     check_index(w);
@@ -1523,17 +1588,31 @@ static void open_at_last(struct world *w)
 
 /* ---- lives ----------------------------------------------------------------------------------- */
 
+/* The steps of a change are few among many: the power goes in the midst of one more often than chance
+ * would have it. */
+static void project(struct world *w)
+{
+    if (w->changing > 0 && --w->changing % 4 == 0 && one_in(w, 8)) {
+        if (one_in(w, 2)) {
+            os_sim_power_off_after(w->sim, pick(w, 80));
+        } else {
+            os_sim_power_off_at(w->sim, OS_SIM_RENAME, 1, pick(w, 8));
+        }
+    }
+    (void)projections_step(w->projections);
+}
+
 static void act(struct world *w, enum actor actor)
 {
     switch (actor) {
     case WRITER: write_some(w); break;
     case COMMITTER: (void)store_step(w->store); break;
-    case PROJECTOR: (void)projections_step(w->projections); break;
+    case PROJECTOR: project(w); break;
     case READER: read_something(w); break;
     case FOLLOWER: follow_some(w, &w->followers[pick(w, FOLLOWERS)], 1 + pick(w, 20)); break;
-    case QUERIER: query_view(w, (unsigned)pick(w, VIEWS), 0); break;
-    case HISTORIAN: query_view(w, (unsigned)pick(w, VIEWS), 1 + pick(w, w->end)); break;
-    case CHECKPOINTER: checkpoint_view(w); break;
+    case QUERIER: query_view(w, pick_view(w), 0); break;
+    case HISTORIAN: query_view(w, pick_view(w), 1 + pick(w, w->end)); break;
+    case PATIENT: query_patiently(w); break;
     case DELETER: delete_something(w); break;
     case ADMIN: administer(w); break;
     case CLOCK:
@@ -1555,7 +1634,13 @@ static enum actor pick_actor(struct world *w)
 static void plan_fault(struct world *w)
 {
     static const enum os_sim_op ops[] = {OS_SIM_WRITE, OS_SIM_SYNC, OS_SIM_READ, OS_SIM_ANY};
-    switch (pick(w, 6)) {
+    static const enum os_sim_op turns[] = {OS_SIM_RENAME, OS_SIM_RENAME, OS_SIM_REMOVE,
+                                           OS_SIM_DIR_SYNC, OS_SIM_TRUNCATE};
+    switch (pick(w, 8)) {
+    case 6:
+    case 7:
+        os_sim_power_off_at(w->sim, turns[pick(w, 5)], 1 + pick(w, 6), pick(w, 8));
+        break;
     case 0: os_sim_power_off_after(w->sim, pick(w, 1500)); break;
     case 1: os_sim_fail(w->sim, ops[pick(w, 4)], 1 + pick(w, 300), pick(w, 3), EIO); break;
     case 2:
@@ -1575,6 +1660,19 @@ static void live(struct world *w)
         act(w, pick_actor(w));
 }
 
+/* Whoever paused it goes on; what failed must go on by itself. */
+static void resume_paused(struct world *w, struct arena *arena)
+{
+    size_t count = 0;
+    struct projection_status *list = list_views(w, arena, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].state == PROJECTION_FAILED) continue;
+        if (projections_resume(w->projections, list[i].name, NULL) != DEED_OK) {
+            fail(w, "a projection does not resume", i, 0);
+        }
+    }
+}
+
 /* (8): all that was broken is mended. */
 static void expect_recovery(struct world *w)
 {
@@ -1582,18 +1680,18 @@ static void expect_recovery(struct world *w)
     size_t count = 0;
     os_sim_heal(w->sim);
     arena_init(&arena, 1 << 20);
-    for (unsigned i = 0; i < VIEWS; i++) {
-        add_view(w, i);
-        (void)!projections_resume(w->projections, deed_str_of(view_names[i]), NULL);
-    }
+    for (unsigned i = 0; i < w->views_used; i++)
+        add_view(w, view_at(w, i));
+    resume_paused(w, &arena);
     bool late = true;
     for (unsigned round = 0; late && round < 400; round++) {
+        if (round == 5) long_query_end(w); /* a file that is opened again waits for its readers */
         (void)store_step(w->store);
         for (unsigned i = 0; i < 100 && projections_step(w->projections); i++) continue;
         os_sim_advance(w->sim, SECOND / 10);
         arena_reset(&arena);
         struct projection_status *list = list_views(w, &arena, &count);
-        late = list == NULL || count != VIEWS;
+        late = list == NULL || count != w->views_used;
         for (size_t i = 0; !late && i < count; i++) {
             late = list[i].state != PROJECTION_RUNNING || list[i].lag > 0 || list[i].rebuilding;
         }
@@ -1676,6 +1774,11 @@ static void draw_work(struct world *w)
 {
     static const unsigned weights[] = {0, 1, 3, 8};
     for (unsigned i = 0; i < ACTORS; i++) w->weights[i] = weights[pick(w, 4)];
+    w->settle_pages = one_in(w, 4) ? 0 : 1 + (uint32_t)pick(w, one_in(w, 2) ? 8 : 60);
+    if (w->settle_pages > 0 && w->settle_pages <= 8) {
+        /* Readers that keep SQLite's log from being used anew, between one settling and the next. */
+        w->weights[PATIENT] = w->weights[PROJECTOR] = 8;
+    }
     w->weights[WRITER] = 4 + (unsigned)pick(w, 10);
     w->weights[COMMITTER] = 2 + (unsigned)pick(w, 10);
     if (w->weights[HISTORIAN] > 1) w->weights[HISTORIAN] = 1;
@@ -1687,6 +1790,8 @@ static void draw_work(struct world *w)
     w->segment_size = UINT64_C(64) << (one_in(w, 4) ? 12 : 10);
     w->fold_batch = 1 + (uint32_t)pick(w, one_in(w, 2) ? 4 : 100);
     for (unsigned i = 0; i < FOLLOWERS; i++) w->followers[i].filter = draw_filter(w);
+    w->views_used = 1 + (unsigned)pick(w, VIEWS);
+    w->views_from = (unsigned)pick(w, VIEWS);
     for (unsigned i = 0; i < VIEWS; i++) w->views[i].factor = factors[pick(w, 3)];
 }
 
