@@ -262,6 +262,18 @@ void log_get_head(struct log *log, struct log_head *out_head)
     os_mutex_unlock(&log->mark_lock);
 }
 
+void log_mark_of(const struct log *log, const struct log_head *head, struct mark *out_mark)
+{
+    *out_mark = (struct mark){.log_id = log->id,
+                              .epoch = log->epoch,
+                              .sequence = 1,
+                              .segment = head->segment,
+                              .offset = head->offset,
+                              .position = head->position};
+    memcpy(out_mark->hash, head->hash, SHA256_SIZE);
+    memcpy(out_mark->secret, log->secret, COMMIT_SECRET_SIZE);
+}
+
 void log_chain_hash(struct log *log, uint8_t out[SHA256_SIZE])
 {
     os_mutex_lock(&log->mark_lock);

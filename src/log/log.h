@@ -83,6 +83,8 @@ struct log_head {
     uint64_t offset;  /* in its file; zeros follow up to the next sector boundary */
 };
 void log_get_head(struct log *log, struct log_head *out_head);
+/* The first mark of a copy of the log that ends there. */
+void log_mark_of(const struct log *log, const struct log_head *head, struct mark *out_mark);
 /* The hash of the newest published commit. */
 void log_chain_hash(struct log *log, uint8_t out[SHA256_SIZE]);
 /* NULL while the log can be written, else why not (static or owned by the log). */

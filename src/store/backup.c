@@ -9,7 +9,8 @@
  *                                               last  manifest
  *
  * (1) The head (position, place, hash) is of one moment, and the file that holds it is opened before
- *     anything else: what is appended, sealed or removed later changes nothing of the copy. Segments
+ *     anything else: what is appended, sealed or removed later changes nothing of the copy. (If that
+ *     segment was closed and sealed before anything was published behind it, it is whole.) Segments
  *     before it are whole in each of their states; one that is gone by its name was sealed or
  *     rewritten, and is looked up again.
  * (2) The older backup is whole at every moment: files with other content have other names, the
@@ -24,6 +25,7 @@
 #include "base/planted.h"
 #include "base/uuid.h"
 #include "log/losses.h"
+#include "log/sealed.h"
 #include "log/segment.h"
 #include "store/backup_check.h"
 #include "store/backup_view.h"
@@ -38,8 +40,8 @@
  * a copy that often unless something is wrong. */
 #define TRIES_MAX 64
 
-/* What the end of a sealed segment's file is compared by: its footer lies in it. */
-#define TAIL_SIZE 4096
+/* What a sealed segment's file is compared by: its footers have a hash of all before them. */
+#define TAIL_SIZE SEALED_FOOTERS_SIZE
 
 /* A segment's file as the log's directory lists it. */
 struct source {
@@ -76,33 +78,18 @@ static deed_status no_memory(struct deed_error *err)
 
 /* ---- what is there -------------------------------------------------------------------------- */
 
-static bool digits_take(const char **at, size_t count_min, size_t count_max, uint64_t *out)
-{
-    size_t count = 0;
-    *out = 0;
-    while (count < count_max && (*at)[count] >= '0' && (*at)[count] <= '9') {
-        *out = *out * 10 + (uint64_t)((*at)[count++] - '0');
-    }
-    *at += count;
-    return count >= count_min;
-}
-
 /* "0000000007.seg", "0000000007.00000000000000040961.2.sealed". */
 static bool source_parse(const char *name, struct source *out)
 {
-    uint64_t number, first, generation;
-    const char *at = name;
+    struct sealed_name sealed;
+    bool unfinished = false;
     *out = (struct source){0};
     if (strlen(name) >= sizeof out->name) return false;
     (void)snprintf(out->name, sizeof out->name, "%s", name);
     if (segment_name_parse(name, &out->number)) return true;
-    bool good = digits_take(&at, 10, 10, &number) && *at++ == '.' &&
-                digits_take(&at, 20, 20, &first) && *at++ == '.' &&
-                digits_take(&at, 1, 10, &generation) && strcmp(at, ".sealed") == 0;
-    if (!good || number == 0 || number > UINT32_MAX) return false;
-    if (generation == 0 || generation > UINT32_MAX) return false;
-    out->number = (uint32_t)number;
-    out->generation = (uint32_t)generation;
+    if (!sealed_name_parse(name, &sealed, &unfinished) || unfinished) return false;
+    out->number = sealed.number;
+    out->generation = sealed.generation;
     return true;
 }
 
@@ -145,17 +132,25 @@ static deed_status sources_list(struct making *m)
     return status;
 }
 
-/* The newest file of a segment; of the head's, the one that is being written. NULL: none. */
+/* The newest file of a segment; of one that is written to there is no other. NULL: none. */
 static const struct source *source_find(const struct making *m, uint32_t number)
 {
     const struct source *found = NULL;
     for (size_t i = 0; i < m->sources.count; i++) {
-        const struct source *s = &m->sources.ptr[i];
-        if (s->number != number) continue;
-        if (number == m->head.segment && s->generation > 0) continue;
-        found = s;
+        if (m->sources.ptr[i].number == number) found = &m->sources.ptr[i];
     }
     return found;
+}
+
+/* The head's segment is not written to any more, and sealed: then it ends with the head, if that is
+ * still the same after the look. A segment is closed when all of it is published. */
+static bool head_is_sealed(struct making *m)
+{
+    struct log_head now;
+    const struct source *source = source_find(m, m->head.segment);
+    log_get_head(m->store->log, &now);
+    return source != NULL && source->generation > 0 && now.position == m->head.position &&
+           now.segment == m->head.segment;
 }
 
 /* (1) */
@@ -169,8 +164,10 @@ static deed_status head_take(struct making *m)
         }
         segment_name(m->head.segment, name);
         deed_status status = os_file_open(m->source, name, OS_READ, &m->head_file, m->err);
-        if (status == DEED_OK) return sources_list(m);
-        if (status != DEED_NOT_FOUND) return status;
+        if (status != DEED_OK && status != DEED_NOT_FOUND) return status;
+        bool open = status == DEED_OK;
+        status = sources_list(m);
+        if (status != DEED_OK || open || head_is_sealed(m)) return status;
         if (m->store->options.read_only) break; /* it does not see what the writer does */
     }
     return deed_fail(m->err, DEED_BUSY, "the log changes too fast to be copied: try again");
@@ -415,24 +412,6 @@ static deed_status losses_take(struct making *m, struct backup_file *slot)
 
 /* ---- the mark ------------------------------------------------------------------------------- */
 
-/* The log's secret, from the head's segment or, if its header is damaged, from the log's own mark. */
-static deed_status secret_get(struct making *m, uint8_t out[COMMIT_SECRET_SIZE])
-{
-    uint8_t bytes[SEGMENT_HEADER_SIZE];
-    struct segment_header header;
-    struct mark mark;
-    size_t size = 0;
-    deed_status status = os_file_read(m->head_file, 0, bytes, sizeof bytes, &size, m->err);
-    if (status != DEED_OK) return status;
-    if (size == sizeof bytes && segment_header_decode(bytes, &header, NULL) == DEED_OK) {
-        memcpy(out, header.secret, COMMIT_SECRET_SIZE);
-        return DEED_OK;
-    }
-    status = mark_load(m->source, &mark, m->err);
-    if (status == DEED_OK) memcpy(out, mark.secret, COMMIT_SECRET_SIZE);
-    return status;
-}
-
 /* A mark that claims the head: what the copy lacks of it is damage, not a torn tail. */
 static deed_status mark_take(struct making *m, struct backup_file *slot)
 {
@@ -440,18 +419,11 @@ static deed_status mark_take(struct making *m, struct backup_file *slot)
     static const uint8_t zeros[2 * SECTOR_SIZE];
     char entry[BACKUP_ENTRY_NAME_SIZE];
     struct os_file *file = NULL;
-    struct mark mark = {.log_id = log_id(m->store->log),
-                        .epoch = log_epoch(m->store->log),
-                        .sequence = 1,
-                        .segment = m->head.segment,
-                        .offset = m->head.offset,
-                        .position = m->head.position};
-    memcpy(mark.hash, m->head.hash, SHA256_SIZE);
+    struct mark mark;
+    log_mark_of(m->store->log, &m->head, &mark);
     *slot = (struct backup_file){.name = MARK_FILE, .copied = true};
-    deed_status status = secret_get(m, mark.secret);
-    if (status == DEED_OK) {
-        status = os_file_open(m->target, temporary, OS_WRITE | OS_CREATE, &file, m->err);
-    }
+    deed_status status =
+        os_file_open(m->target, temporary, OS_WRITE | OS_CREATE, &file, m->err);
     if (status == DEED_OK) status = os_file_truncate(file, 0, m->err);
     if (status == DEED_OK) {
         status = os_file_write(file, 0, (deed_bytes){zeros, sizeof zeros}, m->err);

@@ -26,6 +26,13 @@ static deed_status opened_damage(void *context, const struct log_damage *damage,
     return DEED_OK; /* reading all of it will tell it again */
 }
 
+/* Opening need not read what reading all of it will. */
+static bool opened_wanted(void *context, uint32_t segment, uint64_t first, uint64_t last)
+{
+    (void)context, (void)segment, (void)first, (void)last;
+    return false;
+}
+
 static deed_status check_commit(void *context, const struct commit *commit,
                                 const struct commit_ref *ref, struct deed_error *err)
 {
@@ -113,7 +120,8 @@ deed_status backup_check_chain(struct os *os, struct os_dir *data, bool read_onl
 {
     struct chain_check c = {.work = work, .listener = listener, .done_before = work->done};
     struct log_options options = {.read_only = read_only, .segment_size = UINT64_C(64) << 20};
-    struct log_visitor opening = {.commit = opened_commit, .damage = opened_damage};
+    struct log_visitor opening = {
+        .commit = opened_commit, .damage = opened_damage, .wanted = opened_wanted};
     struct log_visitor checking = {.context = &c,
                                    .commit = check_commit,
                                    .damage = check_damage,

@@ -2,6 +2,7 @@
 #include "store_fixture.h"
 
 #include "base/uuid.h"
+#include "store/store_state.h"
 #include "store/backup.h"
 #include "store/backup_set.h"
 
@@ -86,6 +87,32 @@ static void say_much(const char *stream, char letter)
 static void say_a_lot(void)
 {
     for (char letter = 'a'; letter < 'e'; letter++) say_much("novel-1", letter);
+}
+
+/* Let the sealer work until it waits. */
+static void seal(void)
+{
+    for (int i = 0; i < 10000 && log_backlog(store->log) > 0; i++) (void)store_step(store);
+    assert_int_equal(log_backlog(store->log), 0);
+}
+
+/* Close what is written to, and seal it. */
+static void close_and_seal(void)
+{
+    expect_ok(log_roll(store->log, &err));
+    seal();
+}
+
+static enum event_fate remove_even(void *context, const struct deed_event *event)
+{
+    (void)context;
+    return event->position > 1 && event->position % 2 == 0 ? EVENT_REMOVE : EVENT_KEEP;
+}
+
+static void compact(uint32_t segment, int level)
+{
+    struct log_rewrite how = {.decide = remove_even, .compress_level = level};
+    if (log_rewrite(store->log, segment, &how, &err) != DEED_OK) fail_msg("%s", err.message);
 }
 
 /* ---- files ---------------------------------------------------------------------------------- */
@@ -495,6 +522,252 @@ TEST(backup, it_can_be_made_after_a_restore_into_the_same_directory)
     finish();
 }
 
+/* ---- sealed segments ------------------------------------------------------------------------ */
+
+TEST(backup, sealed_segments_are_copied_once)
+{
+    start();
+    say("order-1", "one");
+    say_a_lot();
+    say_a_lot();
+    seal();
+    back_up();
+    uint64_t files = report.file_count;
+    assert_true(strstr(name_beginning(BACKUP, "0000000001."), ".1.sealed.") != NULL);
+    say("order-1", "two");
+
+    back_up();
+
+    assert_int_equal(report.copied_count, 1);
+    assert_true(report.file_count - files <= 1);
+    move_to_restored(NEW);
+    expect_words("one two", .stream = DEED_STR("order-1"));
+    assert_int_equal(info().epoch, report.epoch);
+    say_a_lot();
+    seal();
+    reopen();
+    assert_int_equal(info().epoch, report.epoch);
+    expect_words("one two", .stream = DEED_STR("order-1"));
+    finish();
+}
+
+TEST(backup, a_segment_that_was_sealed_since_takes_the_place_of_the_open_one)
+{
+    start();
+    say("order-1", "one");
+    back_up();
+    close_and_seal();
+    say("order-1", "two");
+
+    back_up();
+
+    assert_true(strstr(name_beginning(BACKUP, "0000000001."), ".1.sealed.") != NULL);
+    assert_int_equal(names_in(BACKUP).count, 4);
+    move_to_restored(NEW);
+    expect_words("one two", .stream = DEED_STR("order-1"));
+    finish();
+}
+
+TEST(backup, a_log_that_ends_with_a_sealed_segment_is_copied)
+{
+    start();
+    say("order-1", "one");
+    close_and_seal();
+    back_up();
+    expect_good_backup();
+    move_to_restored(NEW);
+    say("order-1", "two");
+    reopen();
+    expect_words("one two", .stream = DEED_STR("order-1"));
+    finish();
+}
+
+TEST(backup, a_log_whose_only_file_is_a_sealed_segment_is_copied)
+{
+    start();
+    say("order-1", "one");
+    close_and_seal();
+    close_store();
+    struct name_list list = names_in(ROOT "/log");
+    for (size_t i = 0; i < list.count; i++) {
+        bool open = strstr(list.names[i], ".seg") != NULL;
+        if (open || strcmp(list.names[i], "marks") == 0) remove_file(ROOT "/log", list.names[i]);
+    }
+    open_store();
+    back_up();
+    expect_good_backup();
+    move_to_restored(NEW);
+    say("order-1", "two");
+    reopen();
+    expect_words("one two", .stream = DEED_STR("order-1"));
+    finish();
+}
+
+TEST(backup, a_compacted_segment_is_copied_again)
+{
+    start();
+    for (int i = 0; i < 6; i++) say("order-1", "word"); /* 2 to 7 */
+    close_and_seal();
+    say("order-1", "last"); /* 8 */
+    back_up();
+    uint64_t commits = report.commits;
+    for (int level = 0; level < 2; level++) {
+        compact(1, level == 0 ? 0 : 3);
+
+        back_up();
+
+        assert_int_equal(report.copied_count, 1);
+        assert_int_equal(report.removed_count, 1);
+        assert_int_equal(report.commits, commits);
+        expect_good_backup();
+        assert_true(strstr(name_beginning(BACKUP, "0000000001."),
+                           level == 0 ? ".2.sealed." : ".3.sealed.") != NULL);
+    }
+    struct deed_info before = info();
+    move_to_restored(NEW);
+    assert_memory_equal(info().chain_hash, before.chain_hash, 32);
+    expect_words("word word word last", .stream = DEED_STR("order-1"));
+    finish();
+}
+
+/* The log gets on by everything that it can: appends, sealing, rewriting. */
+static bool get_on(void *context, uint64_t done, uint64_t all)
+{
+    unsigned *times = context;
+    (void)done, (void)all;
+    if (*times < 40) {
+        say_much("novel-2", (char)('a' + *times % 26));
+        for (int i = 0; i < 20; i++) (void)store_step(store);
+        if (*times % 3 == 2) {
+            struct log_rewrite how = {.compress_level = (int)(*times % 2)};
+            (void)!log_rewrite(store->log, 1 + *times % 4, &how, NULL);
+        }
+    }
+    (*times)++;
+    return true;
+}
+
+TEST(backup, sealing_and_compaction_go_on_while_it_is_made)
+{
+    for (unsigned begin = 0; begin < 6; begin++) {
+        start();
+        say("order-1", "one");
+        for (unsigned i = 0; i <= begin; i++) say_a_lot();
+        if (begin % 2 == 0) seal();
+        uint64_t end = position();
+        struct deed_info before = info();
+        unsigned times = 0;
+        struct deed_backup_options how = {.progress = get_on, .context = &times};
+
+        deed_status status = store_backup(store, BACKUP, &how, &report, &err);
+
+        if (status != DEED_OK) fail_msg("%u: %s", begin, err.message);
+        assert_int_equal(report.position, end);
+        assert_memory_equal(report.chain_hash, before.chain_hash, 32);
+        assert_true(times > 3 && position() > end);
+        back_up();
+        expect_good_backup();
+        move_to_restored(NEW);
+        expect_words("one", .stream = DEED_STR("order-1"));
+        finish();
+    }
+}
+
+/* Threads that append, and that write segments anew, as fast as they can. */
+static uint64_t append_on(void *context)
+{
+    static char word[5000];
+    struct deed_error why;
+    struct deed_appended ignored;
+    memset(word, 'x', sizeof word);
+    word[0] = word[sizeof word - 1] = '"';
+    struct deed_new_event e = {.stream = DEED_STR("novel-1"),
+                               .type = DEED_STR("Said"),
+                               .data = {(const uint8_t *)word, sizeof word}};
+    struct deed_append a = {.events = &e, .event_count = 1};
+    expect_ok(store_append(context, &a, &ignored, &why));
+    return ACTOR_AGAIN;
+}
+
+static uint64_t rewrite_on(void *context)
+{
+    static unsigned turn;
+    struct store *all = context;
+    struct log_rewrite how = {.compress_level = (int)(turn % 2)};
+    uint64_t count = log_segment_count(all->log);
+    (void)!log_rewrite(all->log, 1 + (uint32_t)(turn++ % count), &how, NULL);
+    return 1000000;
+}
+
+TEST(backup, threads_append_seal_and_compact_while_it_is_made)
+{
+    char target[320], again[320];
+    struct actor *writer = NULL, *compactor = NULL;
+    start_here();
+    (void)snprintf(target, sizeof target, "%s/backup", root);
+    (void)snprintf(again, sizeof again, "%s/again", root);
+    expect_ok(actor_start("writer", append_on, store, &writer, &err));
+    expect_ok(actor_start("compactor", rewrite_on, store, &compactor, &err));
+    uint64_t last = 0;
+    for (int i = 0; i < 12; i++) {
+        struct deed_backup_options how = {.quick = i % 4 == 3};
+        uint64_t before = position();
+        deed_status status = store_backup(store, target, &how, &report, &err);
+        if (status != DEED_OK) fail_msg("%d: %s", i, err.message);
+        assert_true(report.position >= before && report.position >= last);
+        last = report.position;
+        status = store_check_backup(os, target, NULL, NULL, NULL, &report, &err);
+        if (status != DEED_OK) fail_msg("%d: %s", i, err.message);
+        assert_int_equal(report.position, last);
+        assert_int_equal(report.events, last);
+    }
+    actor_stop(writer);
+    actor_stop(compactor);
+    expect_ok(store_restore(os, target, again, NULL, &report, &err));
+    finish();
+}
+
+TEST(backup, a_flipped_bit_in_any_sector_of_a_sealed_file_is_found)
+{
+    for (int level = 0; level < 2; level++) {
+        start();
+        for (int i = 0; i < 6; i++) say("order-1", "word");
+        say_a_lot();
+        close_and_seal();
+        compact(1, level);
+        back_up();
+        const char *name = name_beginning(BACKUP, "0000000001.");
+        char kept[BACKUP_ENTRY_NAME_SIZE];
+        (void)snprintf(kept, sizeof kept, "%s", name);
+        uint64_t size = size_of(BACKUP, kept);
+        for (uint64_t at = 100; at < size; at += 2048 - 7) {
+            rot(BACKUP, kept, at);
+            expect_status(DEED_CORRUPT, check());
+            expect_status(DEED_CORRUPT, try_restore(NEW));
+            back_up(); /* mends it */
+            assert_int_equal(report.copied_count, 1);
+        }
+        move_to_restored(NEW);
+        finish();
+    }
+}
+
+TEST(backup, a_sealed_segment_that_has_rotted_is_not_backed_up)
+{
+    start();
+    for (int i = 0; i < 6; i++) say("order-1", "word");
+    close_and_seal();
+    back_up();
+    compact(1, 0);
+    rot(ROOT "/log", name_beginning(ROOT "/log", "0000000001."), 4096 + 300);
+
+    expect_status(DEED_CORRUPT, try_backup());
+
+    expect_message(err, "the log is damaged: ");
+    expect_good_backup();
+    finish();
+}
+
 /* ---- refusals ------------------------------------------------------------------------------- */
 
 TEST(backup, a_directory_keeps_the_backup_of_one_log)
@@ -874,6 +1147,8 @@ static void begin_again(uint64_t seed)
     back_up();
     older = report.position;
     say_a_lot();
+    if (seed % 3 > 0) seal();
+    if (seed % 3 > 1) compact(1, 1);
     say("order-1", "three");
     newer = position();
 }
