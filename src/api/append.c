@@ -11,6 +11,7 @@
 
 #include "api/reply.h"
 #include "base/hash.h"
+#include "base/text.h"
 
 struct append_job *append_job_create(struct call *c,
                                      void (*answer)(struct append_job *job,
@@ -73,13 +74,14 @@ static deed_status answer_reserve(struct append_job *job)
 
 static void put_headers(struct append_job *job, const struct deed_appended *appended)
 {
-    int size = snprintf(job->position, sizeof job->position, "%" PRIu64, appended->position);
-    call_put_header(job->c, "Deedbook-Position", (deed_str){job->position, (size_t)size});
+    size_t size = u64_format(appended->position, job->position);
+    call_put_header(job->c, "Deedbook-Position", (deed_str){job->position, size});
     size_t token_size = token_format(job->c->api, TOKEN_POSITION, appended->position, job->token);
     call_put_header(job->c, "Deedbook-Token", (deed_str){job->token, token_size});
     if (!job->one_stream) return;
-    size = snprintf(job->etag, sizeof job->etag, "\"%" PRIu64 "\"", appended->revision);
-    call_put_header(job->c, "ETag", (deed_str){job->etag, (size_t)size});
+    size = 1 + u64_format(appended->revision, job->etag + 1);
+    job->etag[0] = job->etag[size] = '"';
+    call_put_header(job->c, "ETag", (deed_str){job->etag, size + 1});
 }
 
 static void append_failed(struct append_job *job, const struct deed_error *err)

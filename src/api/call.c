@@ -34,13 +34,18 @@ static char lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
 }
 
-bool str_equal_fold(deed_str a, const char *b)
+static bool equal_fold(deed_str a, deed_str b)
 {
-    if (a.len != strlen(b)) return false;
+    if (a.len != b.len) return false;
     for (size_t i = 0; i < a.len; i++) {
-        if (lower(a.ptr[i]) != lower(b[i])) return false;
+        if (lower(a.ptr[i]) != lower(b.ptr[i])) return false;
     }
     return true;
+}
+
+bool str_equal_fold(deed_str a, const char *b)
+{
+    return equal_fold(a, deed_str_of(b));
 }
 
 deed_str str_trim(deed_str s)
@@ -453,10 +458,10 @@ void call_expected(struct call *c, const char *name, enum deed_expect *out_expec
 
 deed_str call_header(struct call *c, const char *name, size_t size_max)
 {
-    deed_str found = {0};
+    deed_str found = {0}, wanted = deed_str_of(name);
     const struct api_request *request = &c->x->request;
     for (size_t i = 0; i < request->header_count; i++) {
-        if (!str_equal_fold(request->headers[i].name, name)) continue;
+        if (!equal_fold(request->headers[i].name, wanted)) continue;
         if (found.ptr != NULL) {
             call_wrong(c, DEED_INVALID, "header %s is given twice", name);
             return (deed_str){0};
@@ -464,6 +469,7 @@ deed_str call_header(struct call *c, const char *name, size_t size_max)
         found = str_trim(request->headers[i].value);
         if (found.ptr == NULL) found = DEED_STR("");
     }
+    if (found.ptr == NULL) return found;
     if (found.len > size_max) {
         call_wrong(c, DEED_INVALID, "header %s: %zu bytes, limit %zu", name, found.len, size_max);
         return (deed_str){0};

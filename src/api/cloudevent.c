@@ -93,13 +93,8 @@ static void put_string(struct buf *out, deed_str text)
 
 static void put_number_text(struct buf *out, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value != 0);
-    buf_add(out, digits + at, sizeof digits - at);
+    uint8_t *at = buf_reserve(out, U64_TEXT_SIZE);
+    if (at != NULL) out->len += u64_format(value, (char *)at);
 }
 
 static void put_time(struct buf *out, int64_t time_ns)

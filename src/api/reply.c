@@ -5,6 +5,7 @@
 #include "api/reply.h"
 
 #include "api/token.h"
+#include "base/text.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -39,8 +40,9 @@ void call_put_header(struct call *c, const char *name, deed_str value)
 /* Without memory for the digits the header stays away: it repeats what the body says. */
 void call_put_number(struct call *c, const char *name, uint64_t value)
 {
-    deed_str text = arena_printf(c->arena, "%" PRIu64, value);
-    if (text.ptr != NULL) call_put_header(c, name, text);
+    char *digits = arena_alloc(c->arena, U64_TEXT_SIZE);
+    if (digits == NULL) return;
+    call_put_header(c, name, (deed_str){digits, u64_format(value, digits)});
 }
 
 void call_put_position(struct call *c, uint64_t position)
@@ -54,8 +56,11 @@ void call_put_position(struct call *c, uint64_t position)
 
 void call_put_etag(struct call *c, uint64_t revision)
 {
-    deed_str text = arena_printf(c->arena, "\"%" PRIu64 "\"", revision);
-    if (revision != DEED_NONE && text.ptr != NULL) call_put_header(c, "ETag", text);
+    char *tag = revision == DEED_NONE ? NULL : arena_alloc(c->arena, U64_TEXT_SIZE + 2);
+    if (tag == NULL) return;
+    size_t size = 1 + u64_format(revision, tag + 1);
+    tag[0] = tag[size] = '"';
+    call_put_header(c, "ETag", (deed_str){tag, size + 1});
 }
 
 void call_done(struct call *c, int http, const char *content_type)

@@ -13,10 +13,16 @@
 size_t token_format(const struct api *api, enum token_kind kind, uint64_t value,
                     char out[TOKEN_SIZE_MAX])
 {
-    int size = snprintf(out, TOKEN_SIZE_MAX, "%s.%" PRIu64 ".%c%" PRIu64, api->log_name, api->epoch,
-                        (char)kind, value);
-    assert(size > 0 && size < TOKEN_SIZE_MAX);
-    return (size_t)size;
+    static_assert(sizeof api->log_name + 3 + 2 * U64_TEXT_SIZE <= TOKEN_SIZE_MAX, "see token.h");
+    size_t size = sizeof api->log_name - 1;
+    memcpy(out, api->log_name, size);
+    out[size++] = '.';
+    size += u64_format(api->epoch, out + size);
+    out[size++] = '.';
+    out[size++] = (char)kind;
+    size += u64_format(value, out + size);
+    out[size] = '\0';
+    return size;
 }
 
 /* The part before the next dot; `rest` goes behind it. ptr NULL: there is no dot. */

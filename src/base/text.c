@@ -31,6 +31,18 @@ bool utf8_valid(deed_bytes bytes)
     return true;
 }
 
+size_t u64_format(uint64_t value, char out[U64_TEXT_SIZE])
+{
+    char digits[U64_TEXT_SIZE];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value != 0);
+    memcpy(out, digits + at, sizeof digits - at);
+    return sizeof digits - at;
+}
+
 bool text_u64(deed_str text, uint64_t *out)
 {
     if (text.len == 0) return false;

@@ -7,6 +7,10 @@
 /* Well-formed UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, none past U+10FFFF. */
 bool utf8_valid(deed_bytes bytes);
 
+/* A number's decimal digits, without a NUL; answers how many. */
+#define U64_TEXT_SIZE 20
+size_t u64_format(uint64_t value, char out[U64_TEXT_SIZE]);
+
 /* Decimal digits only, no sign, no space, at least one; false also past 64 bits. */
 bool text_u64(deed_str text, uint64_t *out);
 /* An optional '-' first. */

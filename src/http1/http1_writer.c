@@ -1,6 +1,8 @@
 /* http1_writer.c - responses into a buf. */
 #include "http1/http1.h"
 
+#include "base/text.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <time.h>
@@ -58,27 +60,33 @@ const char *http1_reason(int status)
 
 static void number_put(struct buf *out, uint64_t value)
 {
-    char text[20];
-    size_t at = sizeof text;
-    do {
-        text[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value != 0);
-    buf_add(out, text + at, sizeof text - at);
+    uint8_t *at = buf_reserve(out, U64_TEXT_SIZE);
+    if (at != NULL) out->len += u64_format(value, (char *)at);
 }
 
 static void value_put(struct buf *out, deed_str value)
 {
+    const uint64_t ones = UINT64_C(0x0101010101010101), tops = UINT64_C(0x8080808080808080);
     uint8_t *at = buf_reserve(out, value.len);
+    size_t i = 0;
     if (at == NULL) return;
-    for (size_t i = 0; i < value.len; i++) {
+    while (value.len - i >= 8) { /* while all eight are plain, as they nearly always are */
+        uint64_t bytes;
+        memcpy(&bytes, value.ptr + i, 8);
+        uint64_t del = bytes ^ ones * 0x7f;
+        if ((((bytes - ones * 0x20) & ~bytes) | ((del - ones) & ~del)) & tops) break;
+        memcpy(at + i, &bytes, 8);
+        i += 8;
+    }
+    for (; i < value.len; i++) {
         uint8_t c = (uint8_t)value.ptr[i];
         at[i] = (c < 0x20 && c != '\t') || c == 0x7f ? ' ' : c;
     }
     out->len += value.len;
 }
 
-static void literal_put(struct buf *out, const char *text)
+/* Inline, so that a literal's size is known. */
+static inline void literal_put(struct buf *out, const char *text)
 {
     buf_add(out, text, strlen(text));
 }

@@ -114,16 +114,21 @@ static void escape_put(struct buf *out, unsigned char c)
     }
 }
 
+static void simple_put(struct buf *out, deed_str text)
+{
+    uint8_t *at = text.len > SIZE_MAX - 2 ? NULL : buf_reserve(out, text.len + 2);
+    if (at == NULL) return;
+    at[0] = '"';
+    if (text.len > 0) memcpy(at + 1, text.ptr, text.len);
+    at[text.len + 1] = '"';
+    out->len += text.len + 2;
+}
+
 static void quoted_put(struct buf *out, deed_str text)
 {
     size_t run = plain_run(text.ptr, text.len);
     if (run == text.len) {
-        uint8_t *at = text.len > SIZE_MAX - 2 ? NULL : buf_reserve(out, text.len + 2);
-        if (at == NULL) return;
-        at[0] = '"';
-        if (text.len > 0) memcpy(at + 1, text.ptr, text.len);
-        at[text.len + 1] = '"';
-        out->len += text.len + 2;
+        simple_put(out, text);
         return;
     }
     buf_add_byte(out, '"');
@@ -163,8 +168,32 @@ static void quoted_put_mended(struct buf *out, deed_str text)
     buf_add_byte(out, '"');
 }
 
+/* Printable ASCII that needs no escape: what most keys and names are, found in one pass. */
+static bool is_simple(deed_str text)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), tops = UINT64_C(0x8080808080808080);
+    uint64_t stop = 0;
+    for (size_t i = 0; i < text.len; i += 8) {
+        uint64_t bytes = ones * ' ';
+        if (text.len >= 8) {
+            memcpy(&bytes, text.ptr + (i + 8 <= text.len ? i : text.len - 8), 8);
+        } else {
+            for (size_t k = 0; k < text.len; k++)
+                bytes = bytes << 8 | (uint8_t)text.ptr[k];
+        }
+        uint64_t quote = bytes ^ ones * '"', backslash = bytes ^ ones * '\\';
+        stop |= ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) |
+                ((bytes - ones * ' ') & ~bytes) | bytes;
+    }
+    return (stop & tops) == 0;
+}
+
 static void string_put(struct buf *out, deed_str text)
 {
+    if (text.len <= 64 && is_simple(text)) {
+        simple_put(out, text);
+        return;
+    }
     if (utf8_valid(deed_bytes_of(text))) {
         quoted_put(out, text);
     } else {
@@ -197,14 +226,10 @@ void json_put_text(struct json_writer *w, deed_str text)
 
 static void digits_put(struct buf *out, uint64_t value, bool negative)
 {
-    char text[21];
-    size_t at = sizeof text;
-    do {
-        text[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value != 0);
-    if (negative) text[--at] = '-';
-    buf_add(out, text + at, sizeof text - at);
+    char *at = (char *)buf_reserve(out, 1 + U64_TEXT_SIZE);
+    if (at == NULL) return;
+    at[0] = '-';
+    out->len += negative + u64_format(value, at + negative);
 }
 
 void json_put_int(struct json_writer *w, int64_t value)
