@@ -73,6 +73,13 @@
     X(PLANTED_CONDITION_SEES_ONE_MORE, "a condition sees the event at its position too")           \
     X(PLANTED_CONDITION_IGNORES_TYPE, "a condition by tag and type compares the tag alone")        \
     X(PLANTED_LOSE_POSTING, "one event in 64 is not indexed by its tags")                          \
+    X(PLANTED_FILTER_FORGETS, "a run's filter denies one term in 64 that is there")                \
+    X(PLANTED_RUN_UNCHECKED, "a run's blocks are believed whatever their checksums say")           \
+    X(PLANTED_RUN_NOT_SYNCED, "a run gets its name before it is synced")                           \
+    X(PLANTED_HASH_DECIDES, "two terms of one length and one hash are the same")                   \
+    X(PLANTED_BLOCK_SEAM_LOST, "the last position of a long list is not written to its run")       \
+    X(PLANTED_MERGE_DROPS_PART, "of eight runs that have a term, the newest one's part is dropped") \
+    X(PLANTED_GROUP_SEAM, "the first position of each further group of a list is wrong")           \
     X(PLANTED_COUNT_PAST_END, "a list shows what is not published")                                \
     X(PLANTED_OPEN_WITHOUT_KEYS, "opening does not index idempotency keys")                        \
     X(PLANTED_LOST_REVISIONS_CLOSE_UP,                                                             \

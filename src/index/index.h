@@ -13,6 +13,8 @@
 #define INDEX_INDEX_H
 
 #include "base/error.h"
+#include "os/block_cache.h"
+#include "os/os.h"
 
 enum index_kind {
     INDEX_STREAM,
@@ -29,14 +31,45 @@ enum index_kind {
 struct index;
 struct index_view;
 
+struct log;
+
 struct index_options {
-    uint64_t hash_seed;
+    /* Where the data directory is: runs are files in "index" inside it. NULL: all in memory. */
+    struct os *os;
+    struct os_dir *dir;
+    struct block_cache *cache; /* must outlive the index; with `dir` */
+    bool read_only;            /* write nothing, remove nothing */
+    bool forget;               /* use no files that are there: what they cover is indexed again */
+    uint64_t hash_seed;        /* of a new index; one that has files keeps its own */
     /* For tests: only these bits of the hash are left, so that different terms share one. 0: all. */
     uint64_t hash_mask;
+    /* May be NULL. Is the position known to be lost? Then its range's last one goes to *out_last. What
+     * is not known to be lost, and cannot be read, is not left out of an index silently. */
+    bool (*is_lost)(void *context, uint64_t position, uint64_t *out_last);
+    void *context;
+    /* For tests: when a section of a run goes to a file of its own. 0: 1 MiB. */
+    uint64_t spill_size_max;
 };
 
-struct index *index_create(const struct index_options *options); /* NULL: out of memory */
-void index_destroy(struct index *index); /* accepts NULL; no view may be out */
+/* Opening has three parts: this one finds the runs that are there; then the log tells, segment by
+ * segment, what they do not cover (index_covers, index_roll, index_add_event); then index_opened.
+ *
+ *   DEED_TOO_NEW, DEED_NO_MEMORY, DEED_IO (damaged runs are no failure: they are made again) */
+DEED_MUST_CHECK deed_status index_open(const struct index_options *options,
+                                       struct index **out_index, struct deed_error *err);
+void index_close(struct index *index); /* accepts NULL; no view may be out */
+
+/* Does a run of a file cover this segment? */
+bool index_covers(const struct index *index, uint32_t segment);
+/* Does a run of a file cover any? */
+bool index_has_files(const struct index *index);
+
+/* The log is known: runs of another one, or of another history of it, are thrown away, and what
+ * is missing then is read from the log. `active`: its active segment. Until here there is one
+ * thread. */
+void index_set_log(struct index *index, deed_uuid log_id);
+DEED_MUST_CHECK deed_status index_opened(struct index *index, struct log *log, uint32_t active,
+                                         struct deed_error *err);
 
 /* ---- the writer ----------------------------------------------------------------------------- */
 
@@ -61,11 +94,12 @@ DEED_MUST_CHECK deed_status index_add_lost(struct index *index, deed_str stream,
                                            uint64_t position, struct deed_error *err);
 
 /* From now on events are of segment `segment`: what was added until now, positions up to
- * `last_position`, is a run of its own that does not change any more. The first call (on an index
- * without events) only says which segment it is. Asking for the segment that is the active one
- * already does nothing. DEED_NO_MEMORY: nothing changed. */
+ * `last_position`, is a run of its own that does not change any more; `hash` is that of the commit
+ * there. The first call (on an index without events) only says which segment it is. Asking for the
+ * segment that is the active one already does nothing. DEED_NO_MEMORY: nothing changed. */
 DEED_MUST_CHECK deed_status index_roll(struct index *index, uint32_t segment,
-                                       uint64_t last_position, struct deed_error *err);
+                                       uint64_t last_position, const uint8_t hash[32],
+                                       struct deed_error *err);
 
 /* The view that the writer works with: always the newest, its own additions included. Valid until
  * its next call of this or of index_roll; taken without a lock unless the row of runs changed. */
@@ -87,6 +121,28 @@ size_t index_view_run_count(const struct index_view *view);
 
 /* How many streams there are. */
 uint64_t index_stream_count(const struct index *index);
+
+/* ---- the background actor: one thread -------------------------------------------------------- */
+
+/* One piece of what is to be done: write a run of memory to its file, read what has been damaged
+ * again from the log, merge runs, bring filters into memory, check files. Answers as actor_step
+ * does. What fails is tried again after a pause. Without a log (a test) nothing is built again. */
+uint64_t index_step(struct index *index, struct log *log);
+
+/* Runs that wait to be written; the active one does not count. Cheap. */
+uint64_t index_waiting(const struct index *index);
+/* The last attempt to do so, or at anything else of index_step, failed. */
+bool index_failing(struct index *index);
+
+struct index_stats {
+    uint64_t runs, memory_runs; /* in the newest view; the active one counts */
+    uint64_t memory_size;       /* bytes of the runs in memory */
+    uint64_t written, merged, rebuilt; /* runs, since opening */
+    uint64_t failures;          /* attempts that failed */
+    bool failing;               /* the last attempt did */
+    char failure[160];          /* why the last one that failed did */
+};
+void index_get_stats(struct index *index, struct index_stats *out);
 
 /* ---- terms of an event ---------------------------------------------------------------------- */
 

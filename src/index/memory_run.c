@@ -24,8 +24,8 @@
 #define TABLE_SLOTS_MIN 1024
 /* The first position stands in the list itself: most terms (event ids) have only one. */
 #define ARRAY_ROOM_MIN 3u
-#define BLOCK_SIZE     (256u << 10)
-#define BLOCK_SIZE_MIN (4u << 10)
+#define TAKE_SIZE     (256u << 10)
+#define TAKE_SIZE_MIN (4u << 10)
 
 typedef _Atomic uint64_t position_slot;
 
@@ -110,8 +110,8 @@ static void *take(struct memory_run *run, size_t size)
 {
     size = (size + 7) / 8 * 8;
     if (run->blocks == NULL || size > run->block_size - run->block_used) {
-        size_t room = run->blocks == NULL ? BLOCK_SIZE_MIN : run->block_size * 2;
-        if (room > BLOCK_SIZE) room = BLOCK_SIZE;
+        size_t room = run->blocks == NULL ? TAKE_SIZE_MIN : run->block_size * 2;
+        if (room > TAKE_SIZE) room = TAKE_SIZE;
         if (room < size) room = size;
         struct block *block = malloc(sizeof *block + room);
         if (block == NULL) return NULL;

@@ -11,18 +11,25 @@
 #include "index/index_state.h"
 
 #include <assert.h>
-#include <stdatomic.h>
 
 struct postings_part {
-    const struct memory_list *list;
-    uint64_t hint; /* an index near which was looked last */
+    const struct memory_list *list; /* in memory; NULL: in a file */
+    uint64_t hint;                  /* an index near which was looked last */
+    struct run_entry entry;
 };
+
+/* What a file has not (1). */
+static struct postings_part absent;
 
 static void open_term(struct postings *p, const struct index_view *view, struct index_term term,
                       struct arena *arena)
 {
     *p = (struct postings){.view = view, .arena = arena, .term = term};
     p->parts = arena_alloc_array(arena, view->run_count, sizeof(struct postings_part *));
+    /* The filters' lines come from memory at the same time. */
+    for (size_t i = 0; i < view->run_count; i++) {
+        if (view->runs[i]->file != NULL) run_file_prefetch(view->runs[i]->file, term.hash);
+    }
 }
 
 void postings_open(struct postings *p, const struct index_view *view, enum index_kind kind,
@@ -48,52 +55,96 @@ static deed_status no_memory(struct deed_error *err)
 static deed_status part_get(struct postings *p, size_t i, struct postings_part **out,
                             struct deed_error *err)
 {
+    struct index_run *run = p->view->runs[i];
+    struct run_entry entry;
+    const struct memory_list *list = NULL;
+    bool found = false;
+    *out = NULL;
     if (p->parts == NULL) return no_memory(err);
-    *out = p->parts[i];
-    if (*out != NULL) return DEED_OK;
-    const struct memory_list *list = memory_run_find(p->view->runs[i]->memory, &p->term);
-    if (list == NULL) return DEED_OK;
+    if (p->parts[i] != NULL) {
+        if (p->parts[i] != &absent) *out = p->parts[i];
+        return DEED_OK;
+    }
+    if (run->file != NULL) {
+        deed_status status = run_file_find(run->file, &p->term, &found, &entry, err);
+        if (status != DEED_OK) return status;
+        if (!found) p->parts[i] = &absent;
+    } else {
+        list = memory_run_find(run->memory, &p->term);
+    }
+    if (!found && list == NULL) return DEED_OK;
     struct postings_part *part = arena_alloc(p->arena, sizeof *part);
     if (part == NULL) return no_memory(err);
     part->list = list;
+    if (found) part->entry = entry;
     *out = p->parts[i] = part;
     return DEED_OK;
 }
 
-/* How many of the part's positions are at or below `end`. */
-static deed_status part_count(struct postings_part *part, uint64_t end, uint64_t *out,
-                              struct deed_error *err)
+/* Room to decode a group of positions, when they do not all stand in the entry. */
+static deed_status part_room(struct postings *p, struct postings_part *part, struct deed_error *err)
 {
-    (void)err;
-    *out = part == NULL ? 0 : memory_list_count(part->list, end);
-    return DEED_OK;
+    if (!run_entry_needs_group(&part->entry)) return DEED_OK;
+    part->entry.group = arena_alloc_array(p->arena, RUN_GROUP, sizeof *part->entry.group);
+    return part->entry.group == NULL ? no_memory(err) : DEED_OK;
+}
+
+/* How many of run i's positions are at or below `end`. */
+static deed_status part_count(struct postings *p, size_t i, struct postings_part *part, uint64_t end,
+                              uint64_t *out, struct deed_error *err)
+{
+    *out = 0;
+    if (part == NULL) return DEED_OK;
+    if (part->list != NULL) {
+        *out = memory_list_count(part->list, end);
+        return DEED_OK;
+    }
+    if (end >= part->entry.last) {
+        *out = part->entry.count;
+        return DEED_OK;
+    }
+    deed_status status = part_room(p, part, err);
+    if (status != DEED_OK) return status;
+    return run_entry_count(p->view->runs[i]->file, &part->entry, end, out, err);
 }
 
 static uint64_t part_base(const struct postings_part *part)
 {
-    return memory_list_base(part->list);
+    return part->list != NULL ? memory_list_base(part->list) : part->entry.base;
 }
 
-static deed_status part_at(struct postings_part *part, uint64_t i, uint64_t *out,
-                           struct deed_error *err)
+static deed_status part_at(struct postings *p, size_t i, struct postings_part *part, uint64_t ordinal,
+                           uint64_t *out, struct deed_error *err)
 {
-    (void)err;
-    *out = memory_list_at(part->list, i);
-    return DEED_OK;
+    if (part->list != NULL) {
+        *out = memory_list_at(part->list, ordinal);
+        return DEED_OK;
+    }
+    deed_status status = part_room(p, part, err);
+    if (status != DEED_OK) return status;
+    return run_entry_at(p->view->runs[i]->file, &part->entry, ordinal, out, err);
 }
 
-/* The first position after `after` and at or below `end`; 0: none. */
-static deed_status part_next(struct postings_part *part, uint64_t after, uint64_t end,
-                             uint64_t *out, struct deed_error *err)
+/* The first position of run i after `after` and at or below `end`; 0: none. */
+static deed_status part_next(struct postings *p, size_t i, struct postings_part *part,
+                             uint64_t after, uint64_t end, uint64_t *out, struct deed_error *err)
 {
-    (void)err;
+    uint64_t ordinal = 0;
     *out = 0;
     if (part == NULL) return DEED_OK;
-    uint64_t i = memory_list_after(part->list, after, end, part->hint);
-    if (i == memory_list_count(part->list, end)) return DEED_OK;
-    part->hint = i;
-    *out = memory_list_at(part->list, i);
-    return DEED_OK;
+    if (part->list != NULL) {
+        ordinal = memory_list_after(part->list, after, end, part->hint);
+        if (ordinal == memory_list_count(part->list, end)) return DEED_OK;
+        part->hint = ordinal;
+        *out = memory_list_at(part->list, ordinal);
+        return DEED_OK;
+    }
+    deed_status status = part_count(p, i, part, after, &ordinal, err);
+    if (status != DEED_OK || ordinal == part->entry.count) return status;
+    uint64_t position = 0;
+    status = part_at(p, i, part, ordinal, &position, err);
+    if (status == DEED_OK && position <= end) *out = position;
+    return status;
 }
 
 /* ---- all runs ------------------------------------------------------------------------------- */
@@ -107,7 +158,7 @@ deed_status postings_count(struct postings *p, uint64_t end, uint64_t *out_count
         uint64_t count = 0;
         if (p->view->runs[i - 1]->first_position > end) continue;
         deed_status status = part_get(p, i - 1, &part, err);
-        if (status == DEED_OK) status = part_count(part, end, &count, err);
+        if (status == DEED_OK) status = part_count(p, i - 1, part, end, &count, err);
         if (status != DEED_OK) return status;
         sum += count;
         if (count > 0 && p->term.kind == INDEX_STREAM) { /* (2) */
@@ -127,14 +178,16 @@ deed_status postings_at(struct postings *p, uint64_t revision, uint64_t *out_pos
         struct postings_part *part;
         uint64_t count = 0;
         deed_status status = part_get(p, i - 1, &part, err);
-        if (status == DEED_OK) status = part_count(part, UINT64_MAX, &count, err);
+        if (status == DEED_OK) status = part_count(p, i - 1, part, UINT64_MAX, &count, err);
         if (status != DEED_OK) return status;
         if (count == 0 || part_base(part) > revision) continue;
-        assert(revision - part_base(part) < count);
-        return part_at(part, revision - part_base(part), out_position, err);
+        if (revision - part_base(part) >= count) break;
+        return part_at(p, i - 1, part, revision - part_base(part), out_position, err);
     }
-    assert(!"a revision below the stream's count is in one of its runs");
-    return DEED_CORRUPT;
+    /* A revision below the stream's count that no run has was lost where one ends. */
+    return deed_fail(err, DEED_CORRUPT, "stream %.*s: revision %llu is lost",
+                     (int)p->term.head.len, (const char *)p->term.head.ptr,
+                     (unsigned long long)revision);
 }
 
 deed_status postings_last(struct postings *p, uint64_t end, uint64_t *out_position,
@@ -146,8 +199,8 @@ deed_status postings_last(struct postings *p, uint64_t end, uint64_t *out_positi
         uint64_t count = 0;
         if (p->view->runs[i - 1]->first_position > end) continue;
         deed_status status = part_get(p, i - 1, &part, err);
-        if (status == DEED_OK) status = part_count(part, end, &count, err);
-        if (status == DEED_OK && count > 0) status = part_at(part, count - 1, out_position, err);
+        if (status == DEED_OK) status = part_count(p, i - 1, part, end, &count, err);
+        if (status == DEED_OK && count > 0) status = part_at(p, i - 1, part, count - 1, out_position, err);
         if (status != DEED_OK || count > 0) return status;
     }
     return DEED_OK;
@@ -166,7 +219,7 @@ deed_status postings_next(struct postings *p, uint64_t after, uint64_t end, uint
         if (run_last_position(p->view->runs[i]) <= after) continue;
         if (p->view->runs[i]->first_position > end) break;
         deed_status status = part_get(p, i, &part, err);
-        if (status == DEED_OK) status = part_next(part, after, end, out_position, err);
+        if (status == DEED_OK) status = part_next(p, i, part, after, end, out_position, err);
         if (status != DEED_OK) return status;
         if (*out_position == 0) continue;
         p->next_from = after;

@@ -49,6 +49,8 @@ struct log_damage {
 /* What opening and verifying tell, in the log's order. */
 struct log_visitor {
     void *context;
+    /* May be NULL. Opening knows which log it is, and has told nothing yet. */
+    void (*begin)(void *context, deed_uuid log_id);
     /* A good commit. Another status than DEED_OK stops and is passed on. */
     deed_status (*commit)(void *context, const struct commit *commit, const struct commit_ref *ref,
                           struct deed_error *err);

@@ -778,6 +778,7 @@ deed_status log_recover(struct log *log, const struct log_visitor *visitor, stru
     if (status != DEED_OK) goto done;
     if (!uuid_equal(mark.log_id, log->id)) mark = (struct mark){.sequence = mark.sequence};
 
+    if (visitor->begin != NULL) visitor->begin(visitor->context, log->id);
     scan_init(&scan, log, visitor, err);
     scan.all = bytes_to_scan(&entries);
     scan.mark = mark;

@@ -426,6 +426,18 @@ static uint64_t record_need(const struct request *r)
     return r->size + r->append->idempotency_key.len + EVENT_KEY_HASH_SIZE;
 }
 
+static deed_status roll(struct store *store, struct deed_error *err)
+{
+    uint8_t hash[SHA256_SIZE];
+    log_chain_hash(store->log, hash);
+    deed_status status = index_roll(store->index, log_active(store->log),
+                                    log_next_position(store->log) - 1, hash, err);
+    if (status != DEED_OK) return status;
+    store->segment = log_active(store->log);
+    actor_wake(store->sealer);
+    return DEED_OK;
+}
+
 /* DEED_BUSY: the group must be written before this request can be looked at. */
 static deed_status process(struct store *store, struct request *r)
 {
@@ -439,9 +451,8 @@ static deed_status process(struct store *store, struct request *r)
         status = log_reserve(store->log, need, err);
         if (status == DEED_BUSY) return status;
         /* A new segment begins with an empty group: what is indexed so far is published. */
-        if (status == DEED_OK) {
-            status = index_roll(store->index, log_active(store->log),
-                                log_next_position(store->log) - 1, err);
+        if (status == DEED_OK && log_active(store->log) != store->segment) {
+            status = roll(store, err);
         }
         if (status == DEED_OK) status = write_commit(store, r, err);
     }

@@ -1,30 +1,40 @@
 /* sealer.c - the background care for closed segments.
  *
- * One actor: it seals what the committer has closed, step by step. When it cannot keep up the
- * committer waits for it before it begins another segment, so that what opening must read stays
- * bounded. While sealing fails nobody waits: the log stays as it is, and grows. */
+ * One actor, piece by piece: it seals what the committer has closed, and brings its terms from
+ * memory to a run of the index; neither needs the other. When it cannot keep up the committer waits
+ * for it before it begins another segment, so that memory, and what opening must read, stay
+ * bounded. While sealing fails nobody waits: the store goes on with more of both, and tries again. */
 #include "store/store_state.h"
 
 /* Closed segments that may wait to be sealed. */
 #define BACKLOG_MAX 2
+/* Runs of the index in memory that may wait to be written: each is some ten megabytes. */
+#define WAITING_MAX 1
 /* The committer looks again at least this often: a failure ends the wait, and is no step. */
 #define LOOK_NS     UINT64_C(100000000)
 
 uint64_t sealer_step(void *context)
 {
     struct store *store = context;
-    uint64_t wait = log_seal(store->log);
+    uint64_t seal = log_seal(store->log);
+    uint64_t index = index_step(store->index, store->log);
     os_mutex_lock(&store->seal_lock);
     os_cond_broadcast(&store->seal_changed);
     os_mutex_unlock(&store->seal_lock);
-    return wait;
+    return seal < index ? seal : index;
+}
+
+static bool must_wait(struct store *store)
+{
+    if (log_backlog(store->log) > BACKLOG_MAX) return true;
+    return index_waiting(store->index) > WAITING_MAX && !index_failing(store->index);
 }
 
 void sealer_wait(void *context)
 {
     struct store *store = context;
     if (store->log == NULL) return; /* it is just being made */
-    while (log_backlog(store->log) > BACKLOG_MAX) {
+    while (must_wait(store)) {
         if (store->sealer == NULL) {
             (void)sealer_step(store);
             continue;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define DEFAULT_SEGMENT_SIZE (UINT64_C(64) << 20)
+#define DEFAULT_CACHE_SIZE   (UINT64_C(64) << 20)
 /* A header, a group and some room: below this a segment is mostly header. */
 #define SEGMENT_SIZE_MIN     (UINT64_C(64) << 10)
 
@@ -67,7 +68,7 @@ static deed_status stream_end(struct store *store, const struct deed_event *even
 {
     if (index_active_count(store->index, event->stream, out_count)) {
         if (*out_count == event->revision) return DEED_OK;
-    } else if (store->lost_count == 0 && store->index_has_runs) {
+    } else if (store->lost_count == 0 && store->index_has_files) {
         /* The first of its stream in this segment: what the runs before have of it was checked when
          * they were made. To look there for each stream would be to read them all. */
         *out_count = event->revision;
@@ -76,8 +77,9 @@ static deed_status stream_end(struct store *store, const struct deed_event *even
     struct postings list;
     postings_open(&list, index_writer_view(store->index), INDEX_STREAM, event->stream,
                   &store->arena);
-    deed_status status = postings_count(&list, UINT64_MAX, out_count, err);
-    return status == DEED_OK ? postings_last(&list, UINT64_MAX, out_last, err) : status;
+    uint64_t end = event->position - 1; /* runs of later segments may be there already */
+    deed_status status = postings_count(&list, end, out_count, err);
+    return status == DEED_OK ? postings_last(&list, end, out_last, err) : status;
 }
 
 /* Revisions that damage took get places in the stream's list, so that ordinals stay revisions. */
@@ -103,14 +105,38 @@ static deed_status fill_lost_revisions(struct store *store, const struct deed_ev
     return DEED_OK;
 }
 
+/* A commit of that segment comes: is it indexed by a run's file? If not, and it is another segment
+ * than the last, the run before is complete. More than a few of those do not stay in memory. */
+static deed_status index_segment(struct store *store, uint32_t segment, uint64_t first_position,
+                                 bool *out_covered, struct deed_error *err)
+{
+    if (segment == store->visited_segment) {
+        *out_covered = store->visited_covered;
+        return DEED_OK;
+    }
+    *out_covered = index_covers(store->index, segment);
+    if (!*out_covered) {
+        deed_status status =
+            index_roll(store->index, segment, first_position - 1, store->visited_hash, err);
+        if (status != DEED_OK) return status;
+        while (index_waiting(store->index) > 1 && index_step(store->index, NULL) == ACTOR_AGAIN) {
+            continue;
+        }
+    }
+    store->visited_segment = segment;
+    store->visited_covered = *out_covered;
+    return DEED_OK;
+}
+
 static deed_status index_commit(void *context, const struct commit *commit,
                                 const struct commit_ref *ref, struct deed_error *err)
 {
     struct store *store = context;
     struct reader r = reader_over(commit->events);
-    deed_status rolled =
-        index_roll(store->index, ref->segment, commit->first_position - 1, err);
-    if (rolled != DEED_OK) return rolled;
+    bool covered = true;
+    deed_status rolled = index_segment(store, ref->segment, commit->first_position, &covered, err);
+    if (rolled != DEED_OK || covered) return rolled;
+    memcpy(store->visited_hash, commit->hash, SHA256_SIZE);
     for (uint32_t i = 0; i < commit->event_count; i++) {
         struct deed_event event;
         arena_reset(&store->arena);
@@ -189,20 +215,62 @@ static deed_status refuse_unfinished(struct os_dir *dir, struct deed_error *err)
     return status;
 }
 
+static void note_log(void *context, deed_uuid log_id)
+{
+    struct store *store = context;
+    index_set_log(store->index, log_id);
+}
+
+static bool is_lost(void *context, uint64_t position, uint64_t *out_last)
+{
+    const struct store *store = context;
+    for (uint64_t i = 0; i < chunks_count(&store->lost); i++) {
+        const struct lost_range *range = chunks_at(&store->lost, i);
+        if (range->first > position || position > range->last) continue;
+        *out_last = range->last;
+        return true;
+    }
+    return false;
+}
+
+static bool segment_wanted(void *context, uint32_t segment, uint64_t first, uint64_t last)
+{
+    struct store *store = context;
+    (void)first;
+    (void)last;
+    return !index_covers(store->index, segment);
+}
+
+static deed_status open_index(struct store *store, struct deed_error *err)
+{
+    store->cache = block_cache_create(store->options.cache_size);
+    if (store->cache == NULL) return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
+    struct index_options options = {.os = store->os,
+                                    .dir = store->dir,
+                                    .cache = store->cache,
+                                    .read_only = store->options.read_only,
+                                    /* A repair reads all of the log, so as to find all damage. */
+                                    .forget = store->forget_index || store->options.accept_losses,
+                                    .is_lost = is_lost,
+                                    .context = store,
+                                    .hash_mask = store->options.index_hash_mask};
+    os_random(store->os, &options.hash_seed, sizeof options.hash_seed);
+    deed_status status = index_open(&options, &store->index, err);
+    if (status != DEED_OK) return status;
+    store->index_has_files = index_has_files(store->index);
+    return DEED_OK;
+}
+
 static deed_status open_parts(struct store *store, const char *directory, struct deed_error *err)
 {
     const struct store_options *o = &store->options;
     bool create = !o->must_exist && !o->read_only;
-    struct index_options index_options = {0};
-    os_random(store->os, &index_options.hash_seed, sizeof index_options.hash_seed);
-    store->index = index_create(&index_options);
-    if (store->index == NULL) return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
-
     store->files = file_cache_create(0);
     if (store->files == NULL) return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
     deed_status status = os_dir_open(store->os, directory, create, &store->dir, err);
     if (status == DEED_OK && !o->read_only) status = os_dir_lock(store->dir, err);
     if (status == DEED_OK) status = refuse_unfinished(store->dir, err);
+    if (status == DEED_OK) status = open_index(store, err);
     if (status != DEED_OK) return status;
     struct log_options log_options = {.segment_size = o->segment_size,
                                       .read_only = o->read_only,
@@ -211,25 +279,34 @@ static deed_status open_parts(struct store *store, const char *directory, struct
                                       .files = store->files,
                                       .before_segment = sealer_wait,
                                       .context = store};
-    struct log_visitor visitor = {.context = store, .commit = index_commit, .damage = note_damage};
+    struct log_visitor visitor = {.context = store,
+                                  .begin = note_log,
+                                  .wanted = segment_wanted,
+                                  .commit = index_commit,
+                                  .damage = note_damage};
     status = log_open(store->os, store->dir, &log_options, &visitor, &store->log, err);
     if (status != DEED_OK) return status;
     FAILPOINT("log-opened");
+    status = index_opened(store->index, store->log, log_active(store->log), err);
+    if (status != DEED_OK) return status;
+    store->segment = log_active(store->log);
     store->reader = log_reader_create(store->log);
     if (store->reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
     return actors_start(store, err);
 }
 
 static deed_status open_once(struct os *os, const char *directory,
-                             const struct store_options *options, struct store **out_store,
-                             struct deed_error *err)
+                             const struct store_options *options, bool forget_index,
+                             struct store **out_store, struct deed_error *err)
 {
     struct store *store = calloc(1, sizeof *store);
     if (store == NULL) return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
     store->os = os;
+    store->forget_index = forget_index;
     if (options != NULL) store->options = *options;
     store_limits_default(&store->options.limits);
     if (store->options.segment_size == 0) store->options.segment_size = DEFAULT_SEGMENT_SIZE;
+    if (store->options.cache_size == 0) store->options.cache_size = DEFAULT_CACHE_SIZE;
     chunks_init(&store->lost, sizeof(struct lost_range));
     arena_init(&store->arena, SIZE_MAX);
     os_mutex_init(&store->queue_lock);
@@ -260,12 +337,14 @@ deed_status store_open(struct os *os, const char *directory, const struct store_
                        struct store **out_store, struct deed_error *err)
 {
     struct store *store = NULL;
-    deed_status status = open_once(os, directory, options, &store, err);
+    deed_status status = open_once(os, directory, options, false, &store, err);
+    /* The log has losses, so that opening asks the index, and the index is damaged too. */
+    if (status == DEED_BUSY) status = open_once(os, directory, options, true, &store, err);
     bool read_only = options != NULL && options->read_only;
     for (int looks = 1; read_only && status == DEED_OK && looks < READ_ONLY_LOOKS; looks++) {
         if (chunks_count(&store->lost) == 0) break;
         store_close(store);
-        status = open_once(os, directory, options, &store, err);
+        status = open_once(os, directory, options, false, &store, err);
     }
     if (status == DEED_OK) *out_store = store;
     return status;
@@ -292,7 +371,8 @@ void store_close(struct store *store)
     log_reader_destroy(store->reader);
     log_close(store->log);
     file_cache_destroy(store->files);
-    index_destroy(store->index);
+    index_close(store->index);
+    block_cache_destroy(store->cache);
     os_dir_close(store->dir);
     arena_done(&store->arena);
     chunks_done(&store->lost);

@@ -8,6 +8,7 @@
 #include "index/index.h"
 #include "index/postings.h"
 #include "log/log.h"
+#include "os/block_cache.h"
 #include "os/file_cache.h"
 #include "os/thread.h"
 #include "store/store.h"
@@ -99,8 +100,16 @@ struct store {
     struct os_dir *dir;
     struct store_options options;
     struct log *log;
+    struct block_cache *cache;
     struct index *index;
-    bool index_has_runs; /* opening: some of the log is indexed already, and not read again */
+    uint32_t segment; /* the committer's: that it indexes into */
+    bool forget_index; /* opening: make the index anew */
+
+    /* Opening: what the log tells, and which of it is indexed already. */
+    bool index_has_files;
+    uint32_t visited_segment;
+    bool visited_covered;
+    uint8_t visited_hash[SHA256_SIZE];
 
     struct os_mutex queue_lock;
     struct request_list queue;

@@ -14,13 +14,14 @@ static struct arena arena;
 
 /* One mask for the whole file: TEST_MAIN runs it whole and weakened, see the end. */
 static uint64_t hash_mask;
+static const uint8_t no_hash[32];
 static struct index_hashing hashing;
 
 static void begin(void)
 {
     struct index_options options = {.hash_seed = 7, .hash_mask = hash_mask};
     hashing = (struct index_hashing){7, hash_mask == 0 ? UINT64_MAX : hash_mask};
-    idx = index_create(&options);
+    expect_ok(index_open(&options, &idx, NULL));
     run = memory_run_create(0);
     arena_init(&arena, SIZE_MAX);
     assert_non_null(idx);
@@ -31,7 +32,7 @@ static void end(void)
 {
     arena_done(&arena);
     memory_run_destroy(run);
-    index_destroy(idx);
+    index_close(idx);
     idx = NULL;
     run = NULL;
 }
@@ -96,7 +97,7 @@ TEST(index, a_term_that_nothing_has_has_no_list)
     assert_int_equal(list_last(NULL, UINT64_MAX), 0);
     assert_false(list_contains(NULL, 1));
     assert_int_equal(memory_run_term_count(run), 0);
-    index_destroy(NULL);
+    index_close(NULL);
     memory_run_destroy(NULL);
     end();
 }
@@ -377,7 +378,7 @@ TEST(index, a_streams_revisions_go_on_over_runs)
     const char *const stream = "order-1";
     for (uint64_t p = 1; p <= 60; p++) {
         struct index_event e = event_at(p, p - 1);
-        if (p % 10 == 1) expect_ok(index_roll(idx, (uint32_t)(3 + p / 10), p - 1, NULL));
+        if (p % 10 == 1) expect_ok(index_roll(idx, (uint32_t)(3 + p / 10), p - 1, no_hash, NULL));
         if (p <= 20 || p > 40) { /* no events of it in two of the runs */
             e.revision = p <= 20 ? p - 1 : p - 21;
             expect_ok(index_add_event(idx, &e, NULL));
@@ -417,11 +418,12 @@ TEST(index, a_view_stays_as_it_is_while_the_row_of_runs_changes)
 {
     begin();
     struct index_event e = event_at(1, 0);
+    expect_ok(index_roll(idx, 1, 0, no_hash, NULL));
     expect_ok(index_add_event(idx, &e, NULL));
     const struct index_view *view = index_view_take(idx);
     uint64_t generation = index_generation(idx);
-    expect_ok(index_roll(idx, 2, 1, NULL));
-    expect_ok(index_roll(idx, 2, 1, NULL)); /* it is the active one already */
+    expect_ok(index_roll(idx, 2, 1, no_hash, NULL));
+    expect_ok(index_roll(idx, 2, 1, no_hash, NULL)); /* it is the active one already */
     assert_true(index_generation(idx) != generation);
     assert_true(index_view_generation(view) == generation);
     assert_int_equal(index_view_run_count(view), 1);
