@@ -1,7 +1,7 @@
 /* memory_run.c - an open-addressed table of terms, each with an array of positions.
  *
  *   table (atomic pointer) -> slots (atomic pointers) -> list -> term bytes, first position,
- *                                                             -> array of the further positions
+ *                          -> marks (a slot's 16 bits)        -> array of the further positions
  *
  * (1) A list is complete before its slot points to it, and stays until the run is destroyed.
  * (2) A position is stored before the count that covers it. Slots of positions are atomic because
@@ -12,7 +12,10 @@
  *     published to that reader.
  * (4) A term's bytes decide; its hash only finds the slot.
  * (5) Lists and arrays lie in large blocks that are given back together: a segment has some
- *     hundred thousand of them. */
+ *     hundred thousand of them.
+ * (6) A mark is 0 for an empty slot, else bits of its list's hash that do not choose the slot. It is
+ *     stored after the slot. Most terms (event ids) are looked for in vain, and a look at a list is
+ *     a cache line from anywhere in memory: the marks of 32 slots are one line. */
 #include "index/memory_run.h"
 
 #include "base/planted.h"
@@ -48,6 +51,7 @@ struct memory_list {
 struct table {
     struct table *older;
     uint64_t slot_count; /* a power of two */
+    _Atomic uint16_t *marks; /* behind the slots (6) */
     _Atomic(struct memory_list *) slots[];
 };
 
@@ -65,10 +69,12 @@ struct memory_run {
 
 static struct table *table_create(struct memory_run *run, uint64_t slot_count)
 {
-    size_t size = sizeof(struct table) + slot_count * sizeof(_Atomic(struct memory_list *));
+    size_t slots_size = slot_count * sizeof(_Atomic(struct memory_list *));
+    size_t size = sizeof(struct table) + slots_size + slot_count * sizeof(_Atomic uint16_t);
     struct table *table = calloc(1, size);
     if (table == NULL) return NULL;
     table->slot_count = slot_count;
+    table->marks = (_Atomic uint16_t *)(void *)((uint8_t *)table->slots + slots_size);
     atomic_fetch_add_explicit(&run->size, size, memory_order_relaxed);
     return table;
 }
@@ -128,14 +134,24 @@ static void *take(struct memory_run *run, size_t size)
 
 /* ---- terms ---------------------------------------------------------------------------------- */
 
+/* The slot is chosen by the low bits. */
+static uint16_t mark_of(uint64_t hash)
+{
+    return (uint16_t)(hash >> 48 | 1);
+}
+
 static struct memory_list *find(const struct memory_run *run, const struct index_term *term)
 {
     const struct table *table = atomic_load_explicit(&run->table, memory_order_acquire);
     uint64_t mask = table->slot_count - 1;
+    uint16_t wanted = mark_of(term->hash);
     for (uint64_t i = term->hash & mask;; i = (i + 1) & mask) {
+        uint16_t mark = atomic_load_explicit(&table->marks[i], memory_order_acquire);
+        if (mark == 0) return NULL;
+        if (mark != wanted) continue;
         struct memory_list *list = atomic_load_explicit(&table->slots[i], memory_order_acquire);
-        if (list == NULL || (list->hash == term->hash && list->kind == (uint32_t)term->kind &&
-                             term_is(term, list->term, list->term_size))) {
+        if (list->hash == term->hash && list->kind == (uint32_t)term->kind &&
+            term_is(term, list->term, list->term_size)) {
             return list;
         }
     }
@@ -145,8 +161,9 @@ static void slot_put(struct table *table, struct memory_list *list)
 {
     uint64_t mask = table->slot_count - 1;
     uint64_t i = list->hash & mask;
-    while (atomic_load_explicit(&table->slots[i], memory_order_relaxed) != NULL) i = (i + 1) & mask;
-    atomic_store_explicit(&table->slots[i], list, memory_order_release);
+    while (atomic_load_explicit(&table->marks[i], memory_order_relaxed) != 0) i = (i + 1) & mask;
+    atomic_store_explicit(&table->slots[i], list, memory_order_relaxed);
+    atomic_store_explicit(&table->marks[i], mark_of(list->hash), memory_order_release); /* (6) */
 }
 
 static bool table_grow(struct memory_run *run)
