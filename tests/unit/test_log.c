@@ -7,6 +7,7 @@
 #include "log/losses.h"
 #include "log/mark.h"
 #include "log/segment.h"
+#include "store/store_state.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -1370,10 +1371,12 @@ TEST(log, a_lost_end_that_was_accepted_is_not_numbered_again)
 
 /* ---- the golden log ------------------------------------------------------------------------- */
 
-/* Written once by the first version that had this format, and never again: GOLDEN_MAKE=FOLDER
- * writes a new one there, for a new format. */
+/* Written once by the first version that had the format, and never again: GOLDEN_MAKE=FOLDER
+ * writes new ones below there, for a new format. `log-sealed-v1` is the same story, its first segment
+ * rewritten with blocks of zstd, a removed and an erased event, its second one sealed. */
 
-#define GOLDEN "tests/golden/log-v1"
+#define GOLDEN        "tests/golden/log-v1"
+#define GOLDEN_SEALED "tests/golden/log-sealed-v1"
 
 static void golden_commit(struct deed_new_event *events, size_t count, const char *key)
 {
@@ -1425,7 +1428,21 @@ static void golden_story(void)
                                   DEED_STR("me"), &appended, &err));
     expect_ok(store_delete_stream(store, DEED_STR("order-1"), DEED_EXPECT_REVISION, 3, true,
                                   DEED_STR("me"), &appended, &err));
-    close_store();
+}
+
+static enum event_fate golden_fate(void *context, const struct deed_event *event)
+{
+    (void)context;
+    return event->position == 4 ? EVENT_REMOVE : event->position == 5 ? EVENT_ERASE : EVENT_KEEP;
+}
+
+static void golden_seal(void)
+{
+    struct log_rewrite how = {.decide = golden_fate, .compress_level = 3};
+    expect_ok(log_roll(store->log, &err));
+    while (log_seal(store->log) < SECOND) continue;
+    expect_ok(log_rewrite(store->log, 1, &how, &err));
+    say("order-3", "active");
 }
 
 static void add_hex(struct buf *to, const char *name, deed_bytes bytes)
@@ -1472,12 +1489,16 @@ static void describe_log(struct buf *to)
     buf_add_byte(to, '\n');
 }
 
-static void golden_make(const char *folder)
+static void golden_make(const char *below, const char *golden, bool sealed)
 {
     struct picture p;
     struct buf text;
+    char folder[512];
     buf_init(&text, 1 << 20);
+    (void)snprintf(folder, sizeof folder, "%s/%s", below, golden);
     golden_story();
+    if (sealed) golden_seal();
+    close_store();
     picture_take(&p, os, ROOT "/log");
     picture_put(&p, os_real(), folder);
     open_store();
@@ -1490,13 +1511,12 @@ static void golden_make(const char *folder)
     buf_done(&text);
 }
 
-TEST(log, the_golden_log_reads_as_it_was_written)
+static void expect_golden(const char *golden)
 {
-    if (getenv("GOLDEN_MAKE") != NULL) golden_make(getenv("GOLDEN_MAKE"));
     struct picture p;
     struct buf text;
     buf_init(&text, 1 << 20);
-    picture_take(&p, os_real(), GOLDEN);
+    picture_take(&p, os_real(), golden);
     struct picture_file wanted = *picture_find(&p, "described.txt");
     struct picture log_files = {.count = 0};
     for (size_t i = 0; i < p.count; i++) {
@@ -1529,6 +1549,18 @@ TEST(log, the_golden_log_reads_as_it_was_written)
     finish();
     buf_done(&text);
     picture_done(&p);
+}
+
+TEST(log, the_golden_log_reads_as_it_was_written)
+{
+    if (getenv("GOLDEN_MAKE") != NULL) golden_make(getenv("GOLDEN_MAKE"), GOLDEN, false);
+    expect_golden(GOLDEN);
+}
+
+TEST(log, the_golden_sealed_log_reads_as_it_was_written)
+{
+    if (getenv("GOLDEN_MAKE") != NULL) golden_make(getenv("GOLDEN_MAKE"), GOLDEN_SEALED, true);
+    expect_golden(GOLDEN_SEALED);
 }
 
 TEST_MAIN(log)
