@@ -686,17 +686,20 @@ deed_status log_event(struct log *log, struct log_reader *reader, uint64_t posit
 
 /* ---- the keeper ----------------------------------------------------------------------------- */
 
-/* One step of zeros, then their sync, so that the committer's sync finds them on the disk. */
 /* The disk is full: what the advance took is given back to the others, read models among them. The
  * caller holds `grow`. */
 static void fill_give_back(struct log *log)
 {
     uint64_t keep = atomic_load(&log->writer_offset);
     if (keep < log->claimed) keep = log->claimed;
+    /* A group may have claimed what there was no room for. To cut the file there would make it
+     * longer, by a hole that counts as written: the next group would find the full disk too late. */
+    if (keep > log->filled) keep = log->filled;
     log->fill_stopped = true;
     if (os_file_truncate(log->fill_file, keep, NULL) == DEED_OK) log->filled = keep;
 }
 
+/* One step of zeros, then their sync, so that the committer's sync finds them on the disk. */
 static uint64_t fill_step(struct log *log)
 {
     uint64_t offset = atomic_load(&log->writer_offset);

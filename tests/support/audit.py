@@ -75,19 +75,19 @@ class Appender:
         self.pending = None
 
     def check(self, client):
-        wanted = len(self.acknowledged) - self.checked
-        if wanted > 0:
+        while self.checked < len(self.acknowledged):  # an answer is limited in bytes, too
+            wanted = len(self.acknowledged) - self.checked
             status, events = client.send(
                 "GET", f"/streams/{self.stream}?from={self.checked}&limit={wanted + 5}")
-            check(status == 200, f"read {self.stream}: {status} {events}")
-            check(len(events) in (wanted, wanted + (self.pending is not None)),
+            check(status == 200 and len(events) > 0, f"read {self.stream}: {status} {events}")
+            check(len(events) <= wanted + (self.pending is not None),
                   f"{self.stream}: {len(events)} events after {wanted} acknowledged ones")
-            for i in range(wanted):
-                position, n = self.acknowledged[self.checked + i]
-                got = (int(events[i]["revision"]), int(events[i]["position"]), events[i]["data"]["n"])
-                check(got == (self.checked + i, position, n),
-                      f"{self.stream}: {got} instead of {(self.checked + i, position, n)}")
-        self.checked = len(self.acknowledged)
+            for event in events[:wanted]:
+                position, n = self.acknowledged[self.checked]
+                got = (int(event["revision"]), int(event["position"]), event["data"]["n"])
+                check(got == (self.checked, position, n),
+                      f"{self.stream}: {got} instead of {(self.checked, position, n)}")
+                self.checked += 1
         if self.pending is not None:  # (2): the same event again, whether it is there or not
             self.step(client, None)
 

@@ -17,12 +17,13 @@ PROGRAM = os.path.abspath(os.environ.get("DEEDBOOK", os.path.join(ROOT, "build/d
 class Server:
     """with Server(app="examples/orders") as server: …; its directory goes away at the end."""
 
-    def __init__(self, app=None, options=(), data=None, program=PROGRAM):
+    def __init__(self, app=None, options=(), data=None, program=PROGRAM, log_path=None):
         self.program = program
         self.app = app
         self.options = list(options)
         self.own_data = data is None
         self.data = data or os.path.join(tempfile.mkdtemp(prefix="deedbook-test-"), "data")
+        self.log_path = log_path or self.data.rstrip("/") + ".log"
         self.process = None
         self.status = None  # how it ended the last time
         self.url = None
@@ -31,7 +32,6 @@ class Server:
     def start(self, listen="127.0.0.1:0", environment=None):
         command = [self.program, "serve"] + ([self.app] if self.app else [])
         command += ["--data", self.data, "--listen", listen] + self.options
-        self.log_path = self.data.rstrip("/") + ".log"
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log,
                                             stdin=subprocess.DEVNULL,
