@@ -106,6 +106,8 @@ $(B)/tests/unit/test_store_loops: private LDFLAGS += -Wl,--wrap=malloc,--wrap=ca
 $(B)/tests/unit/test_store_syncs: private LDFLAGS += -Wl,--wrap=fdatasync
 # And this one too, beside SQLite's.
 $(B)/tests/sim/sim_world: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+# This one takes the memory for a connection away.
+$(B)/tests/unit/test_server: private LDFLAGS += -Wl,--wrap=calloc
 $(B)/tests/domains/%.so: tests/domains/%.c include/deedbook.h include/deedbook_domain.h
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -g -O1 -fPIC -shared $(DEFS) $(WARN) -Iinclude -o $@ $<

@@ -72,6 +72,17 @@ static const struct api_route *route_find(const struct api_request *request)
     return &route_not_allowed;
 }
 
+bool api_is_care(deed_str method, deed_str path)
+{
+    for (size_t i = 0; i < api_route_count; i++) {
+        const struct api_route *route = &api_routes[i];
+        if (route->care && deed_str_equal(path, deed_str_of(route->pattern))) {
+            return method_fits(method, route);
+        }
+    }
+    return false;
+}
+
 enum api_where api_route(struct api *api, struct api_exchange *x)
 {
     (void)api;

@@ -111,6 +111,9 @@ void api_run(struct api *api, struct api_exchange *x);
 /* For API_BRIEF: make the response if that takes neither the disk nor long (a few dozen events).
  * false: nothing has happened, x->finish was not called, and api_run is to be called elsewhere. */
 bool api_try(struct api *api, struct api_exchange *x);
+/* Does this ask how the server is (health, readiness, metrics)? It costs little, and is asked most when
+ * there is too much of everything else: it is answered then, too. */
+bool api_is_care(deed_str method, deed_str path);
 /* The route's pattern, "/streams/{stream}", for metrics. */
 const char *api_route_name(const struct api_route *route);
 

@@ -47,6 +47,7 @@ struct api_route {
     const char *summary;
     void (*handle)(struct call *c);
     enum api_where where;
+    bool care;                                /* see api_is_care */
     const struct route_parameter *parameters; /* ends with a name of NULL */
     bool free_parameters;                     /* any other query parameter is the query's own */
     const char *body_schema;                  /* NULL: takes no body */

@@ -269,13 +269,18 @@ static struct exchange *exchange_of(struct pool_task *task)
     return (struct exchange *)(void *)((char *)task - offsetof(struct exchange, task));
 }
 
+static bool is_care(const struct exchange *x)
+{
+    return api_is_care(x->request.method, x->request.path);
+}
+
 /* (5) */
 static void exchange_run(struct pool_task *task)
 {
     struct exchange *x = exchange_of(task);
     struct service *service = x->service;
     uint64_t size = atomic_load(&service->in_flight_size);
-    if (size <= service->limits.in_flight_size_max) {
+    if (size <= service->limits.in_flight_size_max || is_care(x)) {
         api_run(service->api, &x->api);
         return;
     }
@@ -561,6 +566,7 @@ static bool admit(struct exchange *x, uint64_t more)
     uint64_t limit = service->limits.in_flight_size_max;
     uint64_t size = atomic_load(&service->in_flight_size);
     if (size <= limit && more <= limit - size) return true;
+    if (more == 0 && is_care(x)) return true;
     refuse_overload(x, more);
     return false;
 }
@@ -1095,13 +1101,13 @@ static void refuse_connection(struct connection *c)
     traffic_add(c->service->traffic, TRAFFIC_CONNECTIONS_REFUSED, 1);
 }
 
-void service_accept(struct service *service, uv_stream_t *listener)
+bool service_accept(struct service *service, uv_stream_t *listener)
 {
     struct connection *c = calloc(1, sizeof *c);
-    if (c == NULL) return; /* it stays in the backlog until there is memory */
+    if (c == NULL) return false;
     if (uv_tcp_init(service->loop, &c->tcp) != 0) {
         free(c);
-        return;
+        return false;
     }
     c->service = service;
     http1_init(&c->codec, &(struct http1_limits){.head_size_max = service->limits.head_size_max,
@@ -1121,13 +1127,14 @@ void service_accept(struct service *service, uv_stream_t *listener)
     if (accepted && !fits) refuse_connection(c);
     if (!accepted || !fits) {
         connection_close(c);
-        return;
+        return true;
     }
     (void)uv_tcp_nodelay(&c->tcp, 1);
     (void)uv_tcp_keepalive(&c->tcp, 1, 60);
     peer_name(c);
     traffic_set(service->traffic, TRAFFIC_CONNECTIONS, service->connection_count);
     reading_set(c, true);
+    return true;
 }
 
 /* ---- time ----------------------------------------------------------------------------------- */

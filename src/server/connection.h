@@ -64,8 +64,9 @@ void service_enter(struct service *service);
 void service_close(struct service *service);
 void service_done(struct service *service);
 
-/* Take the next connection from a listening socket. */
-void service_accept(struct service *service, uv_stream_t *listener);
+/* Take the next connection from a listening socket. false: there is no memory for it, and libuv does
+ * not look at that socket again before this was called once more. */
+DEED_MUST_CHECK bool service_accept(struct service *service, uv_stream_t *listener);
 /* Timeouts, waits, the date. About ten times a second. */
 void service_tick(struct service *service);
 /* Finish what has begun and take nothing new: idle connections close at once, the others after

@@ -24,6 +24,7 @@ struct listener {
     struct server *server;
     char url[80];
     bool open;
+    bool starved; /* a connection waits until there is memory for it */
 };
 
 struct server {
@@ -86,7 +87,7 @@ static deed_status uv_fail(struct deed_error *err, int result, const char *what)
 static void on_connection(uv_stream_t *stream, int status)
 {
     struct listener *listener = (struct listener *)(void *)stream;
-    if (status == 0) service_accept(&listener->server->service, stream);
+    if (status == 0) listener->starved = !service_accept(&listener->server->service, stream);
 }
 
 static void url_make(struct listener *listener)
@@ -188,10 +189,20 @@ static void on_stop_wake(uv_async_t *async)
     if (atomic_load(&server->stop_asked) && !server->stopping) stop_begin(server, "stop");
 }
 
+static void starved_accept(struct server *server)
+{
+    for (size_t i = 0; i < server->listener_count; i++) {
+        struct listener *listener = &server->listeners[i];
+        if (!listener->open || !listener->starved) continue;
+        listener->starved = !service_accept(&server->service, (uv_stream_t *)&listener->tcp);
+    }
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct server *server = timer->data;
     service_tick(&server->service);
+    starved_accept(server);
     if (!server->stopping) return;
     if (uv_now(&server->loop) >= server->stop_until && server->service.connection_count > 0) {
         server->connections_cut += server->service.connection_count;

@@ -216,7 +216,7 @@ static const struct api_route routes[] = {
     {"/stream", API_POOL, stream},   {"/fail", API_INLINE, fail},
     {"/follow", API_INLINE, follow}, {"/grow", API_INLINE, grow},
     {"/count", API_INLINE, count},   {"/glance", API_INLINE, glance},
-    {"/brief", API_BRIEF, brief},
+    {"/brief", API_BRIEF, brief},    {"/care", API_POOL, pool_route},
 };
 static const struct api_route route_missing = {"(none)", API_INLINE, missing};
 
@@ -242,6 +242,11 @@ bool api_try(struct api *api, struct api_exchange *x)
     if (parameter(x, "n") % 2 == 0) return false;
     answer(x, 200, deed_bytes_of(DEED_STR("brief")));
     return true;
+}
+
+bool api_is_care(deed_str method, deed_str path)
+{
+    return deed_str_equal(method, DEED_STR("GET")) && deed_str_equal(path, DEED_STR("/care"));
 }
 
 const char *api_route_name(const struct api_route *route)

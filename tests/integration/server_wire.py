@@ -548,6 +548,22 @@ def reader_without_room(s):
     return c
 
 
+@test
+def how_the_server_is_can_be_asked_when_bytes_run_out():
+    with Server(in_flight_size_max=1000000, write_size_max=65536) as s:
+        slow = reader_without_room(s)
+        slow.send("GET /big?size=12000000 HTTP/1.1\r\n%s\r\n" % H)
+        refused = asked = 0
+        while refused < 3:  # until that reader is cut
+            with s.connect() as c:
+                refused += c.ask("GET /pool HTTP/1.1\r\n%s\r\n" % H).status == 503
+            with s.connect() as c:
+                assert c.ask("GET /care HTTP/1.1\r\n%s\r\n" % H).status == 200
+            asked += 1
+            assert asked < 1000, "nothing is refused"
+        slow.socket.close()
+
+
 # How long the server takes to make an answer is nobody's promise: readers may be cut before the last of
 # them has its answer, and then nobody was ever refused.
 @test

@@ -961,6 +961,16 @@ TEST(api, an_event_id_past_the_streams_end_is_refused)
     close_api();
 }
 
+TEST(api, how_the_server_is_may_always_be_asked)
+{
+    assert_true(api_is_care(DEED_STR("GET"), DEED_STR("/metrics")));
+    assert_true(api_is_care(DEED_STR("HEAD"), DEED_STR("/readyz")));
+    assert_true(api_is_care(DEED_STR("GET"), DEED_STR("/healthz")));
+    assert_false(api_is_care(DEED_STR("POST"), DEED_STR("/metrics")));
+    assert_false(api_is_care(DEED_STR("GET"), DEED_STR("/events")));
+    assert_false(api_is_care(DEED_STR("GET"), DEED_STR("/metrics/")));
+}
+
 /* ---- backups -------------------------------------------------------------------------------- */
 
 static void open_backups_api(const char *root)

@@ -7,7 +7,11 @@
 #include "server/traffic.h"
 #include "server/watcher.h"
 
+#include "os/thread.h"
+
+#include <netinet/in.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static struct deed_error error;
@@ -242,6 +246,74 @@ TEST(server, a_stop_before_the_run_ends_it_at_once)
     server_stop(server);
     expect_ok(server_run(server, NULL, &error));
     assert_false(server_ready(server));
+    server_destroy(server);
+}
+
+/* ---- without memory ------------------------------------------------------------------------- */
+
+/* The program is linked so that calloc comes here first. A connection is large. */
+static _Atomic bool large_fail;
+static _Atomic unsigned large_failed;
+
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    if (!atomic_load(&large_fail) || count * size < 512) return __real_calloc(count, size);
+    atomic_fetch_add(&large_failed, 1);
+    return NULL;
+}
+
+static uint64_t run_server(void *context)
+{
+    expect_ok(server_run(context, NULL, NULL));
+    return ACTOR_WAIT;
+}
+
+static int connect_to(const struct server *server)
+{
+    unsigned port = 0;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(sscanf(server_url(server, 0), "http://127.0.0.1:%u", &port), 1);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
+/* What is no HTTP is answered without an api. */
+static void expect_served(int fd)
+{
+    char answer[13] = {0};
+    assert_int_equal(send(fd, "\x01\r\n\r\n", 5, 0), 5);
+    assert_int_equal(recv(fd, answer, 12, MSG_WAITALL), 12);
+    assert_string_equal(answer, "HTTP/1.1 400");
+    close(fd);
+}
+
+TEST(server, a_listener_goes_on_when_there_was_no_memory_for_a_connection)
+{
+    struct server *server;
+    struct actor *runner;
+    struct server_address address = {"127.0.0.1", 0};
+    struct server_options options = {
+        .addresses = &address, .address_count = 1, .no_signals = true};
+    expect_ok(server_create(&options, &server, &error));
+    expect_ok(actor_start("server", run_server, server, &runner, &error));
+    while (!server_ready(server)) usleep(1000);
+    expect_served(connect_to(server));
+
+    atomic_store(&large_fail, true);
+    int waiting[2] = {connect_to(server), connect_to(server)};
+    while (atomic_load(&large_failed) < 3) usleep(1000); /* it is tried again and again */
+    atomic_store(&large_fail, false);
+
+    expect_served(waiting[0]);
+    expect_served(waiting[1]);
+    expect_served(connect_to(server));
+    server_stop(server);
+    actor_stop(runner);
     server_destroy(server);
 }
 
