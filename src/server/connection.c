@@ -29,7 +29,10 @@
  * (7) A client that was the only one to ask for anything for ALONE_NS may hold the loop's thread for
  *     the time of a sync, if the store thinks that short: two switches of threads are a fifth of its
  *     append. Whoever comes meanwhile waits for that one sync, and ends it.
- * (8) Work is done in callbacks of the loop, which end with service_turn: it takes the finished
+ * (8) Short reads are made on this thread, in haste, and given to a pool thread if that fails. Where
+ *     several have come at once, helpers take a share of them, but never more than they are about to
+ *     begin: with one processor for the sockets and one for the reads both are busy to the end.
+ * (9) Work is done in callbacks of the loop, which end with service_turn: it takes the finished
  *     stack, pumps and flushes each connection once. So the answers of a pipeline leave in one
  *     write. */
 #include "server/connection.h"
@@ -242,8 +245,14 @@ static void exchange_orphan(struct exchange *x)
 }
 
 /* On to the finished stack, from any thread. The loop's own thread takes the stack before it
- * waits again (8); the async wakes it from others, once for all that come until it has. */
+ * waits again (9). For others the async wakes it, if it waits or is about to: `awake` is cleared
+ * before the stack is looked at a last time, and read after something was put on it. */
 static _Thread_local bool on_loop_thread;
+
+static void loop_wake(struct service *service)
+{
+    if (!on_loop_thread && !atomic_load(&service->awake)) (void)uv_async_send(&service->async);
+}
 
 static void finished_push(struct exchange *x)
 {
@@ -252,8 +261,8 @@ static void finished_push(struct exchange *x)
     do {
         x->next_finished = newest;
     } while (!atomic_compare_exchange_weak_explicit(&service->finished, &newest, x,
-                                                    memory_order_release, memory_order_relaxed));
-    if (newest == NULL && !on_loop_thread) (void)uv_async_send(&service->async);
+                                                    memory_order_seq_cst, memory_order_relaxed));
+    if (newest == NULL) loop_wake(service);
 }
 
 /* (5) */
@@ -403,6 +412,34 @@ static bool may_start(const struct connection *c, const struct exchange *x)
     return true;
 }
 
+/* (8), on a helper. */
+static void exchange_help(struct pool_task *task)
+{
+    struct exchange *x = exchange_of(task);
+    struct service *service = x->service;
+    bool done = api_try(service->api, &x->api); /* then it may be another request's */
+    if (!done) {
+        x->task.run = exchange_run;
+        pool_submit(service->pool, &x->task);
+    }
+    atomic_fetch_sub(&service->helping, 1);
+}
+
+/* (8): false: it is left to a pool thread. */
+static bool exchange_try(struct exchange *x)
+{
+    struct service *service = x->service;
+    if (atomic_load(&service->in_flight_size) > service->limits.in_flight_size_max) return false;
+    bool alone = service->tried++ == 0 || service->helpers == NULL;
+    if (alone || atomic_load(&service->helping) >= 2 * service->helper_count) {
+        return api_try(service->api, &x->api);
+    }
+    atomic_fetch_add(&service->helping, 1);
+    x->task.run = exchange_help;
+    pool_submit(service->helpers, &x->task);
+    return true;
+}
+
 static void exchange_start(struct exchange *x)
 {
     struct connection *c = x->connection;
@@ -413,9 +450,7 @@ static void exchange_start(struct exchange *x)
         api_run(service->api, &x->api);
         return;
     }
-    bool may_try = x->where == API_BRIEF &&
-                   atomic_load(&service->in_flight_size) <= service->limits.in_flight_size_max;
-    if (may_try && api_try(service->api, &x->api)) return;
+    if (x->where == API_BRIEF && exchange_try(x)) return;
     x->task.run = exchange_run;
     pool_submit(x->where == API_PATIENT ? service->patient_pool : service->pool, &x->task);
 }
@@ -938,8 +973,7 @@ static void on_finished(struct exchange *x)
 
 static bool finished_take(struct service *service)
 {
-    struct exchange *newest = atomic_exchange_explicit(&service->finished, NULL,
-                                                       memory_order_acquire);
+    struct exchange *newest = atomic_exchange(&service->finished, NULL);
     struct exchange *oldest = NULL;
     bool any = newest != NULL;
     while (newest != NULL) {
@@ -989,7 +1023,7 @@ static void waiting_wake_all(struct service *service)
     }
 }
 
-/* (8) */
+/* (9) */
 static void service_turn(struct service *service)
 {
     if (service->draining) return;
@@ -1022,11 +1056,25 @@ static void on_async(uv_async_t *async)
     service_turn(async->data);
 }
 
+/* The loop is about to wait: from here on it must be woken. */
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct service *service = prepare->data;
+    atomic_store(&service->awake, false);
+    service_turn(service);
+}
+
+static void on_check(uv_check_t *check)
+{
+    struct service *service = check->data;
+    atomic_store(&service->awake, true);
+    service->tried = 0;
+}
+
 void service_log_grew(struct service *service)
 {
     atomic_fetch_add(&service->growths, 1);
-    if (on_loop_thread) return; /* the turn that it is in looks */
-    if (atomic_load(&service->waiting_count) > 0) (void)uv_async_send(&service->async);
+    if (atomic_load(&service->waiting_count) > 0) loop_wake(service);
 }
 
 /* ---- connections come and go ---------------------------------------------------------------- */
@@ -1263,7 +1311,9 @@ deed_status service_init(struct service *service, struct deed_error *err)
 {
     int result = uv_async_init(service->loop, &service->async, on_async);
     if (result != 0) return deed_fail(err, DEED_IO, "event loop: %s", uv_strerror(result));
-    service->async.data = service;
+    (void)uv_prepare_init(service->loop, &service->prepare);
+    (void)uv_check_init(service->loop, &service->check);
+    service->async.data = service->prepare.data = service->check.data = service;
     date_update(service);
     return DEED_OK;
 }
@@ -1271,6 +1321,8 @@ deed_status service_init(struct service *service, struct deed_error *err)
 void service_enter(struct service *service)
 {
     on_loop_thread = true;
+    (void)uv_prepare_start(&service->prepare, on_prepare);
+    (void)uv_check_start(&service->check, on_check);
     service_turn(service);
 }
 
@@ -1279,6 +1331,8 @@ void service_close(struct service *service)
     assert(service_idle(service));
     on_loop_thread = false;
     uv_close((uv_handle_t *)&service->async, NULL);
+    uv_close((uv_handle_t *)&service->prepare, NULL);
+    uv_close((uv_handle_t *)&service->check, NULL);
 }
 
 void service_done(struct service *service)

@@ -32,6 +32,8 @@ struct service {
     uv_loop_t *loop;
     struct api *api;
     struct pool *pool, *patient_pool;
+    struct pool *helpers; /* share short reads with the loop's thread; NULL: one processor */
+    uint32_t helper_count;
     struct traffic *traffic;
     struct service_limits limits;
 
@@ -48,6 +50,11 @@ struct service {
     const struct connection *recent; /* whose request came last, and since when all were its own */
     uint64_t recent_since;           /* uv_hrtime */
 
+    size_t tried;              /* short reads since the loop last waited */
+    _Atomic uint32_t helping;  /* short reads at the helpers */
+    uv_prepare_t prepare;
+    uv_check_t check;
+    _Atomic bool awake; /* the loop looks at `finished` and `growths` before it waits */
     uv_async_t async;
     _Atomic(struct exchange *) finished; /* by any thread; newest first */
     _Atomic uint64_t growths;            /* of the log */
@@ -56,11 +63,11 @@ struct service {
     uint8_t read_buffer[SERVICE_READ_SIZE]; /* every read's bytes are taken before the next read */
 };
 
-/* The fields above the blank line, and loop, must be set. */
+/* The fields above the first blank line must be set. */
 DEED_MUST_CHECK deed_status service_init(struct service *service, struct deed_error *err);
 /* The calling thread is the one that runs the loop from now on. */
 void service_enter(struct service *service);
-/* Closes the async handle; the loop must turn once more. No connection, no exchange may be left. */
+/* Closes its handles; the loop must turn once more. No connection, no exchange may be left. */
 void service_close(struct service *service);
 void service_done(struct service *service);
 

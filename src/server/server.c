@@ -265,6 +265,18 @@ static deed_status signals_start(struct server *server, struct deed_error *err)
     return DEED_OK;
 }
 
+/* One for each processor besides the loop's, up to a few: past that the loop is the limit. */
+#define HELPERS_MAX 4
+
+static deed_status helpers_create(struct server *server, struct deed_error *err)
+{
+    unsigned processors = uv_available_parallelism();
+    struct service *service = &server->service;
+    if (processors < 2) return DEED_OK;
+    service->helper_count = processors - 1 < HELPERS_MAX ? processors - 1 : HELPERS_MAX;
+    return pool_create(service->helper_count, &service->helpers, err);
+}
+
 deed_status server_create(const struct server_options *options, struct server **out_server,
                           struct deed_error *err)
 {
@@ -295,6 +307,7 @@ deed_status server_create(const struct server_options *options, struct server **
         status = pool_create(server->options.patient_thread_max, &server->service.patient_pool,
                              err);
     }
+    if (status == DEED_OK) status = helpers_create(server, err);
     for (size_t i = 0; i < count && status == DEED_OK; i++) {
         status = listener_open(server, &addresses[i], err);
     }
@@ -310,6 +323,7 @@ void server_destroy(struct server *server)
 {
     if (server == NULL) return;
     assert(!atomic_load(&server->running));
+    pool_destroy(server->service.helpers); /* these may submit to the next */
     pool_destroy(server->service.patient_pool);
     pool_destroy(server->service.pool);
     listeners_close(server);
