@@ -562,6 +562,12 @@ const struct index_view *index_writer_view(struct index *index)
     return index->writer_view;
 }
 
+void index_writer_rest(struct index *index)
+{
+    index_view_drop(index->writer_view);
+    index->writer_view = NULL;
+}
+
 /* Runs of files lie between the segments that opening reads: one that ends must not claim their
  * positions. */
 static uint64_t end_of(struct index *index, const struct index_run *run, uint64_t last_position)

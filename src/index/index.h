@@ -105,6 +105,9 @@ DEED_MUST_CHECK deed_status index_roll(struct index *index, uint32_t segment,
  * its next call of this or of index_roll; taken without a lock unless the row of runs changed. */
 const struct index_view *index_writer_view(struct index *index);
 
+/* The writer has nothing to do: it holds no view, so that what was replaced can go. */
+void index_writer_rest(struct index *index);
+
 /* What the active segment alone knows of a stream: the number of its events, lost ones included.
  * false: the active segment has none of it. */
 bool index_active_count(struct index *index, deed_str stream, uint64_t *out_count);

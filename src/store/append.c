@@ -640,6 +640,7 @@ static bool commit_queue(struct store *store)
         list_push(&store->group, r);
     }
     group_finish(store);
+    index_writer_rest(store->index);
     FAILPOINT("group-answered");
     return true;
 }
