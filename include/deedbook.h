@@ -311,6 +311,8 @@ DEED_PUBLIC DEED_MUST_CHECK deed_status deed_delete_stream(struct deed *deed, de
  *              last event
  *   $acl       who may do what; kept, not heeded yet
  *
+ * What is hidden is removed from disk by the next deed_compact.
+ *
  * `*out_json` is yours: deed_free it; "{}" if none was set. `*out_revision` (may be NULL): of the
  * metadata, to be expected when it is set; DEED_NONE: none.
  *
@@ -331,6 +333,57 @@ DEED_PUBLIC DEED_MUST_CHECK deed_status deed_set_metadata(struct deed *deed, dee
                                                           struct deed_appended *out_appended,
                                                           struct deed_error *err);
 
+/* What of a log is not wanted any more can be taken out of its sealed segments, while everything else
+ * goes on: positions, revisions, conditions, ids, keys and the hash chain stay as they are.
+ * docs/operations/retention.md says what readers see of it. */
+struct deed_compact_options {
+    int compress_level; /* zstd's, 1 to 19: compress what is rewritten or not compressed yet; 0: not */
+    bool active;        /* close the segment that is being written, so that it is looked at too */
+};
+
+enum deed_compaction_state {
+    DEED_COMPACTION_IDLE, /* there was none since opening */
+    DEED_COMPACTION_RUNNING,
+    DEED_COMPACTION_DONE,
+    DEED_COMPACTION_FAILED, /* error says why; what it did until then counts */
+};
+
+struct deed_compaction {
+    enum deed_compaction_state state;
+    bool erase;                        /* of one stream, else of the log */
+    uint64_t segments, segments_done;  /* to look at, and looked at */
+    uint64_t rewritten;                /* segments, of those */
+    uint64_t skipped;                  /* segments, of those: damaged, so they stay as they are */
+    uint64_t events_removed;           /* their content, by this one */
+    uint64_t bytes_before, bytes_after; /* of the rewritten segments' files */
+    char error[DEED_MESSAGE_SIZE];
+};
+
+/* Remove the content of events that streams' metadata hides ($maxAge, $maxCount, $tb), and of deleted
+ * streams'. Streams of the system ("$...") keep theirs. Waits until it is done; `out` may be NULL.
+ *
+ *   DEED_BUSY     one is running already. DEED_INVALID: no such level. DEED_STOPPED: the log takes no
+ *                 writes, or the store is closing; it can be asked for again, and goes on.
+ *   DEED_FULL, DEED_IO, DEED_CORRUPT, DEED_NO_MEMORY  it was given up there; nothing is lost. */
+DEED_PUBLIC DEED_MUST_CHECK deed_status deed_compact(struct deed *deed,
+                                                     const struct deed_compact_options *options,
+                                                     struct deed_compaction *out,
+                                                     struct deed_error *err);
+
+/* Delete the stream softly, unless it is deleted, and at once erase the content of all its events,
+ * whatever segment holds them, and of its older metadata: so that not even a guess at it could be
+ * checked against the chain. Names, types, tags and ids stay. Interrupted, it is called again.
+ *
+ *   DEED_NOT_FOUND  no such stream. DEED_INVALID: it is the system's.
+ *   DEED_CORRUPT    a damaged segment holds events of it, and keeps them.
+ *   and what deed_compact and deed_delete_stream return. */
+DEED_PUBLIC DEED_MUST_CHECK deed_status deed_erase(struct deed *deed, deed_str stream,
+                                                   deed_str actor, struct deed_compaction *out,
+                                                   struct deed_error *err);
+
+/* The one that runs, or the last one. */
+DEED_PUBLIC void deed_get_compaction(struct deed *deed, struct deed_compaction *out);
+
 /* ---- 4. Reading --------------------------------------------------------------------------- */
 
 /* A stored event; every slice is valid until the next call on its cursor. */
@@ -348,8 +401,9 @@ struct deed_event {
     deed_str idempotency_key;    /* on the first event of its commit */
     const uint8_t *request_hash; /* 32 bytes with the key, else NULL */
     /* Its content was removed: data and metadata are empty, and if it was erased causation id and
-     * actor too. The rest is as it was. Only reads that ask for such events meet any. */
+     * actor too. The rest is as it was. Only reads that ask for such events meet one. */
     bool removed;
+    bool erased; /* removed, and nothing is left to check a guess at it with */
 };
 
 /* Each list: any of it, except tags: all of them. Empty lists do not filter. */

@@ -241,7 +241,7 @@ FIXTURE const char *read_words(const struct deed_read_options *how)
 /* ---- files ---------------------------------------------------------------------------------- */
 
 /* A directory's files, taken out of one machine and put into another. */
-#define PICTURE_FILES_MAX 16
+#define PICTURE_FILES_MAX 64
 
 struct picture_file {
     char name[64];

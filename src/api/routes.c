@@ -74,6 +74,11 @@ static const struct route_parameter stream_state_parameters[] = {
 static const struct route_parameter stream_explain_parameters[] = {
     STREAM, QUERY("revision", KIND_NUMBER, "up to this revision; its end unless given"),
     QUERY("limit", KIND_NUMBER, "the last so many events; 1,000 unless given"), END};
+static const struct route_parameter stream_erase_parameters[] = {STREAM, ACTOR, CORRELATION_ID,
+                                                                 CAUSATION_ID, END};
+static const struct route_parameter compaction_parameters[] = {
+    QUERY("compress", KIND_NUMBER, "compress with this level of zstd's, 1 to 19; 0: not"),
+    QUERY("active", KIND_FLAG, "close the segment that is being written, and look at it, too"), END};
 static const struct route_parameter append_parameters[] = {IDEMPOTENCY_KEY, ACTOR, CORRELATION_ID,
                                                            CAUSATION_ID, END};
 static const struct route_parameter events_parameters[] = {
@@ -186,6 +191,15 @@ const struct api_route api_routes[] = {
      .body_types = {JSON},
      .replies = {R(200, "MetadataWritten", "it is replaced"), P_SHAPE, P_CONDITION,
                  P(410, "the stream has a tombstone"), P_IF_MATCH, P_SIZE, P_MEDIA, P_BUSY}},
+    {.method = "POST",
+     .pattern = "/streams/{stream}/erase",
+     .name = "eraseStream",
+     .summary = "Delete the stream softly, and erase its content from the log in the background.",
+     .handle = stream_erase,
+     .where = API_POOL,
+     .parameters = stream_erase_parameters,
+     .replies = {R(202, "Compaction", "it has begun; GET /compact tells how it goes"), P_SHAPE,
+                 P(404, "there is no such stream"), P_BUSY}},
     {.method = "GET",
      .pattern = "/streams/{stream}/state",
      .name = "readState",
@@ -337,6 +351,23 @@ const struct api_route api_routes[] = {
      .parameters = none,
      .replies = {R(200, "Backup", "the backup"), P_SHAPE,
                  P(404, "this server has no backup-dir")}},
+    {.method = "GET",
+     .pattern = "/compact",
+     .name = "readCompaction",
+     .summary = "The compaction or erasure that runs, or the last one.",
+     .handle = compaction_get,
+     .where = API_INLINE,
+     .parameters = none,
+     .replies = {R(200, "Compaction", "where it stands"), P_SHAPE}},
+    {.method = "POST",
+     .pattern = "/compact",
+     .name = "compact",
+     .summary = "Remove what streams hide from the log's sealed segments, in the background.",
+     .handle = compaction_post,
+     .where = API_POOL,
+     .parameters = compaction_parameters,
+     .replies = {R(202, "Compaction", "it has begun; GET /compact tells how it goes"), P_SHAPE,
+                 P_BUSY}},
     {.method = "GET",
      .pattern = "/healthz",
      .name = "health",

@@ -103,6 +103,13 @@ static void put_store(struct buf *out, struct store *store)
     metric(out, COUNTER, "backups_total", m.backups, "Backups that were made.");
     metric(out, COUNTER, "backups_failed_total", m.backups_failed, "Backups that failed.");
     metric(out, COUNTER, "backup_bytes_total", m.backup_bytes, "Bytes copied by backups.");
+    metric(out, COUNTER, "compactions_total", m.compactions, "Compactions and erasures that ended.");
+    metric(out, COUNTER, "compactions_failed_total", m.compactions_failed,
+           "Compactions and erasures that were given up.");
+    metric(out, COUNTER, "compaction_events_removed_total", m.events_removed,
+           "Events whose content was removed from the log.");
+    metric(out, COUNTER, "compaction_bytes_reclaimed_total", m.bytes_reclaimed,
+           "Bytes that segments became smaller by.");
     histogram(out, "append_seconds", &m.append, "From an append's submission to its answer.");
     histogram(out, "sync_seconds", &m.sync, "The device's part: one sync.");
 }

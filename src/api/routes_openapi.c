@@ -121,6 +121,22 @@ static const struct {
                         "position": {"type": "integer"}, "repeated": {"type": "boolean"},
                         "unsafe": {"type": "boolean"}}
      })},
+    {"Compaction", TEXT({
+         "type": "object",
+         "required": ["state", "kind", "segments", "segments_done", "events_removed"],
+         "properties": {
+             "state": {"enum": ["idle", "running", "done", "failed"]},
+             "kind": {"enum": ["compact", "erase"]},
+             "segments": {"type": "integer", "description": "to look at"},
+             "segments_done": {"type": "integer"},
+             "rewritten": {"type": "integer"},
+             "skipped": {"type": "integer", "description": "damaged: they stay as they are"},
+             "events_removed": {"type": "integer", "description": "by this one"},
+             "bytes_before": {"type": "integer", "description": "of the rewritten segments"},
+             "bytes_after": {"type": "integer"},
+             "error": {"type": ["string", "null"]}
+         }
+     })},
     {"StreamMetadata", TEXT({
          "type": "object",
          "description": "members that are not here are kept as they are",
@@ -279,6 +295,8 @@ static const struct {
              "streams": {"type": "integer"},
              "segments": {"type": "integer"},
              "log_size": {"type": "integer"},
+             "horizon": {"type": "integer",
+                         "description": "the first event that is stored, if any before it was removed"},
              "writable": {"type": "boolean"},
              "stopped_because": {"type": "string"},
              "unsafe": {"type": "boolean"},

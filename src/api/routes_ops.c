@@ -21,7 +21,7 @@ static void put_routes(struct json_writer *w)
     json_array_end(w);
 }
 
-static void put_index(struct json_writer *w, const struct deed_info *info)
+static void put_index(struct json_writer *w, const struct deed_info *info, uint64_t horizon)
 {
     char id[UUID_TEXT_SIZE + 1], time[TIME_TEXT_SIZE + 1];
     struct buf hash;
@@ -41,6 +41,7 @@ static void put_index(struct json_writer *w, const struct deed_info *info)
     json_member_uint(w, "streams", info->stream_count);
     json_member_uint(w, "segments", info->segment_count);
     json_member_uint(w, "log_size", info->log_size);
+    if (horizon > 0) json_member_uint(w, "horizon", horizon);
     json_member_bool(w, "writable", info->writable);
     if (!info->writable) json_member_text(w, "stopped_because", deed_str_of(info->stopped_because));
     if (info->unsafe) json_member_bool(w, "unsafe", true);
@@ -102,8 +103,10 @@ void index_get(struct call *c)
         return;
     }
     struct json_writer w;
+    uint64_t horizon = 0;
+    if (store_horizon(c->api->parts.store, &horizon, NULL) != DEED_OK) horizon = 0;
     json_writer_init(&w, call_body(c));
-    put_index(&w, &info);
+    put_index(&w, &info, horizon);
     call_done(c, 200, "application/json");
 }
 

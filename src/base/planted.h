@@ -111,6 +111,13 @@
     X(PLANTED_ERASE_KEEPS_SALT, "an erased event keeps its salt, to guess its content with")       \
     X(PLANTED_RETRY_IGNORES_STUB, "a retry of a removed event may bring other content")            \
     X(PLANTED_SERVE_STUBS, "a removed event is served as one without data")                        \
+    X(PLANTED_COMPACT_ONE_TOO_MANY, "compaction removes one event more than is hidden")            \
+    X(PLANTED_COMPACT_TOMBSTONES, "compaction removes the event that closes a stream, too")        \
+    X(PLANTED_COMPACT_METADATA, "compaction removes streams' newest metadata")                     \
+    X(PLANTED_ERASE_REMOVES, "an erased event is only removed: its salt and actor stay")           \
+    X(PLANTED_ERASE_WITHOUT_ROLL, "an erasure leaves out the segment that is being written")       \
+    X(PLANTED_ERASE_WHAT_CAME_LATER, "an erasure takes what was written after it was asked for")   \
+    X(PLANTED_HORIZON_STAYS, "a compaction does not move the horizon")                             \
     X(PLANTED_FORGET_HORIZON, "a log whose first events were removed reads as if it had had none") \
     X(PLANTED_FOLD_STUBS, "a projection passes over removed events without a word")                \
     X(PLANTED_STATE_ACROSS_STUBS, "an aggregate is folded without its removed events")             \

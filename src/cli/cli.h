@@ -34,6 +34,8 @@
     X(export, "export", "Care", "write events as NDJSON of CloudEvents")                           \
     X(backup, "backup", "Care", "copy the log while it is written")                                \
     X(restore, "restore", "Care", "make a data directory from a backup")                           \
+    X(compact, "compact", "Care", "remove from the log what streams hide, and compress it")        \
+    X(erase, "erase", "Care", "erase a stream's content from the log, at once")                    \
     X(verify, "verify", "Care", "check every checksum and the chain")                              \
     X(repair, "repair", "Care", "let a damaged log take appends again")                            \
     X(info, "info", "Care", "show the log's identity, position and size")                          \

@@ -62,6 +62,7 @@ static void index_print(const struct options *o, json_value index, bool damaged)
     count_line("streams", member(index, "streams"), false);
     count_line("segments", member(index, "segments"), false);
     count_line("size", member(index, "log_size"), true);
+    count_line("horizon", member(index, "horizon"), false);
     line("chain hash", json_text(member(index, "chain_hash")));
     line("version", json_text(member(index, "version")));
     if (o->target.data != NULL && !damaged) {

@@ -146,6 +146,31 @@ deed_status deed_delete_stream(struct deed *deed, deed_str stream, enum deed_exp
                                out_appended == NULL ? &ignored : out_appended, err);
 }
 
+deed_status deed_compact(struct deed *deed, const struct deed_compact_options *options,
+                         struct deed_compaction *out, struct deed_error *err)
+{
+    static const struct deed_compact_options defaults = {0};
+    if (deed == NULL) return misuse(err, "deed_compact");
+    deed_status status =
+        store_compact(deed->store, options == NULL ? &defaults : options, err);
+    return status == DEED_OK ? store_compaction_wait(deed->store, out, err) : status;
+}
+
+deed_status deed_erase(struct deed *deed, deed_str stream, deed_str actor,
+                       struct deed_compaction *out, struct deed_error *err)
+{
+    if (deed == NULL) return misuse(err, "deed_erase");
+    deed_status status = store_erase(deed->store, stream, actor, err);
+    return status == DEED_OK ? store_compaction_wait(deed->store, out, err) : status;
+}
+
+void deed_get_compaction(struct deed *deed, struct deed_compaction *out)
+{
+    if (out == NULL) return;
+    *out = (struct deed_compaction){0};
+    if (deed != NULL) store_compaction(deed->store, out);
+}
+
 deed_status deed_get_metadata(struct deed *deed, deed_str stream, char **out_json,
                               uint64_t *out_revision, struct deed_error *err)
 {

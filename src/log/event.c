@@ -277,6 +277,7 @@ static bool decode_record(struct reader *r, struct arena *arena, struct record *
         return false;
     }
     record.event.removed = record.kind != EVENT_WHOLE;
+    record.event.erased = record.kind == EVENT_ERASED;
     *out = record;
     return true;
 }

@@ -662,6 +662,15 @@ void committer_drain(struct store *store)
     os_mutex_unlock(&store->commit_lock);
 }
 
+deed_status store_roll(struct store *store, struct deed_error *err)
+{
+    os_mutex_lock(&store->commit_lock);
+    deed_status status = log_roll(store->log, err);
+    if (status == DEED_OK && log_active(store->log) != store->segment) status = roll(store, err);
+    os_mutex_unlock(&store->commit_lock);
+    return status;
+}
+
 /* ---- submitting ----------------------------------------------------------------------------- */
 
 /* What can be refused whatever the store holds. */

@@ -13,11 +13,34 @@
 #include "store/store_state.h"
 
 #include "base/planted.h"
+#include "log/sealed.h"
+
+#include <stdlib.h>
 
 /* ---- the horizon ---------------------------------------------------------------------------- */
 
-/* Note one position; false: it tells all. */
-static bool horizon_note(struct horizon *h, const struct deed_event *event)
+struct segment_list {
+    struct log_segment_info *ptr;
+    size_t count, room;
+    bool failed;
+};
+
+static void list_segment(void *context, const struct log_segment_info *info)
+{
+    struct segment_list *list = context;
+    if (list->count == list->room) {
+        size_t room = list->room * 2 + 64;
+        struct log_segment_info *grown = realloc(list->ptr, room * sizeof *grown);
+        list->failed |= grown == NULL;
+        if (grown == NULL) return;
+        list->ptr = grown;
+        list->room = room;
+    }
+    list->ptr[list->count++] = *info;
+}
+
+/* Note one event; false: it tells all. */
+static bool note_event(struct horizon *h, const struct deed_event *event)
 {
     h->looked = event->position;
     if (index_is_system(event->stream)) return true;
@@ -26,8 +49,8 @@ static bool horizon_note(struct horizon *h, const struct deed_event *event)
     return event->removed;
 }
 
-/* Look on until the first event that is stored. The lock is held. */
-static deed_status horizon_look(struct store *store, uint64_t end, struct deed_error *err)
+/* Look at events from `looked` on. */
+static deed_status look_at_events(struct store *store, uint64_t last, struct deed_error *err)
 {
     struct horizon *h = &store->horizon;
     struct log_reader *reader = log_reader_create(store->log);
@@ -36,11 +59,11 @@ static deed_status horizon_look(struct store *store, uint64_t end, struct deed_e
     if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
     arena_init(&arena, SIZE_MAX);
     bool more = true;
-    while (more && status == DEED_OK && h->looked < end) {
+    while (more && status == DEED_OK && h->looked < last) {
         struct deed_event event;
         arena_reset(&arena);
         status = log_reader_event(reader, h->looked + 1, &arena, &event, err);
-        if (status == DEED_OK) more = horizon_note(h, &event);
+        if (status == DEED_OK) more = note_event(h, &event);
         if (status == DEED_CORRUPT) { /* lost, not removed */
             uint64_t first;
             log_lost_around(store->log, h->looked + 1, &first, &h->looked);
@@ -49,6 +72,37 @@ static deed_status horizon_look(struct store *store, uint64_t end, struct deed_e
     }
     arena_done(&arena);
     log_reader_destroy(reader);
+    return status;
+}
+
+/* A sealed segment's footer knows without its events. false: it cannot be asked. */
+static bool look_at_footer(struct store *store, const struct log_segment_info *info)
+{
+    struct horizon *h = &store->horizon;
+    struct sealed_footer footer;
+    if (info->state != LOG_SEALED || h->looked >= info->first_position) return false;
+    if (log_footer(store->log, info->number, &footer, NULL) != DEED_OK) return false;
+    bool removed_first = footer.first_removed < footer.first_kept; /* none: DEED_NONE */
+    if (removed_first && h->removed == 0) h->removed = footer.first_removed;
+    if (footer.first_kept != DEED_NONE) h->kept = footer.first_kept;
+    h->looked = info->last_position;
+    return true;
+}
+
+/* Look on until the first event that is stored. The lock is held. */
+static deed_status horizon_look(struct store *store, uint64_t end, struct deed_error *err)
+{
+    struct horizon *h = &store->horizon;
+    struct segment_list list = {0};
+    deed_status status = DEED_OK;
+    log_each_segment(store->log, list_segment, &list);
+    if (list.failed) status = deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
+    for (size_t i = 0; status == DEED_OK && h->kept == 0 && i < list.count; i++) {
+        uint64_t last = list.ptr[i].last_position < end ? list.ptr[i].last_position : end;
+        if (last <= h->looked || look_at_footer(store, &list.ptr[i])) continue;
+        status = look_at_events(store, last, err);
+    }
+    free(list.ptr);
     return status;
 }
 
@@ -64,6 +118,15 @@ deed_status store_horizon(struct store *store, uint64_t *out_horizon, struct dee
     }
     os_mutex_unlock(&h->lock);
     return status;
+}
+
+void horizon_forget(struct store *store)
+{
+    struct horizon *h = &store->horizon;
+    if (PLANTED(HORIZON_STAYS)) return;
+    os_mutex_lock(&h->lock);
+    h->looked = h->removed = h->kept = 0;
+    os_mutex_unlock(&h->lock);
 }
 
 deed_status horizon_check(struct store *store, uint64_t position, bool backwards,

@@ -196,7 +196,9 @@ static deed_status actors_start(struct store *store, struct deed_error *err)
         actor_start("committer", committer_step, store, &store->committer, err);
     if (status == DEED_OK) status = actor_start("keeper", keeper_step, store, &store->keeper, err);
     if (status != DEED_OK) return status;
-    return actor_start("sealer", sealer_step, store, &store->sealer, err);
+    status = actor_start("sealer", sealer_step, store, &store->sealer, err);
+    if (status != DEED_OK) return status;
+    return actor_start("compactor", compactor_step, store, &store->compactor, err);
 }
 
 /* What a restore has not finished is no store, however much of it is there. */
@@ -316,6 +318,7 @@ static deed_status open_once(struct os *os, const char *directory,
     os_cond_init(&store->seal_changed);
     os_mutex_init(&store->retention_lock);
     os_mutex_init(&store->horizon.lock);
+    compaction_init(store);
     os_cond_init(&store->published);
 
     deed_status status = check_options(&store->options, err);
@@ -356,6 +359,7 @@ void store_close(struct store *store)
     os_mutex_lock(&store->queue_lock);
     store->closing = true;
     os_mutex_unlock(&store->queue_lock);
+    actor_stop(store->compactor);
     actor_stop(store->committer);
     if (store->log != NULL) committer_drain(store);
     FAILPOINT("drained");
@@ -378,6 +382,7 @@ void store_close(struct store *store)
     chunks_done(&store->lost);
     free(store->leaves);
     os_cond_done(&store->published);
+    compaction_done(store);
     os_mutex_done(&store->horizon.lock);
     os_mutex_done(&store->retention_lock);
     os_mutex_done(&store->publish_lock);
@@ -393,7 +398,8 @@ bool store_step(struct store *store)
     bool committed = committer_step(store) == ACTOR_AGAIN;
     bool kept = log_keep(store->log) == ACTOR_AGAIN;
     bool sealed = sealer_step(store) == ACTOR_AGAIN;
-    return committed || kept || sealed;
+    bool compacted = compactor_step(store) == ACTOR_AGAIN;
+    return committed || kept || sealed || compacted;
 }
 
 /* ---- telling -------------------------------------------------------------------------------- */
@@ -485,6 +491,12 @@ void store_get_metrics(struct store *store, struct store_metrics *out_metrics)
     out_metrics->backups_failed = store->backup.failed_count;
     out_metrics->backup_bytes = store->backup.copied_size;
     os_mutex_unlock(&store->publish_lock);
+    os_mutex_lock(&store->compaction.lock);
+    out_metrics->compactions = store->compaction.jobs;
+    out_metrics->compactions_failed = store->compaction.failed;
+    out_metrics->events_removed = store->compaction.events_removed;
+    out_metrics->bytes_reclaimed = store->compaction.bytes_reclaimed;
+    os_mutex_unlock(&store->compaction.lock);
     histogram_copy(m->append_buckets, &m->append_sum_ns, &out_metrics->append);
     histogram_copy(m->sync_buckets, &m->sync_sum_ns, &out_metrics->sync);
 }

@@ -153,6 +153,19 @@ DEED_MUST_CHECK deed_status store_verify(struct store *store,
                                          void *context, struct store_verify_report *out_report,
                                          struct deed_error *err);
 
+/* Ask for a compaction, or for the erasure of a stream, as deed_compact and deed_erase do, without
+ * waiting for the end: an actor of the store's does it. One at a time. */
+DEED_MUST_CHECK deed_status store_compact(struct store *store,
+                                          const struct deed_compact_options *options,
+                                          struct deed_error *err);
+DEED_MUST_CHECK deed_status store_erase(struct store *store, deed_str stream, deed_str actor,
+                                        struct deed_error *err);
+void store_compaction(struct store *store, struct deed_compaction *out);
+/* Wait for the end of the one that runs; its trouble is the answer. */
+DEED_MUST_CHECK deed_status store_compaction_wait(struct store *store,
+                                                  struct deed_compaction *out,
+                                                  struct deed_error *err);
+
 /* Counters since opening, for /metrics. Times in nanoseconds. */
 #define STORE_HISTOGRAM_BUCKETS 24 /* bucket i counts values up to 2^i microseconds */
 struct store_histogram {
@@ -164,6 +177,8 @@ struct store_metrics {
     uint64_t groups, reads, read_events, read_bytes;
     uint64_t queue_count, queue_bytes; /* now */
     uint64_t backups, backups_failed, backup_bytes; /* made; not; copied by those that were */
+    uint64_t compactions, compactions_failed; /* erasures, too */
+    uint64_t events_removed, bytes_reclaimed; /* by them */
     struct store_histogram append, sync; /* from submission to answer; the device's part */
 };
 void store_get_metrics(struct store *store, struct store_metrics *out_metrics);

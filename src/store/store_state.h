@@ -95,6 +95,18 @@ struct horizon {
     uint64_t removed, kept; /* the first of each kind among them; 0: none */
 };
 
+/* compact.c: the job that runs, or the last one. */
+struct compaction {
+    struct os_mutex lock;
+    struct os_cond changed;
+    struct deed_compaction status; /* under the lock, as `result` */
+    deed_status result;
+    uint64_t jobs, failed, events_removed, bytes_reclaimed; /* under the lock: since opening */
+    uint64_t waiters; /* under the lock: the store outlives them */
+    atomic_bool asked; /* the job is set up: it is the compactor's until it says that it is done */
+    struct compaction_job *job;
+};
+
 struct store {
     struct os *os;
     struct os_dir *dir;
@@ -116,7 +128,7 @@ struct store {
     uint64_t queue_count, queue_size;
     uint64_t gather_wanted; /* so many in the queue wake the committer early */
     bool closing;
-    struct actor *committer, *keeper, *sealer;
+    struct actor *committer, *keeper, *sealer, *compactor;
     struct file_cache *files; /* of the log's sealed segments and the index's runs */
 
     struct os_mutex seal_lock;
@@ -144,6 +156,7 @@ struct store {
     struct retention_entry retention_cache[RETENTION_CACHE_SIZE];
 
     struct horizon horizon;
+    struct compaction compaction;
 
     struct chunks lost;  /* struct lost_range, ascending; complete when opening ends */
     uint64_t lost_count; /* positions in all of them */
@@ -177,6 +190,17 @@ DEED_MUST_CHECK deed_status retention_set_truncate(struct store *store,
  * before the horizon. */
 DEED_MUST_CHECK deed_status horizon_check(struct store *store, uint64_t position, bool backwards,
                                           struct deed_error *err);
+
+/* Removals may have moved it: look again. */
+void horizon_forget(struct store *store);
+
+/* append.c. Close the active segment now. As log_roll. */
+DEED_MUST_CHECK deed_status store_roll(struct store *store, struct deed_error *err);
+
+/* compact.c */
+void compaction_init(struct store *store);
+void compaction_done(struct store *store); /* the compactor has stopped */
+uint64_t compactor_step(void *store);
 
 /* condition.c. Check with the group included. DEED_CONFLICT fills position and revision. */
 DEED_MUST_CHECK deed_status condition_check(struct store *store, const struct deed_condition *c,

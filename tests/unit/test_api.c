@@ -2040,6 +2040,11 @@ static const struct probe probes[] = {
     {"POST", "/projections/orders/resume", NULL, NULL, NULL, 202},
     {"POST", "/projections/orders/resume?x=1", NULL, NULL, NULL, 400},
     {"POST", "/projections/nothing/resume", NULL, NULL, NULL, 404},
+    {"GET", "/compact", NULL, NULL, NULL, 200},
+    {"GET", "/compact?x=1", NULL, NULL, NULL, 400},
+    {"POST", "/compact?compress=20", NULL, NULL, NULL, 400},
+    {"POST", "/streams/gone-2/erase?x=1", NULL, NULL, NULL, 400},
+    {"POST", "/streams/nothing/erase", NULL, NULL, NULL, 404},
     {"GET", "/healthz", NULL, NULL, NULL, 200},
     {"GET", "/healthz?x=1", NULL, NULL, NULL, 400},
     {"GET", "/readyz", NULL, NULL, NULL, 200},
@@ -2066,6 +2071,8 @@ static const struct probe stopped_probes[] = {
     {"POST", "/streams/there", NULL, NULL, EVENT, 503},
     {"DELETE", "/streams/there", NULL, NULL, NULL, 503},
     {"POST", "/streams/there/metadata", NULL, NULL, "{}", 503},
+    {"POST", "/compact", NULL, NULL, NULL, 503},
+    {"POST", "/streams/there/erase", NULL, NULL, NULL, 503},
     {"POST", "/append", NULL, NULL, APPEND("other") "}", 503},
     {"GET", "/readyz", NULL, NULL, NULL, 503},
 };
@@ -2144,6 +2151,43 @@ TEST(api, metadata_is_shown_and_replaced)
     expect_answer(200, "\"repeated\":true");
     ask("POST", "/streams/a/metadata", "{\"$maxAge\":0}");
     expect_answer(400, "$maxAge is 0");
+    close_api();
+}
+
+TEST(api, a_log_is_compacted_and_a_stream_erased_in_the_background)
+{
+    open_api();
+    append_many("a", 5);
+    append_many("b", 5);
+    get("/compact");
+    expect_answer(200, "{\"state\":\"idle\",\"kind\":\"compact\",\"segments\":0,");
+    ask("POST", "/streams/a/metadata", "{\"$maxCount\":2}");
+    ask("POST", "/compact?active&compress=3", NULL);
+    expect_answer(202, "\"kind\":\"compact\"");
+    expect_ok(store_compaction_wait(store, NULL, NULL));
+    get("/compact");
+    expect_answer(200, "{\"state\":\"done\",\"kind\":\"compact\",\"segments\":1,"
+                       "\"segments_done\":1,\"rewritten\":1,\"skipped\":0,\"events_removed\":3,");
+    with("Deedbook-Actor", "dpo");
+    ask("POST", "/streams/b/erase", NULL);
+    expect_answer(202, "\"kind\":\"erase\"");
+    expect_ok(store_compaction_wait(store, NULL, NULL));
+    get("/compact");
+    expect_answer(200, "\"events_removed\":5");
+    expect_answer(200, "\"error\":null}");
+    get("/streams/b");
+    expect_answer(404, "it is deleted");
+    get("/streams/$$b");
+    expect_answer(200, "\"actor\":\"dpo\"");
+    get("/streams/a");
+    expect_answer(200, "\"revision\":\"3\"");
+    get("/");
+    expect_answer(200, "\"horizon\":5,");
+    get("/metrics");
+    expect_answer(200, "deedbook_compactions_total 2\n");
+    expect_answer(200, "deedbook_compaction_events_removed_total 8\n");
+    ask("POST", "/streams/nothing/erase", NULL);
+    expect_answer(404, "there is no such stream");
     close_api();
 }
 
@@ -2238,6 +2282,7 @@ TEST(api, every_documented_reply_can_be_provoked)
     open_api();
     append_many("there", 2);
     append_many("closed", 1);
+    append_many("doomed", 1);
     ask("DELETE", "/streams/closed?tombstone=true", NULL);
     store_options.limits.event_size_max = 4096;
     reopen_api();
@@ -2253,6 +2298,10 @@ TEST(api, every_documented_reply_can_be_provoked)
     provoke_backups();
     remove_events(remove_first);
     probe_run(&(struct probe){"GET", "/events", NULL, NULL, NULL, 410});
+    probe_run(&(struct probe){"POST", "/compact", NULL, NULL, NULL, 202});
+    expect_ok(store_compaction_wait(store, NULL, NULL));
+    probe_run(&(struct probe){"POST", "/streams/doomed/erase", NULL, NULL, NULL, 202});
+    expect_ok(store_compaction_wait(store, NULL, NULL));
     store_options.read_only = true;
     reopen_api();
     for (size_t i = 0; i < sizeof stopped_probes / sizeof stopped_probes[0]; i++) {
