@@ -289,7 +289,8 @@ static int plan_error(const struct os_sim *sim, enum os_sim_op op)
 {
     for (size_t i = 0; i < sim->plan_count; i++) {
         const struct fail_plan *plan = &sim->plans[i];
-        if (plan->op != op && plan->op != OS_SIM_ANY) continue;
+        bool any = plan->op == OS_SIM_ANY && op != OS_SIM_ALLOCATE;
+        if (plan->op != op && !any) continue;
         uint64_t number = sim->op_count[plan->op];
         if (number >= plan->first && number <= plan->last) return plan->error_number;
     }
@@ -1056,8 +1057,11 @@ uint64_t os_sim_struck(const struct os_sim *sim, enum os_sim_fault fault)
 
 bool os_sim_allocation_fails(struct os_sim *sim)
 {
+    if (inside > 0) return false;
+    sim->op_count[OS_SIM_ALLOCATE]++;
+    if (sim->plan_count > 0 && plan_error(sim, OS_SIM_ALLOCATE) != 0) return true;
     uint32_t ppm = sim->faults.ppm[OS_SIM_NO_MEMORY];
-    if (inside > 0 || ppm == 0 || !sim_random_chance(&sim->memory, ppm)) return false;
+    if (ppm == 0 || !sim_random_chance(&sim->memory, ppm)) return false;
     sim->struck[OS_SIM_NO_MEMORY]++;
     return true;
 }

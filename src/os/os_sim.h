@@ -68,7 +68,8 @@ enum os_sim_op {
     OS_SIM_SYNC,
     OS_SIM_SIZE,
     OS_SIM_TRUNCATE,
-    OS_SIM_ANY, /* of them */
+    OS_SIM_ANY,      /* of them */
+    OS_SIM_ALLOCATE, /* no operation: see os_sim_allocation_fails */
     OS_SIM_OP_COUNT
 };
 
@@ -131,8 +132,8 @@ void os_sim_set_faults(struct os_sim *sim, const struct os_sim_faults *faults);
 /* How often an operation's fault of that kind has struck by chance. */
 uint64_t os_sim_struck(const struct os_sim *sim, enum os_sim_fault fault);
 
-/* For a test that has malloc pass by it: does this allocation fail? Drawn from a stream of its own.
- * Never one that the machine makes for itself. */
+/* For a test that has malloc pass by it: does this allocation fail? By chance, drawn from a stream of
+ * its own, or by a plan for OS_SIM_ALLOCATE. Never one that the machine makes for itself. */
 bool os_sim_allocation_fails(struct os_sim *sim);
 
 /* Forget all plans, chances of operations to fail, and the capacity. */

@@ -98,13 +98,12 @@ static deed_status step_own(struct generation *g, sqlite3_stmt *statement, struc
     return status;
 }
 
-static void unprepare(struct generation *g)
+static void unprepare(sqlite3_stmt **prepared, size_t count)
 {
-    for (size_t i = 0; g->prepared != NULL && i < g->file->statement_count; i++) {
-        (void)sqlite3_finalize(g->prepared[i]);
+    for (size_t i = 0; prepared != NULL && i < count; i++) {
+        (void)sqlite3_finalize(prepared[i]);
     }
-    free(g->prepared);
-    g->prepared = NULL;
+    free(prepared);
 }
 
 static deed_status prepare_statements(struct generation *g, struct deed_error *err)
@@ -227,7 +226,7 @@ void generation_close(struct generation *g)
     if (g == NULL) return;
     if (g->db != NULL) generation_rollback(g);
     close_wal(g);
-    unprepare(g);
+    if (g->file != NULL) unprepare(g->prepared, g->file->statement_count);
     (void)sqlite3_finalize(g->begin);
     (void)sqlite3_finalize(g->commit);
     (void)sqlite3_finalize(g->rollback);
@@ -428,18 +427,26 @@ deed_status generation_change_file(struct generation *g, const struct projection
 {
     assert(!g->in_transaction);
     assert(memcmp(g->file->tables_hash, file->tables_hash, SHA256_SIZE) == 0);
-    struct projection_file *copy = NULL;
+    struct projection_file *old = g->file, *copy = NULL;
+    sqlite3_stmt **old_prepared = g->prepared;
     deed_status status = projection_file_load(g->os, file->file, file->text, &copy, err);
     if (status != DEED_OK) return status;
-    status = write_text(g, file->text, err);
-    if (status != DEED_OK) {
-        projection_file_free(copy);
-        return status;
-    }
-    unprepare(g);
-    projection_file_free(g->file);
     g->file = copy;
-    return prepare_statements(g, err);
+    g->prepared = NULL;
+    status = prepare_statements(g, err);
+    if (status == DEED_OK) status = write_text(g, file->text, err);
+    if (status == DEED_OK) {
+        unprepare(old_prepared, old->statement_count);
+        projection_file_free(old);
+        return DEED_OK;
+    }
+    /* The old text goes on as if nothing had been. */
+    unprepare(g->prepared, copy->statement_count);
+    g->file = old;
+    g->prepared = old_prepared;
+    database_set_tables(g->db, old->tables, old->table_count);
+    projection_file_free(copy);
+    return status;
 }
 
 /* ---- folding -------------------------------------------------------------------------------- */

@@ -77,6 +77,7 @@ struct projection {
     struct side live, next;
     uint64_t number_max;  /* of generations that ever were */
     uint64_t retry_ticks; /* when to open the live one again after storage failed; 0: not */
+    uint64_t text_ticks;  /* when to look at the newest text again, for the same reason; 0: not */
     bool did_work;
 
     /* Under the set's mutex. */
@@ -419,6 +420,17 @@ static void rebuild_drop(struct projection *p, const char *error)
     publish_rebuild_end(p, error);
 }
 
+/* A rebuild that another text began is begun again when storage failed it. One that somebody asked
+ * for is given up, and says why. */
+static void retry_text(struct projection *p, deed_status status)
+{
+    os_mutex_lock(&p->set->mutex);
+    bool other = p->shown == NULL || memcmp(p->newest->hash, p->shown->hash, SHA256_SIZE) != 0;
+    os_mutex_unlock(&p->set->mutex);
+    if (!other || !database_is_storage(status) || status == DEED_CORRUPT) return;
+    p->text_ticks = now(p->set) + STORAGE_RETRY_NS;
+}
+
 static void rebuild_start(struct projection *p, const struct projection_file *file,
                           uint64_t without_removed)
 {
@@ -436,7 +448,9 @@ static void rebuild_start(struct projection *p, const struct projection_file *fi
     p->rebuild_error[0] = '\0';
     rate_start(&p->rebuild_rate, now(set), 0);
     os_mutex_unlock(&set->mutex);
-    if (status != DEED_OK) publish_rebuild_end(p, err.message);
+    if (status == DEED_OK) return;
+    publish_rebuild_end(p, err.message);
+    retry_text(p, status);
 }
 
 /* The next generation is durable and named by the manifest before it is used. */
@@ -464,6 +478,7 @@ static void rebuild_switch(struct projection *p)
         /* The manifest may name either: what it does not name is removed at the next opening. */
         side_close(p, &p->next, false);
         publish_rebuild_end(p, err.message);
+        retry_text(p, err.status);
         return;
     }
     FAILPOINT("manifest-written");
@@ -499,8 +514,10 @@ static uint64_t rebuild_step(struct projection *p)
             (void)snprintf(text, sizeof text, "event %" PRIu64 ": %.440s", failure->position,
                            failure->message);
         }
+        deed_status status = failure->status;
         rebuild_drop(p, text);
-        return ACTOR_WAIT;
+        retry_text(p, status);
+        return p->text_ticks == 0 ? ACTOR_WAIT : STORAGE_RETRY_NS;
     }
     if (PLANTED(REBUILD_SKIPS_LAST) && p->live.fold.position == p->next.fold.position + 1) {
         p->next.fold.position++;
@@ -602,6 +619,7 @@ static deed_status carry_on(struct projection *p, const struct projection_file *
 /* Another text: carry on, or rebuild. */
 static void take_file(struct projection *p, const struct projection_file *file)
 {
+    p->text_ticks = 0;
     if (!p->live.open) {
         rebuild_start(p, file, 0);
         return;
@@ -615,7 +633,11 @@ static void take_file(struct projection *p, const struct projection_file *file)
     bool can = false;
     deed_status status = fold_can_carry_on(&p->live.fold, file, &can, &err);
     if (status == DEED_OK && can) status = carry_on(p, file, &err);
-    if (status != DEED_OK) {
+    if (database_is_storage(status) && status != DEED_CORRUPT) {
+        /* The text that is live goes on meanwhile. */
+        p->text_ticks = now(p->set) + STORAGE_RETRY_NS;
+        if (!p->next.open) publish_rebuild_end(p, err.message);
+    } else if (status != DEED_OK) {
         publish_error(p, status, err.message);
     } else if (!can) {
         rebuild_start(p, file, 0);
@@ -681,14 +703,29 @@ static void take_wants(struct projection *p)
     p->did_work |= wants.file != NULL || wants.rebuild || wants.resume || wants.pause;
 }
 
+static uint64_t text_step(struct projection *p)
+{
+    if (p->text_ticks == 0) return ACTOR_WAIT;
+    uint64_t ticks = now(p->set);
+    if (ticks < p->text_ticks) return p->text_ticks - ticks;
+    p->text_ticks = ticks + STORAGE_RETRY_NS;
+    struct projection_file *file = newest_copy(p);
+    if (file != NULL) take_file(p, file);
+    projection_file_free(file);
+    p->did_work = true;
+    return p->text_ticks == 0 ? ACTOR_AGAIN : STORAGE_RETRY_NS;
+}
+
 static uint64_t projection_step(void *context)
 {
     struct projection *p = context;
     p->did_work = false;
     take_wants(p);
     if (p->state == PROJECTION_PAUSED) return ACTOR_WAIT; /* written by this thread alone */
+    uint64_t text = text_step(p);
     uint64_t live = live_step(p);
     uint64_t next = rebuild_step(p);
+    if (text < live) live = text;
     return live < next ? live : next;
 }
 

@@ -1116,6 +1116,7 @@ static deed_status do_op(enum os_sim_op op)
     case OS_SIM_TRUNCATE:
         return os_file_truncate(file, 3, &err);
     case OS_SIM_ANY:
+    case OS_SIM_ALLOCATE:
     case OS_SIM_OP_COUNT:
         abort();
     }
