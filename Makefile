@@ -104,10 +104,10 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(SUPPORT) $(B)/libserver.a $(B)/libdeedb
 $(B)/tests/unit/test_store_loops: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 # This one lets two threads' syncs meet.
 $(B)/tests/unit/test_store_syncs: private LDFLAGS += -Wl,--wrap=fdatasync
-# And this one too, beside SQLite's.
-$(B)/tests/sim/sim_world: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 # This one takes the memory for a connection away.
 $(B)/tests/unit/test_server: private LDFLAGS += -Wl,--wrap=calloc
+# And these too, beside SQLite's.
+$(B)/tests/unit/test_projection_loops $(B)/tests/sim/sim_world: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(B)/tests/domains/%.so: tests/domains/%.c include/deedbook.h include/deedbook_domain.h
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -g -O1 -fPIC -shared $(DEFS) $(WARN) -Iinclude -o $@ $<
