@@ -103,6 +103,7 @@
     X(PLANTED_RESTORE_MARKER_EARLY, "a restore is called done before it was checked")              \
     X(PLANTED_RESTORE_UNCHECKED, "a restore does not compare hashes")                              \
     X(PLANTED_RESTORE_KEEPS_EPOCH, "a restore goes on in the epoch of the backup")                 \
+    X(PLANTED_RESTORE_WITHOUT_MARK, "no mark holds a restored log's epoch")                        \
     X(PLANTED_RESTORE_EPOCH_PLUS_ONE, "two restores of one backup have the same epoch")            \
     X(PLANTED_OPEN_UNFINISHED_RESTORE, "a restore that was not finished can be opened")            \
     X(PLANTED_TOKEN_OF_ANY_EPOCH, "a token of another epoch is taken")                             \

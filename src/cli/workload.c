@@ -276,5 +276,5 @@ void workload_make(void *context, unsigned client, uint64_t number, struct buf *
     case WORKLOAD_MODE_COUNT:
         break;
     }
-    assert(!"a mode without requests");
+    assert(w->options.mode != WORKLOAD_MODE_COUNT); /* a mode without requests */
 }

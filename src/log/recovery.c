@@ -421,6 +421,10 @@ static deed_status find_identity(struct log *log, const struct entries *entries,
         memcpy(log->secret, mark->secret, COMMIT_SECRET_SIZE);
         found = true;
     }
+    /* A restore begins its epoch in a segment that is empty yet: should that be lost, the mark, which
+     * was written with it, knows. */
+    bool same = found && mark->position > 0 && uuid_equal(mark->log_id, log->id);
+    if (same && mark->epoch > log->epoch) log->epoch = mark->epoch;
     if (found) return DEED_OK;
     if (entries->count > 0) {
         return deed_fail(err, DEED_CORRUPT, "no segment's header and no mark can be read: the log "

@@ -2,8 +2,9 @@
  *
  *     1  DATA/restoring             says that this is not a store yet
  *     2  DATA/log/…                 every file, hashed while it is copied, synced, read again
- *     3  DATA/log/0000000004.seg    a new segment behind the others: the new epoch is in its header
- *     4  the log's own code follows the chain, and writes a mark in the new epoch
+ *     3  DATA/log/0000000004.seg    a new segment behind the others: the new epoch is in its header,
+ *        DATA/log/marks             and in a mark that names this segment
+ *     4  the log's own code follows the chain
  *     5  DATA/restoring is removed
  *
  * (1) While the marker is there store_open refuses the directory, so what a crash leaves of a
@@ -221,6 +222,17 @@ static deed_status epoch_begin(struct restoring *r)
     memcpy(header.previous, r->set.chain_hash, SHA256_SIZE);
     memcpy(header.secret, mark.secret, COMMIT_SECRET_SIZE);
     status = segment_create(r->log, &header, &file, r->err);
+    os_file_close(file);
+    if (status != DEED_OK || PLANTED(RESTORE_WITHOUT_MARK)) return status;
+    /* Nothing is in that segment. If its header rots nobody could tell it from one that was never
+     * made, but for the mark: the epoch would be the old one again. */
+    mark.epoch = header.epoch;
+    mark.sequence++;
+    mark.segment = header.number;
+    mark.offset = SEGMENT_HEADER_SIZE;
+    status = mark_open(r->log, &file, r->err);
+    if (status != DEED_OK) return status;
+    status = mark_write(file, &mark, r->err);
     os_file_close(file);
     return status;
 }

@@ -46,6 +46,7 @@ declare -A by_test=(
     [RESTORE_MARKER_EARLY]=test_backup
     [RESTORE_UNCHECKED]=test_backup
     [RESTORE_KEEPS_EPOCH]=test_backup
+    [RESTORE_WITHOUT_MARK]=test_backup
     [RESTORE_EPOCH_PLUS_ONE]=test_backup
     [OPEN_UNFINISHED_RESTORE]=test_backup
     [TOKEN_OF_ANY_EPOCH]=test_api

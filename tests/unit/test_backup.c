@@ -279,6 +279,32 @@ TEST(backup, two_restores_of_one_backup_have_different_epochs)
     finish();
 }
 
+TEST(backup, the_epoch_stays_when_its_segments_header_rots)
+{
+    start();
+    say("order-1", "one");
+    back_up();
+    restore(NEW);
+    uint64_t epoch = report.epoch;
+    rot(NEW "/log", "0000000002.seg", 50);
+    move_to(NEW);
+    open_store();
+
+    assert_int_equal(info().epoch, epoch);
+    assert_false(info().writable); /* a segment's header is damaged: a person decides */
+
+    /* And when the segment is not there at all. */
+    close_store();
+    remove_file(NEW "/log", "0000000002.seg");
+    open_store();
+    assert_int_equal(info().epoch, epoch);
+    say("order-1", "two");
+    reopen();
+    assert_int_equal(info().epoch, epoch);
+    expect_words("one two", .stream = DEED_STR("order-1"));
+    finish();
+}
+
 TEST(backup, an_epoch_grows_also_where_the_clock_is_wrong)
 {
     start();
