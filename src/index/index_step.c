@@ -207,6 +207,10 @@ static deed_status lists_step(struct job *job, struct deed_error *err)
             return status == DEED_OK ? DEED_END : status;
         }
         const struct memory_list *list = job->lists[job->list_next++];
+        /* They lie anywhere in memory: the next ones are on their way while this one is written. */
+        if (job->list_next + 8 < job->list_count) {
+            __builtin_prefetch(job->lists[job->list_next + 8]);
+        }
         positions += memory_list_count(list, UINT64_MAX);
         list_write(job->writer, list);
     }
