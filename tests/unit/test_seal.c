@@ -47,7 +47,7 @@ static struct log_seal_state seal_state(void)
 /* Let the sealer work until it has nothing to do, or fails. */
 static void seal_all(void)
 {
-    while (sealer_step(store) < SECOND) continue;
+    while (log_seal(store->log) < SECOND) continue;
 }
 
 static void start_sealed(unsigned words)
@@ -296,7 +296,7 @@ TEST(seal, while_sealing_fails_the_log_goes_on_and_says_so)
     assert_non_null(strstr(seal_state().why, "rename"));
     assert_int_equal(log_backlog(store->log), 0);
     uint64_t tried = os_sim_count(sim, OS_SIM_RENAME);
-    (void)sealer_step(store); /* not at once again */
+    (void)log_seal(store->log); /* not at once again */
     assert_int_equal(os_sim_count(sim, OS_SIM_RENAME), tried);
     assert_int_equal(seal_state().failures, 1);
     tell(2 * PER_SEGMENT + 2, 8 * PER_SEGMENT);
