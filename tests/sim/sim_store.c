@@ -23,7 +23,10 @@
  *     before it; a refusal names an event that is stored and tells the truth about it.
  * (8) An append tried again, by key or by event ids, has the first answer: in the same group, later,
  *     and after a crash.
- * (9) What a commit mark on the device claims no crash takes back. */
+ * (9) What a commit mark on the device claims no crash takes back.
+ * (10) Compaction and erasure, in a third of the seeds: nobody's content goes but what a stream hides;
+ *     what they said to have taken out is out, through every crash; of what went all else stays, so
+ *     that all of the above holds for it too. */
 #include "log/mark.h"
 #include "os/os_sim.h"
 #include "store/store.h"
@@ -42,6 +45,8 @@
 #define BATCH_MAX  6
 #define GROUP_MAX  8
 #define DATA_SIZE  6000
+/* Those of metadata, and those lost, on top. */
+#define POSITIONS_MAX (4 * EVENTS_MAX)
 
 enum fate { UNBORN, PENDING, ACKED, REFUSED, UNKNOWN };
 
@@ -52,6 +57,7 @@ struct model_event {
     uint32_t batch, batch_size;
     uint64_t position, revision;
     bool present; /* in the scan under way */
+    bool must_be_removed, must_be_erased; /* (10) */
 };
 
 struct model_batch {
@@ -76,6 +82,17 @@ struct world {
     bool damaged;                /* events are missing: what follows starts from what is left */
     struct deed_cursor *follower;
     uint64_t followed;
+
+    /* (10) */
+    uint64_t truncated[STREAMS]; /* revisions below are hidden, as the store says */
+    uint64_t may_go[STREAMS];    /* below this a content may have been removed: ever hidden */
+    bool asked, erases;          /* a job was asked for, and not heard of since */
+    /* A sync failed since the last power cut, maybe a directory's: then names that were removed may
+     * come back, as no later sync of it brings their removal to the device. */
+    bool names_doubtful;
+    bool all_segments;           /* it looks at the newest, too */
+    uint64_t below[STREAMS];     /* what it is to take out */
+    uint32_t at[POSITIONS_MAX];  /* the event at a position, + 1 */
 };
 
 static void fail(const struct world *w, const char *what, uint64_t a, uint64_t b)
@@ -129,6 +146,22 @@ static struct deed_new_event event_of(const struct world *w, uint32_t n, struct 
         memcpy(event.id.bytes + 12, &n, sizeof n);
     }
     return event;
+}
+
+static bool compacts(const struct world *w)
+{
+    return w->seed % 3 == 1;
+}
+
+static void note_position(struct world *w, uint32_t n, uint64_t position)
+{
+    w->events[n].position = position;
+    if (position < POSITIONS_MAX) w->at[position] = n + 1;
+}
+
+static bool is_system(const struct deed_event *e)
+{
+    return e->stream.len > 0 && e->stream.ptr[0] == '$';
 }
 
 static uint64_t stream_count(const struct world *w, unsigned stream, uint64_t *out_last)
@@ -185,8 +218,8 @@ static bool condition_holds(const struct attempt *a)
     case WISH_IMPOSSIBLE:
         return false;
     case WISH_STREAM:
-        if (a->condition.expect == DEED_EXPECT_NONE) return count == 0;
-        if (a->condition.expect == DEED_EXPECT_EXISTS) return count > 0;
+        if (a->condition.expect == DEED_EXPECT_NONE) return count <= w->truncated[a->stream];
+        if (a->condition.expect == DEED_EXPECT_EXISTS) return count > w->truncated[a->stream];
         return count > 0 && a->condition.revision == count - 1;
     case WISH_NO_MATCH:
         for (uint32_t n = 0; n < w->event_count; n++) {
@@ -249,7 +282,7 @@ static void attempt_accepted(struct attempt *a, const struct deed_appended *appe
         if (w->damaged) check_revision_is_new(w, e->stream, a->revisions[i]);
         e->fate = ACKED;
         e->present = true;
-        e->position = appended->first_position + i;
+        note_position(w, a->first + (uint32_t)i, appended->first_position + i);
         e->revision = a->revisions[i];
     }
     w->batches[a->batch].round = w->round;
@@ -277,6 +310,10 @@ static void check_refusal(const struct attempt *a, const struct deed_error *err)
     uint64_t last;
     uint64_t count = stream_count(w, a->stream, &last);
     if (a->wish != WISH_STREAM) return;
+    if (count > 0 && count <= w->truncated[a->stream] &&
+        a->condition.expect == DEED_EXPECT_EXISTS) {
+        return; /* the deletion is named: it is no event of the model */
+    }
     if (err->position != (count == 0 ? DEED_NONE : last) || err->revision != count - 1) {
         fail(w, "a refusal misstates the stream", err->position, last);
     }
@@ -446,9 +483,32 @@ static void append_some(struct world *w)
 
 /* ---- checks --------------------------------------------------------------------------------- */
 
+/* (10): what is left of an event. */
+static struct model_event *known_stub(struct world *w, const struct deed_event *e)
+{
+    static struct event_text text;
+    uint32_t n = e->position < POSITIONS_MAX ? w->at[e->position] : 0;
+    if (n-- == 0) fail(w, "a removed event that nobody wrote", e->position, 0);
+    struct model_event *m = &w->events[n];
+    struct deed_new_event wanted = event_of(w, n, &text);
+    bool same = m->position == e->position && m->revision == e->revision && m->fate == ACKED &&
+                deed_str_equal(e->stream, wanted.stream) && deed_str_equal(e->type, wanted.type) &&
+                e->tag_count == 1 && deed_str_equal(e->tags[0], wanted.tags[0]) &&
+                (!w->batches[m->batch].ided ||
+                 memcmp(e->id.bytes, wanted.id.bytes, sizeof e->id.bytes) == 0);
+    if (!same) fail(w, "a removed event is not what it was", e->position, n);
+    if (e->data.len > 0) fail(w, "a removed event has data", e->position, n);
+    if (m->revision >= w->may_go[m->stream]) {
+        fail(w, "an event was removed that nobody hid", e->position, m->revision);
+    }
+    if (m->must_be_erased && !e->erased) fail(w, "an erased event is only removed", e->position, n);
+    return m;
+}
+
 static struct model_event *known_event(struct world *w, const struct deed_event *e)
 {
     static struct event_text text;
+    if (e->removed) return known_stub(w, e);
     unsigned n = 0;
     char start[32] = "";
     size_t len = e->data.len < sizeof start - 1 ? e->data.len : sizeof start - 1;
@@ -464,6 +524,7 @@ static struct model_event *known_event(struct world *w, const struct deed_event 
                 e->tag_count == 1 && deed_str_equal(e->tags[0], wanted.tags[0]) &&
                 (!ided || memcmp(e->id.bytes, wanted.id.bytes, sizeof e->id.bytes) == 0);
     if (!same) fail(w, "an event has other content", e->position, n);
+    if (w->events[n].must_be_removed) fail(w, "a removed event is back", e->position, n);
     return &w->events[n];
 }
 
@@ -477,7 +538,7 @@ static void check_event(struct world *w, const struct deed_event *e)
     }
     m->present = true;
     m->fate = ACKED; /* seen: it stays */
-    m->position = e->position;
+    note_position(w, (uint32_t)(m - w->events), e->position);
     m->revision = e->revision;
 }
 
@@ -500,7 +561,8 @@ static void check_term(struct world *w, const struct term *t, bool backwards)
     struct deed_cursor *cursor = NULL;
     struct deed_error err;
     struct deed_event e;
-    struct deed_read_options options = {.backwards = backwards};
+    struct deed_read_options options = {
+        .backwards = backwards, .ignore_retention = true, .removed = true};
     (void)snprintf(stream, sizeof stream, "s-%u", t->k);
     (void)snprintf(tag, sizeof tag, "tag%u", t->tag_k);
     deed_str tag_term = deed_str_of(tag);
@@ -522,6 +584,7 @@ static void check_term(struct world *w, const struct term *t, bool backwards)
             fail(w, "a read is out of order", e.position, last);
         }
         last = e.position;
+        if (t->all && e.position > 1 && is_system(&e)) continue; /* metadata */
         got++;
         if (e.position == 1 && t->all) continue;
         const struct model_event *m = known_event(w, &e);
@@ -577,7 +640,7 @@ static void follow_check(struct world *w)
     if (w->follower == NULL) return;
     while ((status = cursor_next(w->follower, &e, &err)) == DEED_OK) {
         if (e.position != ++w->followed) fail(w, "following skips", e.position, w->followed);
-        if (e.position == 1) continue;
+        if (is_system(&e)) continue;
         const struct model_event *m = known_event(w, &e);
         if (m->fate != ACKED || m->position != e.position || m->revision != e.revision) {
             fail(w, "following sees what was not acknowledged", e.position, m->position);
@@ -591,7 +654,8 @@ static void follow_check(struct world *w)
 static void follow_begin(struct world *w)
 {
     struct deed_error err;
-    struct deed_read_options options = {.follow = true, .filter.system = true};
+    struct deed_read_options options = {
+        .follow = true, .filter.system = true, .removed = true};
     w->follower = NULL;
     deed_status status = store_read(w->store, &options, &w->follower, &err);
     w->followed = 0;
@@ -670,13 +734,30 @@ static deed_status read_next(struct world *w, struct deed_cursor *cursor, struct
     return status;
 }
 
+/* (10): what the streams hide, of metadata whose outcome may have been unknown. */
+static void learn_truncation(struct world *w)
+{
+    for (unsigned s = 0; s < STREAMS; s++) {
+        char stream[16];
+        struct deed_error err;
+        struct deed_stream_info info;
+        (void)snprintf(stream, sizeof stream, "s-%u", s);
+        w->truncated[s] = 0;
+        if (store_stream(w->store, deed_str_of(stream), &info, &err) != DEED_OK) continue;
+        w->truncated[s] = info.truncate_before;
+        if (info.truncate_before > w->may_go[s]) {
+            fail(w, "a stream hides what nobody asked it to", s, info.truncate_before);
+        }
+    }
+}
+
 /* (1) to (4). */
 static void check_all(struct world *w)
 {
     struct deed_cursor *cursor = NULL;
     struct deed_error err;
     struct deed_event e;
-    struct deed_read_options options = {.filter.system = true};
+    struct deed_read_options options = {.filter.system = true, .removed = true};
     uint64_t next = 1;
     uint64_t revisions[STREAMS] = {0};
     int64_t recorded_at = 0;
@@ -688,7 +769,7 @@ static void check_all(struct world *w)
         if (e.position != next++) fail(w, "positions have a gap", e.position, next - 1);
         if (e.recorded_at_ns < recorded_at) fail(w, "recorded_at went back", e.position, 0);
         recorded_at = e.recorded_at_ns;
-        if (e.position == 1) continue;
+        if (is_system(&e)) continue;
         check_event(w, &e);
         unsigned stream = w->events[0].stream;
         (void)sscanf(e.stream.ptr, "s-%u", &stream);
@@ -702,6 +783,7 @@ static void check_all(struct world *w)
         if (m->fate == UNKNOWN && !m->present) m->fate = REFUSED; /* recovery has decided */
     }
     w->end = next - 1;
+    if (compacts(w)) learn_truncation(w);
     check_batches(w);
     check_index(w);
     check_time(w);
@@ -770,7 +852,10 @@ static void plan_fault(struct world *w)
     static const enum os_sim_op ops[] = {OS_SIM_WRITE, OS_SIM_SYNC, OS_SIM_ANY};
     switch (pick(w, 4)) {
     case 0: os_sim_power_off_after(w->sim, pick(w, 120)); break;
-    case 1: os_sim_fail(w->sim, ops[pick(w, 3)], 1 + pick(w, 60), 0, EIO); break;
+    case 1:
+        os_sim_fail(w->sim, ops[pick(w, 3)], 1 + pick(w, 60), 0, EIO);
+        w->names_doubtful = true;
+        break;
     case 2:
         os_sim_fail(w->sim, OS_SIM_WRITE, 1 + pick(w, 40), pick(w, 2) ? DEED_NONE : 3, ENOSPC);
         break;
@@ -810,14 +895,102 @@ static void check_in_life(struct world *w)
     check_index(w);
 }
 
+/* (10): has the job ended that was asked for? Then what it was to take out is out. */
+static void compaction_look(struct world *w)
+{
+    struct deed_compaction c;
+    if (!w->asked) return;
+    store_compaction(w->store, &c);
+    if (c.state == DEED_COMPACTION_RUNNING) return;
+    w->asked = false;
+    tell(w, "compaction ended:", c.events_removed, c.error);
+    if (c.state != DEED_COMPACTION_DONE || c.skipped > 0) return;
+    if (!w->all_segments || w->names_doubtful) return;
+    for (uint32_t n = 0; n < w->event_count; n++) {
+        struct model_event *m = &w->events[n];
+        if (m->fate != ACKED || m->revision >= w->below[m->stream]) continue;
+        m->must_be_removed = true;
+        m->must_be_erased |= w->erases;
+    }
+}
+
+static void compaction_ask(struct world *w)
+{
+    char stream[16];
+    struct deed_error err = {0};
+    uint64_t last;
+    unsigned s = (unsigned)pick(w, STREAMS);
+    uint64_t count = stream_count(w, s, &last);
+    (void)snprintf(stream, sizeof stream, "s-%u", s);
+    if (w->asked || count == 0) return;
+    w->erases = pick(w, 3) == 0;
+    w->all_segments = w->erases || pick(w, 2) == 0;
+    if (w->erases) {
+        w->may_go[s] = count;
+        memset(w->below, 0, sizeof w->below);
+        w->below[s] = count;
+        w->asked = store_erase(w->store, deed_str_of(stream), (deed_str){0}, &err) == DEED_OK;
+        if (w->asked) w->truncated[s] = count;
+        tell(w, "erase", count, stream);
+    } else {
+        struct deed_compact_options how = {.compress_level = pick(w, 3) == 0 ? 1 : 0,
+                                           .active = w->all_segments};
+        memcpy(w->below, w->truncated, sizeof w->below);
+        w->asked = store_compact(w->store, &how, &err) == DEED_OK;
+        tell(w, "compact", w->asked, err.message);
+    }
+    w->end = store_position(w->store);
+}
+
+/* Hide some of a stream; an outcome that is not known is learned when the store is opened. */
+static void truncate_some(struct world *w)
+{
+    char stream[16], json[64];
+    struct deed_error err = {0};
+    struct deed_appended appended;
+    uint64_t last;
+    unsigned s = (unsigned)pick(w, STREAMS);
+    uint64_t count = stream_count(w, s, &last);
+    if (count == 0) return;
+    uint64_t below = pick(w, count + 1);
+    (void)snprintf(stream, sizeof stream, "s-%u", s);
+    (void)snprintf(json, sizeof json, "{\"$tb\":%" PRIu64 "}", below);
+    if (below > w->may_go[s]) w->may_go[s] = below;
+    deed_status status =
+        store_set_metadata(w->store, deed_str_of(stream), deed_bytes_of(deed_str_of(json)),
+                           DEED_EXPECT_ANY, 0, (deed_str){0}, &appended, &err);
+    tell(w, "truncate to", below, status == DEED_OK ? stream : err.message);
+    if (status == DEED_OK) w->truncated[s] = below;
+    w->end = store_position(w->store);
+}
+
+/* Ask for something, and sometimes let it get on before anything else happens. */
+static void compact_some(struct world *w)
+{
+    if (pick(w, 2) == 0) {
+        truncate_some(w);
+    } else {
+        compaction_ask(w);
+    }
+    uint64_t steps = pick(w, 3) == 0 ? pick(w, 20) : 5000;
+    for (; steps > 0 && w->asked; steps--) {
+        (void)store_step(w->store);
+        compaction_look(w);
+    }
+}
+
 static void live(struct world *w)
 {
+    if (!w->killed) w->names_doubtful = false;
+    w->names_doubtful |= w->faults.ppm[OS_SIM_SYNC_ERROR] > 0;
     plan_fault(w);
     os_sim_set_faults(w->sim, &w->faults);
     if (pick(w, 2) == 0) follow_begin(w);
     uint64_t rounds = pick(w, 30);
     for (uint64_t i = 0; i < rounds && w->event_count + GROUP_MAX * BATCH_MAX < EVENTS_MAX; i++) {
         append_some(w);
+        if (compacts(w) && pick(w, 3) == 0) compact_some(w);
+        compaction_look(w);
         if (pick(w, 3) == 0) os_sim_advance(w->sim, pick(w, 80000000));
         if (pick(w, 50) == 0) os_sim_set_clock(w->sim, (int64_t)pick(w, 1u << 30));
     }
@@ -835,6 +1008,7 @@ static void die(struct world *w)
     default: break;
     }
     /* Without power closing does nothing but free memory. */
+    w->asked = false;
     os_sim_power_off_after(w->sim, 0);
     bool kill = pick(w, 4) == 0;
     w->killed = kill;
@@ -940,7 +1114,7 @@ static void read_all_doubtfully(struct world *w)
     struct deed_cursor *cursor = NULL;
     struct deed_error err = {0};
     struct deed_event e;
-    struct deed_read_options options = {.filter.system = true};
+    struct deed_read_options options = {.filter.system = true, .removed = true};
     cursor = read_begin(w, &options);
     if (cursor == NULL) return;
     deed_status status;
@@ -950,7 +1124,7 @@ static void read_all_doubtfully(struct world *w)
         if (status != DEED_OK && status != DEED_CORRUPT && status != DEED_IO) {
             fail(w, "a read failed otherwise", status, err.position);
         }
-        if (status != DEED_OK || e.position == 1) continue;
+        if (status != DEED_OK || is_system(&e)) continue;
         const struct model_event *m = known_event(w, &e);
         if (m->fate == ACKED && m->position != e.position) {
             fail(w, "a wrong event", e.position, m->position);
@@ -1039,14 +1213,14 @@ static bool scan_damaged(struct world *w, const struct deed_info *info)
     struct deed_error err = {0};
     struct deed_cursor *cursor = NULL;
     struct deed_event e;
-    struct deed_read_options options = {.filter.system = true};
+    struct deed_read_options options = {.filter.system = true, .removed = true};
     for (uint32_t n = 0; n < w->event_count; n++) w->events[n].present = false;
     cursor = read_begin(w, &options);
     if (cursor == NULL) return false;
     bool met = false;
     deed_status status;
     while ((status = cursor_next(cursor, &e, &err)) != DEED_END) {
-        if (status == DEED_OK && e.position > 1) {
+        if (status == DEED_OK && !is_system(&e)) {
             struct model_event *m = known_event(w, &e);
             if (m->fate == REFUSED) fail(w, "a refused event is there", e.position, 0);
             if (m->fate == ACKED && m->position != e.position)
@@ -1068,7 +1242,8 @@ static void scan_damaged_type(struct world *w, const struct deed_info *info)
     struct deed_cursor *cursor = NULL;
     struct deed_event e;
     deed_str type = deed_str_of(type_names[pick(w, TYPES)]);
-    struct deed_read_options options = {.filter = {.types = &type, .type_count = 1}};
+    struct deed_read_options options = {.filter = {.types = &type, .type_count = 1},
+                                        .removed = true};
     cursor = read_begin(w, &options);
     if (cursor == NULL) return;
     deed_status status;
