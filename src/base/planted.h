@@ -41,6 +41,7 @@
     X(PLANTED_KEEP_TAIL, "the torn tail is not overwritten")                                       \
     X(PLANTED_KEEP_HALF_SECTOR, "what only the cache shows behind the last commit stays there")    \
     X(PLANTED_TAIL_FROM_CACHE, "recovery reads the tail from the page cache")                      \
+    X(PLANTED_HEADER_FROM_CACHE, "recovery reads segments' headers from the page cache")           \
     X(PLANTED_OPEN_WITHOUT_SYNC, "recovery serves what was never synced")                          \
     X(PLANTED_IGNORE_MARK, "recovery does not miss what the commit mark claims")                   \
     X(PLANTED_REUSE_LOST_POSITIONS, "a repair gives lost positions out again")                     \

@@ -242,11 +242,20 @@ static deed_status entry_open(struct log *log, const struct sealed_name *name, s
     if (name->generation > 0) return DEED_OK;
     name_text(name, text);
     unsigned flags = log->options.read_only ? OS_READ : OS_WRITE;
+    struct os_file *direct = NULL;
     deed_status status = os_file_open(log->dir, text, flags, &out->file, err);
+    /* Past the cache: after a failed sync it may show a header that the device never got. What is
+     * written behind that would be lost with it. */
     if (status == DEED_OK) {
-        status = header_read(out->file, name, &segment->header, &segment->header_good, err);
+        status = os_file_open(log->dir, text,
+                              PLANTED(HEADER_FROM_CACHE) ? OS_READ : OS_READ | OS_DIRECT, &direct,
+                              err);
+    }
+    if (status == DEED_OK) {
+        status = header_read(direct, name, &segment->header, &segment->header_good, err);
         if (status == DEED_TOO_NEW) deed_wrap(err, "%s", text);
     }
+    os_file_close(direct);
     if (status != DEED_OK) {
         os_file_close(out->file);
         log_segment_drop(segment);

@@ -26,6 +26,7 @@ fi
 # The rest is for sim_store. What no machine's history shows in so few seeds, a story in a unit test
 # does.
 declare -A by_test=(
+    [HEADER_FROM_CACHE]=test_store_faults
     [IGNORE_CHAIN]=test_store_faults
     [KEEP_TAIL]=test_store_faults
     [KEEP_HALF_SECTOR]=test_store_faults

@@ -1123,4 +1123,39 @@ TEST(store_faults, verifying_knows_a_header_that_belongs_to_another_segment)
     finish();
 }
 
+/* The sync of a new segment's header fails, and so does removing the file: the cache shows a header
+ * that the device does not have. Who opens then must not build on it. */
+TEST(store_faults, a_segments_header_that_only_the_cache_shows_is_not_built_on)
+{
+    static char much[20000];
+    memset(much, 'x', sizeof much);
+    much[0] = much[sizeof much - 1] = '"';
+    struct deed_new_event large = {.stream = DEED_STR("b"),
+                                   .type = DEED_STR("Said"),
+                                   .data = {(const uint8_t *)much, sizeof much}};
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        start_machine(seed);
+        open_store();
+        say("a", "one");
+        say_event(large);
+        say_event(large);
+        while (store_step(store)) continue;
+        os_sim_fail(sim, OS_SIM_SYNC, 1, 0, EIO);
+        os_sim_fail(sim, OS_SIM_REMOVE, 1, DEED_NONE, EIO);
+        expect_status(DEED_STOPPED, append_event(large)); /* it would begin the next segment */
+        os_sim_heal(sim);
+        os_sim_kill(sim);
+        close_store();
+
+        open_store();
+        say("a", "two");
+        crash();
+
+        open_store();
+        expect_words("one two", .stream = DEED_STR("a"));
+        say("a", "three"); /* nothing is damaged */
+        finish();
+    }
+}
+
 TEST_MAIN(store_faults)
