@@ -989,7 +989,9 @@ void os_sim_crash(struct os_sim *sim)
     (void)sim_of(&sim->os);
     sim->crash = crash_draw(sim);
     locks_drop(sim->root);
+    inside++;
     dir_crash(sim, sim->root);
+    inside--;
     sim->power_plan.number = 0;
     sim->power_off_at = DEED_NONE;
     sim->boot++;

@@ -38,6 +38,7 @@
 #include "os/os_sim.h"
 #include "projection/database.h"
 #include "projection/projections.h"
+#include "store/backup.h"
 #include "memory.h"
 
 #include <assert.h>
@@ -74,6 +75,7 @@ struct event {
     uint32_t batch;
     uint64_t position, revision;
     uint64_t truncate_before, count_max; /* of METADATA */
+    bool removable, removed;             /* hidden once, so that it may go; seen to be gone */
     bool present;                        /* in the scan under way */
 };
 
@@ -85,6 +87,7 @@ struct batch {
 struct stream {
     uint64_t count, last; /* of events; position of the last */
     uint64_t metadata_count, truncate_before, count_max;
+    uint64_t hidden; /* revisions below were hidden at some time */
     bool tombstoned;
 };
 
@@ -145,6 +148,8 @@ enum actor {
     HISTORIAN,
     PATIENT,
     DELETER,
+    COMPACTOR,
+    BACKER,
     ADMIN,
     CLOCK,
     ACTORS
@@ -178,18 +183,23 @@ struct world {
     uint32_t at[EVENTS_MAX + 2]; /* position → event; of position 1 there is none */
     uint64_t end;
     struct stream streams[STREAMS];
-    int64_t recorded_at;
+    uint32_t revisions[STREAMS][EVENTS_MAX]; /* of the streams themselves: revision to event */
+    uint64_t erased_before[STREAMS]; /* revisions of metadata that an erasure took */
+    uint64_t removals;                  /* compactions and erasures that were asked for */
+    uint64_t backup_position, restores; /* the last backup's; directories made of backups */
     struct attempt attempts[SLOTS];
+    struct event_text text;
     struct follower followers[FOLLOWERS];
     struct view views[VIEWS];
     struct long_query long_query;
     uint32_t settle_pages;
     unsigned views_used, views_from; /* so many of the views, from that on */
-    unsigned changing; /* steps in which a rebuild may still be under way */
+    unsigned changing;               /* steps in which a rebuild may still be under way */
     unsigned weights[ACTORS], weight_sum;
     struct os_sim_faults faults;
     uint64_t segment_size;
     uint32_t fold_batch;
+    bool may_misread; /* in this life a read may fail */
     bool fat; /* large events: segments fill fast */
 };
 
@@ -306,6 +316,22 @@ static uint64_t next_revision(const struct world *w, const struct event *e)
     return e->kind == METADATA || e->kind == SOFT_DELETE ? s->metadata_count : s->count;
 }
 
+/* What is hidden may be removed from now on, also if it is shown again later. */
+static void model_hide(struct world *w, unsigned k)
+{
+    struct stream *s = &w->streams[k];
+    uint64_t hidden = s->tombstoned ? s->count - 1 : first_visible(s);
+    for (; s->hidden < hidden; s->hidden++)
+        w->events[w->revisions[k][s->hidden]].removable = true;
+}
+
+static bool may_be_removed(const struct world *w, const struct event *e)
+{
+    if (e->kind == USER) return e->removable;
+    /* An erasure takes older metadata too. */
+    return e->kind != TOMBSTONE && e->revision < w->erased_before[e->stream];
+}
+
 /* The event is the next of the log. */
 static void model_append(struct world *w, uint32_t n)
 {
@@ -318,10 +344,12 @@ static void model_append(struct world *w, uint32_t n)
         s->metadata_count++;
         s->truncate_before = e->truncate_before;
         s->count_max = e->count_max;
+        model_hide(w, e->stream);
         return;
     case SOFT_DELETE:
         s->metadata_count++;
         s->truncate_before = s->count;
+        model_hide(w, e->stream);
         return;
     case TOMBSTONE:
         s->tombstoned = true;
@@ -329,15 +357,15 @@ static void model_append(struct world *w, uint32_t n)
     case USER:
         break;
     }
-    s->count++;
+    w->revisions[e->stream][s->count++] = n;
     s->last = e->position;
+    model_hide(w, e->stream);
 }
 
 static uint32_t new_event(struct world *w, enum kind kind, unsigned stream, uint32_t batch)
 {
     uint32_t n = w->event_count++;
-    w->events[n] =
-        (struct event){.fate = PENDING, .kind = kind, .stream = stream, .batch = batch};
+    w->events[n] = (struct event){.fate = PENDING, .kind = kind, .stream = stream, .batch = batch};
     return n;
 }
 
@@ -426,10 +454,31 @@ static unsigned stream_number(const struct world *w, deed_str name)
     return k;
 }
 
+/* One whose content is gone: known by its place. */
+static uint32_t known_stub(struct world *w, const struct deed_event *e)
+{
+    uint32_t n = e->position < EVENTS_MAX + 2 ? w->at[e->position] : EVENTS_MAX;
+    if (n >= w->event_count) fail(w, "a removed event that nobody wrote", e->position, n);
+    struct event *m = &w->events[n];
+    struct event_text *text = &w->text;
+    struct deed_new_event wanted = event_of(w, n, text);
+    bool ours = m->kind == USER || m->kind == METADATA;
+    bool same =
+        e->data.len == 0 && e->metadata.len == 0 && m->position == e->position &&
+        (!ours ||
+         (deed_str_equal(e->stream, wanted.stream) && deed_str_equal(e->type, wanted.type))) &&
+        (m->kind != USER || (e->tag_count == 1 && deed_str_equal(e->tags[0], wanted.tags[0])));
+    if (m->fate != ACKED || !same) fail(w, "a removed event is another one", e->position, n);
+    if (!may_be_removed(w, m)) fail(w, "an event was removed without a reason", e->position, n);
+    m->removed = true;
+    return n;
+}
+
 /* Which of the model's events is this? Its content is checked. */
 static uint32_t known_event(struct world *w, const struct deed_event *e)
 {
     uint32_t n = EVENTS_MAX;
+    if (e->removed) return known_stub(w, e);
     if (deed_str_equal(e->type, DEED_STR("$streamDeleted"))) {
         return find_deletion(w, TOMBSTONE, stream_number(w, e->stream), e->position);
     }
@@ -441,7 +490,8 @@ static uint32_t known_event(struct world *w, const struct deed_event *e)
         n = 0;
         size_t i = 5;
         bool good = e->data.len > i && memcmp(e->data.ptr, "{\"n\":", i) == 0;
-        for (; good && i < e->data.len && i < 12 && e->data.ptr[i] >= '0' && e->data.ptr[i] <= '9'; i++) {
+        for (; good && i < e->data.len && i < 12 && e->data.ptr[i] >= '0' && e->data.ptr[i] <= '9';
+             i++) {
             n = n * 10 + (uint32_t)(e->data.ptr[i] - '0');
         }
         if (!good) n = EVENTS_MAX;
@@ -547,7 +597,8 @@ static void attempt_accepted(struct attempt *a, const struct deed_appended *appe
     for (uint32_t i = 0; i < b->count; i++) {
         accept_event(w, b->first + i, appended->first_position + i, a->revisions[i]);
     }
-    if (appended->position != w->end) fail(w, "a last position is wrong", appended->position, w->end);
+    if (appended->position != w->end)
+        fail(w, "a last position is wrong", appended->position, w->end);
 }
 
 static void check_refusal(const struct attempt *a, const struct deed_error *err)
@@ -561,7 +612,8 @@ static void check_refusal(const struct attempt *a, const struct deed_error *err)
     if (err->status == DEED_DELETED || a->misused_key) return;
     if (wishes_hold(a)) fail_text(w, "an append was refused without a reason", err->message);
     if (err->position == DEED_NONE) return;
-    if (err->position > w->end) fail(w, "a refusal names what is not stored", err->position, w->end);
+    if (err->position > w->end)
+        fail(w, "a refusal names what is not stored", err->position, w->end);
     for (size_t i = 0; i < a->append.condition_count; i++) {
         const struct wish *wish = &a->wishes[i];
         const struct deed_condition *c = &a->conditions[i];
@@ -688,7 +740,8 @@ static void wish_item(struct world *w, struct wish *wish, size_t i)
     if (one_in(w, 20)) f->tags |= 1u << pick(w, TAGS); /* no event has two */
     *item = (struct deed_query_item){.types = wish->types[i], .tags = wish->tags[i]};
     for (unsigned t = 0; t < TYPES; t++) {
-        if ((f->types >> t & 1) != 0) wish->types[i][item->type_count++] = deed_str_of(type_names[t]);
+        if ((f->types >> t & 1) != 0)
+            wish->types[i][item->type_count++] = deed_str_of(type_names[t]);
     }
     for (unsigned t = 0; t < TAGS; t++) {
         if ((f->tags >> t & 1) != 0) wish->tags[i][item->tag_count++] = deed_str_of(tag_names[t]);
@@ -723,7 +776,8 @@ static uint32_t pick_retry(struct world *w)
 {
     if (w->batch_count == 0) return 0;
     uint32_t b = 1 + (uint32_t)pick(w, w->batch_count);
-    if (one_in(w, 2)) b = w->batch_count - (uint32_t)pick(w, w->batch_count < 8 ? w->batch_count : 8);
+    if (one_in(w, 2))
+        b = w->batch_count - (uint32_t)pick(w, w->batch_count < 8 ? w->batch_count : 8);
     bool known = w->batches[b].keyed || w->batches[b].ided;
     /* What has an unknown outcome waits for recovery's word. */
     return known && w->events[w->batches[b].first].fate != UNKNOWN ? b : 0;
@@ -770,7 +824,8 @@ static void write_some(struct world *w)
 
 static void finish_appends(struct world *w)
 {
-    while (store_step(w->store)) continue;
+    while (store_step(w->store))
+        continue;
     for (unsigned i = 0; i < SLOTS; i++) {
         if (w->attempts[i].busy) fail(w, "an append was never answered", i, 0);
     }
@@ -804,6 +859,133 @@ static void delete_something(struct world *w)
     if (!reason) check_failure(w, status, err.message);
 }
 
+static void read_ended(const struct world *w, deed_status status, const struct deed_error *err);
+
+/* ---- removal ---------------------------------------------------------------------------------- */
+
+static void erase_something(struct world *w)
+{
+    char name[16];
+    struct deed_error err = {0};
+    unsigned k = (unsigned)pick(w, STREAMS);
+    finish_appends(w);
+    (void)snprintf(name, sizeof name, "s-%u", k);
+    /* It deletes the stream first, as a soft delete does. */
+    uint32_t n = new_event(w, SOFT_DELETE, k, ++w->batch_count);
+    w->batches[w->batch_count] = (struct batch){.first = n, .count = 1};
+    deed_status status = store_erase(w->store, deed_str_of(name), (deed_str){0}, &err);
+    uint64_t end = store_position(w->store);
+    if (end > w->end) {
+        accept_event(w, n, end, next_revision(w, &w->events[n]));
+    } else {
+        fate_of_failure(w, n, 1, status);
+    }
+    if (status == DEED_OK) {
+        uint64_t metadata_count = w->streams[k].metadata_count;
+        if (metadata_count > 0) w->erased_before[k] = metadata_count - 1;
+        w->removals++;
+        tell(w, "erase", k, "");
+        return;
+    }
+    bool reason = status == DEED_BUSY || (status == DEED_NOT_FOUND && w->streams[k].count == 0);
+    if (!reason) check_failure(w, status, err.message);
+}
+
+static void compact_something(struct world *w)
+{
+    if (!has_room(w)) return;
+    struct deed_error err = {0};
+    if (one_in(w, 3)) {
+        erase_something(w);
+        return;
+    }
+    struct deed_compact_options options = {.compress_level = one_in(w, 2) ? 0 : 1 + (int)pick(w, 3),
+                                           .active = one_in(w, 2)};
+    deed_status status = store_compact(w->store, &options, &err);
+    if (status == DEED_OK) w->removals++;
+    if (status != DEED_OK && status != DEED_BUSY) check_failure(w, status, err.message);
+}
+
+/* ---- backups ---------------------------------------------------------------------------------- */
+
+/* A log made of a backup holds what was acknowledged, up to the backup's position. */
+static void check_restored(struct world *w, const char *directory, uint64_t position)
+{
+    struct store *store = NULL;
+    struct deed_cursor *cursor = NULL;
+    struct deed_error err = {0};
+    struct deed_event e;
+    struct store_options options = {
+        .segment_size = w->segment_size, .no_threads = true, .read_only = true};
+    struct deed_read_options how = {
+        .filter.system = true, .removed = true, .until_position = position};
+    uint64_t next = 1;
+    deed_status status = store_open(os_sim_os(w->sim), directory, &options, &store, &err);
+    if (status == DEED_OK) status = store_read(store, &how, &cursor, &err);
+    while (status == DEED_OK && (status = cursor_next(cursor, &e, &err)) == DEED_OK) {
+        if (e.position != next++) fail(w, "a restored log has a gap", e.position, next - 1);
+        if (e.position == 1) continue;
+        const struct event *m = &w->events[w->at[e.position]];
+        if (m->fate != ACKED || m->position != e.position || m->revision != e.revision) {
+            fail(w, "a restored log has another event", e.position, w->at[e.position]);
+        }
+        if (e.removed && !may_be_removed(w, m)) fail(w, "a backup lost content", e.position, 0);
+        if (!e.removed && known_event(w, &e) != w->at[e.position]) {
+            fail(w, "a restored log has other content", e.position, w->at[e.position]);
+        }
+    }
+    cursor_close(cursor);
+    store_close(store);
+    read_ended(w, status, &err);
+    if (status == DEED_END && next != position + 1) {
+        fail(w, "a restored log ends too early", next, position);
+    }
+}
+
+/* Whoever reads a file to see that it is whole takes what cannot be read for damage. */
+static void check_backup_failure(const struct world *w, deed_status status, const char *message)
+{
+    if (status != DEED_CORRUPT || !w->may_misread) check_failure(w, status, message);
+}
+
+static void restore_backup(struct world *w)
+{
+    char directory[24];
+    struct deed_error err = {0};
+    struct deed_backup_report report = {0};
+    struct deed_backup_options options = {.quick = one_in(w, 2)};
+    (void)snprintf(directory, sizeof directory, "/restored%u", (unsigned)w->restores++);
+    deed_status status =
+        store_restore(os_sim_os(w->sim), "/backup", directory, &options, &report, &err);
+    if (status == DEED_NOT_FOUND && w->backup_position == 0) return;
+    if (status != DEED_OK) {
+        check_backup_failure(w, status, err.message);
+        return;
+    }
+    if (report.position < w->backup_position) {
+        fail(w, "a backup went back", report.position, w->backup_position);
+    }
+    check_restored(w, directory, report.position);
+}
+
+static void back_up(struct world *w)
+{
+    struct deed_error err = {0};
+    struct deed_backup_report report = {0};
+    struct deed_backup_options options = {.quick = one_in(w, 2)};
+    if (one_in(w, 3) && w->restores < 2) {
+        restore_backup(w);
+        return;
+    }
+    deed_status status = store_backup(w->store, "/backup", &options, &report, &err);
+    if (status != DEED_OK) {
+        check_backup_failure(w, status, err.message);
+        return;
+    }
+    if (report.position != w->end) fail(w, "a backup ends elsewhere", report.position, w->end);
+    w->backup_position = report.position;
+}
+
 /* ---- reads ----------------------------------------------------------------------------------- */
 
 struct filter_text {
@@ -834,20 +1016,41 @@ static struct filter draw_filter(struct world *w)
 }
 
 /* One event of a read: it is what the model has at that position. */
-static void check_read_event(struct world *w, const struct deed_event *e)
+static void check_read_event(struct world *w, const struct deed_event *e, bool fresh)
 {
     if (e->position == 1) return;
-    if (e->position > w->end) fail(w, "a read shows what was not acknowledged", e->position, w->end);
+    if (e->position > w->end)
+        fail(w, "a read shows what was not acknowledged", e->position, w->end);
     uint32_t n = known_event(w, e);
     const struct event *m = &w->events[n];
     if (m->fate != ACKED || m->position != e->position || m->revision != e->revision) {
         fail(w, "a read gives another event", e->position, n);
     }
+    /* A cursor from before may go on in the files that it has open. */
+    if (fresh && m->removed && !e->removed) fail(w, "a removed event came back", e->position, n);
+}
+
+/* A read that was not asked for removed events passed over this one. */
+static bool passes_over(struct world *w, uint32_t n)
+{
+    if (!may_be_removed(w, &w->events[n])) return false;
+    w->events[n].removed = true;
+    return true;
 }
 
 static void read_ended(const struct world *w, deed_status status, const struct deed_error *err)
 {
     if (status != DEED_END && !by_fault(w, status)) fail_text(w, "a read failed", err->message);
+}
+
+/* The place after (or before) `at` that a read gives next; `got`: what it gave, or 0 at its end. */
+static uint64_t step_to(struct world *w, const struct filter *f, bool backwards, bool removed,
+                        uint64_t at, uint64_t got)
+{
+    for (;;) {
+        at = backwards ? previous_taken(w, f, at) : next_taken(w, f, at);
+        if (at == 0 || at == got || removed || at == 1 || !passes_over(w, w->at[at])) return at;
+    }
 }
 
 /* (4): the log, filtered, forwards or backwards from some place. */
@@ -857,19 +1060,23 @@ static void read_log(struct world *w, struct filter f, bool backwards, uint64_t 
     struct deed_error err = {0};
     struct deed_event e;
     struct deed_cursor *cursor = NULL;
-    struct deed_read_options options = {
-        .filter = filter_of(&f, &text), .backwards = backwards, .after_position = from};
+    struct deed_read_options options = {.filter = filter_of(&f, &text),
+                                        .backwards = backwards,
+                                        .after_position = from,
+                                        .removed = w->removals == 0 || !one_in(w, 3)};
     uint64_t at = backwards && from > w->end ? w->end + 1 : from;
     deed_status status = store_read(w->store, &options, &cursor, &err);
     while (status == DEED_OK && (status = cursor_next(cursor, &e, &err)) == DEED_OK) {
-        at = backwards ? previous_taken(w, &f, at) : next_taken(w, &f, at);
+        at = step_to(w, &f, backwards, options.removed, at, e.position);
         if (e.position != at) fail(w, "a read skips or repeats", e.position, at);
-        check_read_event(w, &e);
+        check_read_event(w, &e, true);
     }
     cursor_close(cursor);
+    /* From before the horizon only who asks for what was removed may read. */
+    if (status == DEED_GONE && !options.removed && w->removals > 0) return;
     read_ended(w, status, &err);
     if (status != DEED_END) return;
-    uint64_t left = backwards ? previous_taken(w, &f, at) : next_taken(w, &f, at);
+    uint64_t left = step_to(w, &f, backwards, options.removed, at, 0);
     if (left != 0) fail(w, "a read ends too early", at, left);
 }
 
@@ -885,7 +1092,7 @@ static void read_stream(struct world *w, unsigned k, bool backwards)
     struct deed_read_options options = {.stream = deed_str_of(name),
                                         .backwards = backwards,
                                         .from_revision = backwards ? DEED_NONE : 0};
-    uint64_t first = first_visible(s), got = 0;
+    uint64_t first = first_visible(s), got = first;
     deed_status status = store_read(w->store, &options, &cursor, &err);
     if (by_fault(w, status)) return;
     if (s->tombstoned || s->count == 0) {
@@ -898,16 +1105,22 @@ static void read_stream(struct world *w, unsigned k, bool backwards)
     bool none = status == DEED_NOT_FOUND && first == s->count;
     if (status != DEED_OK && !none) fail_text(w, "a stream does not open", err.message);
     while (status == DEED_OK && (status = cursor_next(cursor, &e, &err)) == DEED_OK) {
-        uint64_t wanted = backwards ? s->count - 1 - got : first + got;
+        uint64_t wanted = backwards ? s->count - 1 - (got - first) : got;
+        while (e.revision != wanted && passes_over(w, w->revisions[k][wanted])) {
+            got++;
+            wanted += backwards ? (uint64_t)-1 : 1;
+        }
         if (e.revision != wanted) fail(w, "a stream skips or repeats", e.revision, wanted);
-        check_read_event(w, &e);
+        check_read_event(w, &e, true);
         got++;
     }
     cursor_close(cursor);
     if (none) return;
     read_ended(w, status, &err);
-    if (status == DEED_END && got != s->count - first) {
-        fail(w, "a stream ends too early", got, s->count - first);
+    for (; status == DEED_END && got < s->count; got++) {
+        uint64_t left = backwards ? s->count - 1 - (got - first) : got;
+        if (!passes_over(w, w->revisions[k][left]))
+            fail(w, "a stream ends too early", got, s->count);
     }
 }
 
@@ -948,6 +1161,7 @@ static void follow_some(struct world *w, struct follower *f, uint64_t count_max)
     if (f->cursor == NULL) {
         struct filter_text text;
         struct deed_read_options options = {.follow = true,
+                                            .removed = true,
                                             .after_position = f->position,
                                             .filter = filter_of(&f->filter, &text)};
         status = store_read(w->store, &options, &f->cursor, &err);
@@ -957,7 +1171,7 @@ static void follow_some(struct world *w, struct follower *f, uint64_t count_max)
         if (status != DEED_OK) break;
         uint64_t wanted = next_taken(w, &f->filter, f->position);
         if (e.position != wanted) fail(w, "a follower skips or repeats", e.position, wanted);
-        check_read_event(w, &e);
+        check_read_event(w, &e, false);
         f->position = e.position;
         trace(w, e.position);
     }
@@ -1079,11 +1293,12 @@ static deed_status each_row(struct reading *r, const char *sql,
                             void (*row)(struct reading *, sqlite3_stmt *, void *), void *context)
 {
     sqlite3_stmt *statement = NULL;
-    deed_status status =
-        database_prepare(r->db, DATABASE_TRUSTED, deed_str_of(sql), false, &statement, NULL, &r->err);
+    deed_status status = database_prepare(r->db, DATABASE_TRUSTED, deed_str_of(sql), false,
+                                          &statement, NULL, &r->err);
     if (status != DEED_OK) return status;
     int rc;
-    while ((rc = sqlite3_step(statement)) == SQLITE_ROW) row(r, statement, context);
+    while ((rc = sqlite3_step(statement)) == SQLITE_ROW)
+        row(r, statement, context);
     if (rc != SQLITE_DONE) status = database_fail(r->db, &r->err);
     (void)sqlite3_finalize(statement);
     return status;
@@ -1141,14 +1356,14 @@ static deed_status read_rows(struct reading *r, struct fold_model *got)
         "SELECT count, last FROM tail",
     };
     memset(got, 0, sizeof *got);
-    deed_status status = each_row(
-        r, "SELECT position FROM _deedbook_checkpoint WHERE id = 1", take_checkpoint, NULL);
+    deed_status status = each_row(r, "SELECT position FROM _deedbook_checkpoint WHERE id = 1",
+                                  take_checkpoint, NULL);
     if (status == DEED_OK) {
         status = each_row(r, "SELECT text FROM _deedbook_file WHERE id = 1", take_text, NULL);
     }
     if (status != DEED_OK) return status;
-    void (*const takes[VIEWS])(struct reading *, sqlite3_stmt *, void *) = {take_total, take_journal,
-                                                                          take_tail};
+    void (*const takes[VIEWS])(struct reading *, sqlite3_stmt *,
+                               void *) = {take_total, take_journal, take_tail};
     return each_row(r, selects[r->view], takes[r->view], got);
 }
 
@@ -1196,7 +1411,8 @@ static void check_file(struct world *w, unsigned view, const char *path, uint64_
     if (status == DEED_OK) status = read_rows(&r, &got);
     if (status == DEED_OK) compare_rows(&r, &got);
     database_close(r.db);
-    if (status != DEED_OK && !by_fault(w, status)) fail_text(w, "rows cannot be read", r.err.message);
+    if (status != DEED_OK && !by_fault(w, status))
+        fail_text(w, "rows cannot be read", r.err.message);
     if (status == DEED_OK && wanted != 0 && r.checkpoint != wanted) {
         fail(w, "a question about the past has another answer", r.checkpoint, wanted);
     }
@@ -1226,7 +1442,7 @@ static void query_view(struct world *w, unsigned view, uint64_t position)
         return;
     }
     bool known = by_fault(w, status) || status == DEED_STOPPED || status == DEED_NOT_FOUND ||
-                 status == DEED_TIMEOUT;
+                 status == DEED_TIMEOUT || (status == DEED_GONE && w->removals > 0);
     if (!known) fail_text(w, "a lease failed otherwise", err.message);
 }
 
@@ -1258,9 +1474,8 @@ static void long_query_begin(struct world *w)
     const char *path = NULL;
     q->reading = (struct reading){.w = w, .view = pick_view(w)};
     struct database_options options = {.read_only = true};
-    deed_status status = projections_lease(w->projections,
-                                           deed_str_of(view_names[q->reading.view]), 0, 0,
-                                           &q->lease, &path, NULL, &q->reading.err);
+    deed_status status = projections_lease(w->projections, deed_str_of(view_names[q->reading.view]),
+                                           0, 0, &q->lease, &path, NULL, &q->reading.err);
     if (status != DEED_OK) return;
     options.path = path;
     status = database_open(os_sim_os(w->sim), &options, &q->reading.db, &q->reading.err);
@@ -1293,8 +1508,8 @@ static void add_view(struct world *w, unsigned view)
     struct deed_error err = {0};
     struct view *v = &w->views[view];
     const char *text = view_text(view, v->factor, v->comment);
-    deed_status status = projections_add(w->projections, deed_str_of(view_names[view]),
-                                         deed_str_of(text), &err);
+    deed_status status =
+        projections_add(w->projections, deed_str_of(view_names[view]), deed_str_of(text), &err);
     if (status != DEED_OK && !by_fault(w, status)) {
         fail_text(w, "a projection is not taken up", err.message);
     }
@@ -1343,7 +1558,9 @@ static void check_scanned(struct world *w, const struct deed_event *e)
     if (m->fate == ACKED && (m->position != e->position || m->revision != e->revision)) {
         fail(w, "an acknowledged event moved", m->position, e->position);
     }
-    if (e->revision != next_revision(w, m)) fail(w, "revisions have a gap", e->position, e->revision);
+    if (e->revision != next_revision(w, m))
+        fail(w, "revisions have a gap", e->position, e->revision);
+    if (m->removed && !e->removed) fail(w, "a removed event came back", e->position, n);
     m->present = true;
     m->fate = ACKED; /* seen: it stays */
     m->position = e->position;
@@ -1381,11 +1598,12 @@ static void check_log(struct world *w)
     struct deed_cursor *cursor = NULL;
     struct deed_error err = {0};
     struct deed_event e;
-    struct deed_read_options options = {.filter.system = true};
+    struct deed_read_options options = {.filter.system = true, .removed = true};
     int64_t recorded_at = 0;
     w->end = 1;
     memset(w->streams, 0, sizeof w->streams);
-    for (uint32_t n = 0; n < w->event_count; n++) w->events[n].present = false;
+    for (uint32_t n = 0; n < w->event_count; n++)
+        w->events[n].present = false;
     deed_status status = store_read(w->store, &options, &cursor, &err);
     if (status != DEED_OK) fail_text(w, "no log to read", err.message);
     for (uint64_t next = 1; (status = cursor_next(cursor, &e, &err)) == DEED_OK; next++) {
@@ -1398,7 +1616,8 @@ static void check_log(struct world *w)
     if (status != DEED_END) fail_text(w, "the log does not read to its end", err.message);
     for (uint32_t n = 0; n < w->event_count; n++) {
         struct event *m = &w->events[n];
-        if (m->fate == ACKED && !m->present) fail(w, "an acknowledged event is lost", m->position, n);
+        if (m->fate == ACKED && !m->present)
+            fail(w, "an acknowledged event is lost", m->position, n);
         if (m->fate == UNKNOWN) m->fate = REFUSED; /* recovery has decided */
     }
     check_batches(w);
@@ -1425,8 +1644,8 @@ static deed_status open_store(struct world *w, struct deed_error *err)
 
 static deed_status open_views(struct world *w, struct deed_error *err)
 {
-    struct projections_options options = {.no_threads = true, .batch_count_max = w->fold_batch,
-                                          .settle_page_count = w->settle_pages};
+    struct projections_options options = {
+        .no_threads = true, .batch_count_max = w->fold_batch, .settle_page_count = w->settle_pages};
     deed_status status = projections_open(w->store, &options, &w->projections, err);
     for (unsigned i = 0; status == DEED_OK && i < w->views_used; i++)
         add_view(w, view_at(w, i));
@@ -1501,7 +1720,8 @@ static void open_at_last(struct world *w)
     if (open_store(w, &err) != DEED_OK) fail_text(w, "the store does not open", err.message);
     check_log(w);
     if (one_in(w, 3)) open_twice(w);
-    for (unsigned i = 0; i < VIEWS; i++) w->views[i].seen = 0;
+    for (unsigned i = 0; i < VIEWS; i++)
+        w->views[i].seen = 0;
     if (open_views(w, &err) != DEED_OK) fail_text(w, "no projections", err.message);
     check_views(w);
     check_index(w);
@@ -1526,21 +1746,48 @@ static void project(struct world *w)
 static void act(struct world *w, enum actor actor)
 {
     switch (actor) {
-    case WRITER: write_some(w); break;
-    case COMMITTER: (void)store_step(w->store); break;
-    case PROJECTOR: project(w); break;
-    case READER: read_something(w); break;
-    case FOLLOWER: follow_some(w, &w->followers[pick(w, FOLLOWERS)], 1 + pick(w, 20)); break;
-    case QUERIER: query_view(w, pick_view(w), 0); break;
-    case HISTORIAN: query_view(w, pick_view(w), 1 + pick(w, w->end)); break;
-    case PATIENT: query_patiently(w); break;
-    case DELETER: delete_something(w); break;
-    case ADMIN: administer(w); break;
+    case WRITER:
+        write_some(w);
+        break;
+    case COMMITTER:
+        (void)store_step(w->store);
+        break;
+    case PROJECTOR:
+        project(w);
+        break;
+    case READER:
+        read_something(w);
+        break;
+    case FOLLOWER:
+        follow_some(w, &w->followers[pick(w, FOLLOWERS)], 1 + pick(w, 20));
+        break;
+    case QUERIER:
+        query_view(w, pick_view(w), 0);
+        break;
+    case HISTORIAN:
+        query_view(w, pick_view(w), 1 + pick(w, w->end));
+        break;
+    case PATIENT:
+        query_patiently(w);
+        break;
+    case DELETER:
+        delete_something(w);
+        break;
+    case COMPACTOR:
+        compact_something(w);
+        break;
+    case BACKER:
+        back_up(w);
+        break;
+    case ADMIN:
+        administer(w);
+        break;
     case CLOCK:
         os_sim_advance(w->sim, pick(w, one_in(w, 4) ? 6 * SECOND : SECOND / 10));
         if (one_in(w, 50)) os_sim_set_clock(w->sim, (int64_t)pick(w, 1u << 30));
         break;
-    case ACTORS: break;
+    case ACTORS:
+        break;
     }
 }
 
@@ -1548,7 +1795,8 @@ static enum actor pick_actor(struct world *w)
 {
     uint64_t lot = pick(w, w->weight_sum);
     unsigned actor = 0;
-    while (lot >= w->weights[actor]) lot -= w->weights[actor++];
+    while (lot >= w->weights[actor])
+        lot -= w->weights[actor++];
     return (enum actor)actor;
 }
 
@@ -1562,18 +1810,27 @@ static void plan_fault(struct world *w)
     case 7:
         os_sim_power_off_at(w->sim, turns[pick(w, 5)], 1 + pick(w, 6), pick(w, 8));
         break;
-    case 0: os_sim_power_off_after(w->sim, pick(w, 1500)); break;
-    case 1: os_sim_fail(w->sim, ops[pick(w, 4)], 1 + pick(w, 300), pick(w, 3), EIO); break;
+    case 0:
+        os_sim_power_off_after(w->sim, pick(w, 1500));
+        break;
+    case 1:
+        w->may_misread = true;
+        os_sim_fail(w->sim, ops[pick(w, 4)], 1 + pick(w, 300), pick(w, 3), EIO);
+        break;
     case 2:
         os_sim_fail(w->sim, OS_SIM_WRITE, 1 + pick(w, 200), one_in(w, 2) ? DEED_NONE : 3, ENOSPC);
         break;
-    case 3: os_sim_set_capacity(w->sim, (UINT64_C(1) << 18) + pick(w, 1u << 21)); break;
-    default: break;
+    case 3:
+        os_sim_set_capacity(w->sim, (UINT64_C(1) << 18) + pick(w, 1u << 21));
+        break;
+    default:
+        break;
     }
 }
 
 static void live(struct world *w)
 {
+    w->may_misread = w->faults.ppm[OS_SIM_READ_ERROR] > 0;
     plan_fault(w);
     os_sim_set_faults(w->sim, &w->faults);
     uint64_t steps = pick(w, 250);
@@ -1594,6 +1851,15 @@ static void resume_paused(struct world *w, struct arena *arena)
     }
 }
 
+/* A fold that meets what was removed stops, until somebody forces it. */
+static bool met_a_hole(const struct world *w, const struct projection_status *p)
+{
+    static const char words[] = "removed from the log";
+    bool live = p->error.len > 0 && strstr(p->error.ptr, words) != NULL;
+    bool next = p->rebuild_error.len > 0 && strstr(p->rebuild_error.ptr, words) != NULL;
+    return w->removals > 0 && ((live && p->state == PROJECTION_FAILED) || (next && p->lag == 0));
+}
+
 /* (8): all that was broken is mended. */
 static void expect_recovery(struct world *w)
 {
@@ -1608,13 +1874,15 @@ static void expect_recovery(struct world *w)
     for (unsigned round = 0; late && round < 400; round++) {
         if (round == 5) long_query_end(w); /* a file that is opened again waits for its readers */
         (void)store_step(w->store);
-        for (unsigned i = 0; i < 100 && projections_step(w->projections); i++) continue;
+        for (unsigned i = 0; i < 100 && projections_step(w->projections); i++)
+            continue;
         os_sim_advance(w->sim, SECOND / 10);
         arena_reset(&arena);
         struct projection_status *list = list_views(w, &arena, &count);
         /* What storage failed is tried again after 5 seconds. */
         late = list == NULL || count != w->views_used || round < 60;
         for (size_t i = 0; !late && i < count; i++) {
+            if (met_a_hole(w, &list[i])) continue;
             late = list[i].state != PROJECTION_RUNNING || list[i].lag > 0 || list[i].rebuilding;
         }
         if (late && round == 399) {
@@ -1627,9 +1895,11 @@ static void expect_recovery(struct world *w)
         }
     }
     arena_done(&arena);
-    for (unsigned i = 0; i < w->views_used; i++) w->views[view_at(w, i)].settled = true;
+    for (unsigned i = 0; i < w->views_used; i++)
+        w->views[view_at(w, i)].settled = w->removals == 0;
     check_views(w);
-    for (unsigned i = 0; i < w->views_used; i++) w->views[view_at(w, i)].settled = false;
+    for (unsigned i = 0; i < w->views_used; i++)
+        w->views[view_at(w, i)].settled = false;
 }
 
 static void expect_append_succeeds(struct world *w)
@@ -1656,7 +1926,8 @@ static void die(struct world *w)
         finish_appends(w);
         struct deed_info info;
         store_info(w->store, &info);
-        for (unsigned i = 0; i < FOLLOWERS; i++) follow_some(w, &w->followers[i], EVENTS_MAX);
+        for (unsigned i = 0; i < FOLLOWERS; i++)
+            follow_some(w, &w->followers[i], EVENTS_MAX);
         if (one_in(w, 2)) expect_recovery(w);
         if (one_in(w, 2)) {
             close_all(w);
@@ -1697,7 +1968,8 @@ static void draw_faults(struct world *w)
 static void draw_work(struct world *w)
 {
     static const unsigned weights[] = {0, 1, 3, 8};
-    for (unsigned i = 0; i < ACTORS; i++) w->weights[i] = weights[pick(w, 4)];
+    for (unsigned i = 0; i < ACTORS; i++)
+        w->weights[i] = weights[pick(w, 4)];
     w->settle_pages = one_in(w, 4) ? 0 : 1 + (uint32_t)pick(w, one_in(w, 2) ? 8 : 60);
     if (w->settle_pages > 0 && w->settle_pages <= 8) {
         /* Readers that keep SQLite's log from being used anew, between one settling and the next. */
@@ -1707,16 +1979,22 @@ static void draw_work(struct world *w)
     w->weights[COMMITTER] = 2 + (unsigned)pick(w, 10);
     if (w->weights[HISTORIAN] > 1) w->weights[HISTORIAN] = 1;
     if (w->weights[DELETER] > 1) w->weights[DELETER] = 1;
+    if (one_in(w, 2)) w->weights[COMPACTOR] = 0;
+    if (w->weights[COMPACTOR] > 1) w->weights[COMPACTOR] = 1;
+    if (w->weights[BACKER] > 1) w->weights[BACKER] = 1;
     if (w->weights[ADMIN] > 3) w->weights[ADMIN] = 3;
     w->weight_sum = 0;
-    for (unsigned i = 0; i < ACTORS; i++) w->weight_sum += w->weights[i];
+    for (unsigned i = 0; i < ACTORS; i++)
+        w->weight_sum += w->weights[i];
     w->fat = one_in(w, 4);
     w->segment_size = UINT64_C(64) << (one_in(w, 4) ? 12 : 10);
     w->fold_batch = 1 + (uint32_t)pick(w, one_in(w, 2) ? 4 : 100);
-    for (unsigned i = 0; i < FOLLOWERS; i++) w->followers[i].filter = draw_filter(w);
+    for (unsigned i = 0; i < FOLLOWERS; i++)
+        w->followers[i].filter = draw_filter(w);
     w->views_used = 1 + (unsigned)pick(w, VIEWS);
     w->views_from = (unsigned)pick(w, VIEWS);
-    for (unsigned i = 0; i < VIEWS; i++) w->views[i].factor = factors[pick(w, 3)];
+    for (unsigned i = 0; i < VIEWS; i++)
+        w->views[i].factor = factors[pick(w, 3)];
 }
 
 /* The run's own mark: equal in equal runs (9). */
