@@ -11,6 +11,7 @@
 
 struct log;
 struct file_cache;
+struct block_cache;
 
 #define LOG_DIR_NAME "log" /* in the data directory */
 
@@ -19,7 +20,8 @@ struct log_options {
     bool read_only;        /* write nothing, repair nothing */
     bool no_sync;          /* unsafe: leave out the syncs of groups */
     bool accept_losses;    /* write down the damage that is found as accepted: appends go on */
-    struct file_cache *files; /* outlives the log; NULL: one of its own */
+    struct file_cache *files;  /* outlives the log; NULL: one of its own */
+    struct block_cache *cache; /* outlives the log; NULL: none. For tables of sealed segments */
     /* May be NULL. Called by the writer before it begins another segment, with an empty group: the
      * time to wait for who seals, when log_backlog is long. */
     void (*before_segment)(void *context);

@@ -171,7 +171,8 @@ static deed_status window_read(struct log_reader *r, struct os_file *file,
     if (segment->generation > 0) {
         deed_status status = log_segment_footer(r->log, segment, file, &footer, err);
         if (status != DEED_OK) return status;
-        return sealed_read(file, footer, place->offset, size, &r->window, &r->packed,
+        struct sealed_file sealed = log_segment_sealed(r->log, segment, file);
+        return sealed_read(&sealed, footer, place->offset, size, &r->window, &r->packed,
                            &r->window_offset, err);
     }
     size_t got = 0;
@@ -281,7 +282,8 @@ static deed_status find_place(struct log_reader *r, struct log_segment *segment,
     deed_status status = log_segment_footer(r->log, segment, file, &footer, err);
     if (status != DEED_OK) return status;
     if (position > footer->last_position) return lost(position, err);
-    status = sealed_find(file, footer, position, &entry, err);
+    struct sealed_file sealed = log_segment_sealed(r->log, segment, file);
+    status = sealed_find(&sealed, footer, position, &entry, err);
     if (status == DEED_CORRUPT) return walk_to(r, segment, file, footer, position, out, err);
     if (status == DEED_OK) {
         *out = (struct place){segment, entry.position, entry.offset, entry.size};
@@ -618,7 +620,8 @@ static deed_status find_time_in(struct log *log, const struct log_view *view, in
     struct os_file *file = NULL;
     status = footer_of(log, segment, &file, &footer, err);
     if (status != DEED_OK) return status;
-    status = sealed_find_time(file, footer, time_ns, out_position, err);
+    struct sealed_file sealed = log_segment_sealed(log, segment, file);
+    status = sealed_find_time(&sealed, footer, time_ns, out_position, err);
     file_cache_unpin(log->files, file);
     return status;
 }
@@ -659,8 +662,9 @@ static deed_status recorded_at_in(struct log *log, const struct log_view *view, 
     struct sealed_entry entry;
     deed_status status = footer_of(log, segment, &file, &footer, err);
     if (status != DEED_OK) return status;
+    struct sealed_file sealed = log_segment_sealed(log, segment, file);
     status = position > footer->last_position ? lost(position, err)
-                                              : sealed_find(file, footer, position, &entry, err);
+                                              : sealed_find(&sealed, footer, position, &entry, err);
     if (status == DEED_OK) *out_time_ns = entry.recorded_at_ns;
     file_cache_unpin(log->files, file);
     return status;

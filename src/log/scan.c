@@ -250,6 +250,9 @@ deed_status scan_segment(struct scan *s, struct os_file *file, uint32_t number, 
     return status;
 }
 
+/* Read past the block cache: what the file says now. */
+#define SEALED(s) (&(struct sealed_file){.file = (s)->file})
+
 /* ---- sealed segments ------------------------------------------------------------------------ */
 
 /* The commit at a logical offset; `out->size` is 0 if there is no good one. */
@@ -264,10 +267,10 @@ static deed_status sealed_commit(struct scan *s, const struct sealed_footer *f, 
         if (!there) {
             uint64_t size = need < SCAN_WINDOW_SIZE ? SCAN_WINDOW_SIZE : need;
             struct deed_error why;
-            deed_status status = sealed_read(s->file, f, offset, size, &s->body, &s->packed,
+            deed_status status = sealed_read(SEALED(s), f, offset, size, &s->body, &s->packed,
                                              &s->window_offset, &why);
             if (status == DEED_CORRUPT && size > need) { /* maybe only what lies behind is */
-                status = sealed_read(s->file, f, offset, need, &s->body, &s->packed,
+                status = sealed_read(SEALED(s), f, offset, need, &s->body, &s->packed,
                                      &s->window_offset, &why);
             }
             s->window_len = status == DEED_OK ? s->body.len : 0;
@@ -306,14 +309,14 @@ static void sealed_next(struct scan *s, const struct sealed_footer *f, uint64_t 
 {
     struct sealed_entry entry;
     if (s->expected > f->last_position) return;
-    if (sealed_find(s->file, f, s->expected, &entry, NULL) == DEED_OK) {
+    if (sealed_find(SEALED(s), f, s->expected, &entry, NULL) == DEED_OK) {
         if (entry.offset < offset) return;
         *inout_next = entry.next_position;
         *inout_next_offset = entry.offset + entry.size;
         return;
     }
     for (uint64_t i = 0; i < f->commit_count; i += SEALED_TABLE_PER_BLOCK) {
-        if (sealed_at(s->file, f, i, &entry, NULL) != DEED_OK) continue;
+        if (sealed_at(SEALED(s), f, i, &entry, NULL) != DEED_OK) continue;
         if (entry.position <= s->expected || entry.offset <= offset) continue;
         *inout_next = entry.position;
         *inout_next_offset = entry.offset;
@@ -344,7 +347,7 @@ static deed_status sealed_check_entry(struct scan *s, const struct sealed_footer
                                       bool *inout_told)
 {
     struct sealed_entry entry = {0};
-    deed_status status = i < f->commit_count ? sealed_at(s->file, f, i, &entry, NULL) : DEED_CORRUPT;
+    deed_status status = i < f->commit_count ? sealed_at(SEALED(s), f, i, &entry, NULL) : DEED_CORRUPT;
     if (status == DEED_NO_MEMORY) return status;
     bool good = status == DEED_OK && entry.position == commit->first_position &&
                 entry.offset == offset && entry.recorded_at_ns == commit->recorded_at_ns;
@@ -400,7 +403,7 @@ static deed_status sealed_check_copies(struct scan *s, const struct sealed_foote
     unsigned footers = 0;
     unsigned maps = 0;
     uint64_t map_size = 2 * f->map_blocks * SECTOR_SIZE;
-    deed_status status = sealed_copies(s->file, f, &footers, &maps, s->err);
+    deed_status status = sealed_copies(SEALED(s), f, &footers, &maps, s->err);
     if (status == DEED_OK && footers < 2) {
         status = scan_report(s, f->file_size - SEALED_FOOTERS_SIZE, SEALED_FOOTERS_SIZE, DEED_NONE,
                              DEED_NONE, "one of a sealed segment's two footers is damaged");

@@ -270,8 +270,7 @@ static deed_status show(struct repack *p, struct deed_error *err)
     struct log_segment *segment =
         log_segment_make(footer->number, footer->generation, footer->first_position);
     if (segment == NULL) return deed_fail(err, DEED_NO_MEMORY, "seal: out of memory");
-    segment->footer = *footer;
-    segment->footer_known = true;
+    log_segment_set_footer(p->log, segment, footer);
     atomic_store(&segment->size, footer->file_size);
     if (PLANTED(REMOVE_BEFORE_RENAME)) (void)!remove_old(p, NULL);
     deed_status status = sealed_writer_publish(&p->writer, err);

@@ -34,7 +34,6 @@ static const uint8_t footer_magic[8] = {'D', 'E', 'E', 'D', 'E', 'N', 'D', '\n'}
 
 #define FOOTER_VERSION   1
 #define FOOTER_CRC_FROM  12
-#define BLOCK_SIZE       SECTOR_SIZE
 #define BLOCK_HEAD_SIZE  8
 #define TABLE_ENTRY_SIZE 16u
 #define MAP_ENTRY_SIZE   16u
@@ -42,6 +41,7 @@ static const uint8_t footer_magic[8] = {'D', 'E', 'E', 'D', 'E', 'N', 'D', '\n'}
 /* Read and written at a time: the committer's sync, which may wait behind it, waits little. */
 #define STEP_SIZE        (256u << 10)
 
+static_assert(BLOCK_SIZE == SECTOR_SIZE, "tables are read through the cache");
 static_assert(SEALED_TABLE_PER_BLOCK == (BLOCK_SIZE - BLOCK_HEAD_SIZE) / TABLE_ENTRY_SIZE,
               "as docs/format/log.md says");
 
@@ -264,19 +264,49 @@ static uint64_t get_uint(const uint8_t *at, size_t size)
 }
 
 /* Read one, and check that it holds `count` entries. */
-static deed_status block_read(struct os_file *file, const struct sealed_footer *f, uint64_t offset,
-                              uint64_t count, uint8_t out[BLOCK_SIZE], const char *what,
+static deed_status block_load(const struct sealed_file *file, const struct sealed_footer *f,
+                              uint64_t offset, uint8_t out[BLOCK_SIZE], const char *what,
                               struct deed_error *err)
 {
     size_t got = 0;
-    deed_status status = os_file_read(file, offset, out, BLOCK_SIZE, &got, err);
+    deed_status status = os_file_read(file->file, offset, out, BLOCK_SIZE, &got, err);
     if (status != DEED_OK) return status;
-    if (got == BLOCK_SIZE && get_uint(out, 4) == block_crc(f, offset, out) &&
-        get_uint(out + 4, 4) == count) {
-        return DEED_OK;
-    }
+    if (got == BLOCK_SIZE && get_uint(out, 4) == block_crc(f, offset, out)) return DEED_OK;
     return deed_fail(err, DEED_CORRUPT, "segment %u: its %s is damaged at offset %llu", f->number,
                      what, (unsigned long long)offset);
+}
+
+struct load_context {
+    const struct sealed_file *file;
+    const struct sealed_footer *footer;
+    const char *what;
+};
+
+static deed_status load_for_cache(void *context, uint64_t number, uint8_t out[BLOCK_SIZE],
+                                  struct deed_error *err)
+{
+    const struct load_context *c = context;
+    return block_load(c->file, c->footer, number * BLOCK_SIZE, out, c->what, err);
+}
+
+static deed_status block_read(const struct sealed_file *file, const struct sealed_footer *f,
+                              uint64_t offset, uint64_t count, uint8_t out[BLOCK_SIZE],
+                              const char *what, struct deed_error *err)
+{
+    deed_status status;
+    if (file->cache == NULL) {
+        status = block_load(file, f, offset, out, what, err);
+    } else {
+        struct load_context context = {file, f, what};
+        struct block *block = NULL;
+        status = block_cache_get(file->cache, file->source, offset / BLOCK_SIZE, load_for_cache,
+                                 &context, &block, err);
+        if (status == DEED_OK) memcpy(out, block_bytes(block), BLOCK_SIZE);
+        if (status == DEED_OK) block_cache_put(file->cache, block);
+    }
+    if (status != DEED_OK || get_uint(out + 4, 4) == count) return status;
+    return deed_fail(err, DEED_CORRUPT, "segment %u: its %s makes no sense at offset %llu",
+                     f->number, what, (unsigned long long)offset);
 }
 
 static uint64_t table_count(const struct sealed_footer *f, uint64_t block)
@@ -285,7 +315,7 @@ static uint64_t table_count(const struct sealed_footer *f, uint64_t block)
     return left < SEALED_TABLE_PER_BLOCK ? left : SEALED_TABLE_PER_BLOCK;
 }
 
-static deed_status table_read(struct os_file *file, const struct sealed_footer *f, uint64_t block,
+static deed_status table_read(const struct sealed_file *file, const struct sealed_footer *f, uint64_t block,
                               uint8_t out[BLOCK_SIZE], struct deed_error *err)
 {
     return block_read(file, f, f->table_offset + block * BLOCK_SIZE, table_count(f, block), out,
@@ -303,7 +333,7 @@ static void table_entry(const struct sealed_footer *f, const uint8_t *block, uin
 }
 
 /* Entry `i` of the block at hand, with what the next entry says; that may be in the next block. */
-static deed_status entry_at(struct os_file *file, const struct sealed_footer *f, uint64_t block,
+static deed_status entry_at(const struct sealed_file *file, const struct sealed_footer *f, uint64_t block,
                             const uint8_t *bytes, uint64_t i, struct sealed_entry *out,
                             struct deed_error *err)
 {
@@ -332,7 +362,7 @@ static deed_status entry_at(struct os_file *file, const struct sealed_footer *f,
     return DEED_OK;
 }
 
-deed_status sealed_at(struct os_file *file, const struct sealed_footer *f, uint64_t i,
+deed_status sealed_at(const struct sealed_file *file, const struct sealed_footer *f, uint64_t i,
                       struct sealed_entry *out_entry, struct deed_error *err)
 {
     uint8_t bytes[BLOCK_SIZE];
@@ -373,7 +403,7 @@ static uint64_t guess_block(uint64_t low, uint64_t high, uint64_t from, uint64_t
     return guess < low ? low : guess > high ? high : guess;
 }
 
-deed_status sealed_find(struct os_file *file, const struct sealed_footer *f, uint64_t position,
+deed_status sealed_find(const struct sealed_file *file, const struct sealed_footer *f, uint64_t position,
                         struct sealed_entry *out_entry, struct deed_error *err)
 {
     uint8_t bytes[BLOCK_SIZE];
@@ -412,7 +442,7 @@ deed_status sealed_find(struct os_file *file, const struct sealed_footer *f, uin
                      f->number);
 }
 
-deed_status sealed_find_time(struct os_file *file, const struct sealed_footer *f, int64_t time_ns,
+deed_status sealed_find_time(const struct sealed_file *file, const struct sealed_footer *f, int64_t time_ns,
                              uint64_t *out_position, struct deed_error *err)
 {
     uint8_t bytes[BLOCK_SIZE];
@@ -454,7 +484,7 @@ struct packed_block {
 };
 
 /* The block's second copy is as good as the first. */
-static deed_status map_read(struct os_file *file, const struct sealed_footer *f, uint64_t block,
+static deed_status map_read(const struct sealed_file *file, const struct sealed_footer *f, uint64_t block,
                             uint8_t bytes[BLOCK_SIZE], struct deed_error *err)
 {
     uint64_t raw = f->logical_end - SEGMENT_HEADER_SIZE;
@@ -468,7 +498,7 @@ static deed_status map_read(struct os_file *file, const struct sealed_footer *f,
                       err);
 }
 
-deed_status sealed_copies(struct os_file *file, const struct sealed_footer *f,
+deed_status sealed_copies(const struct sealed_file *file, const struct sealed_footer *f,
                           unsigned *out_footers, unsigned *out_maps, struct deed_error *err)
 {
     const struct sealed_name name = {f->number, f->generation, f->first_position};
@@ -476,7 +506,7 @@ deed_status sealed_copies(struct os_file *file, const struct sealed_footer *f,
     *out_maps = 2;
     for (uint64_t i = 1; i <= 2; i++) {
         struct sealed_footer again;
-        deed_status status = footer_read(file, f->file_size - i * SEALED_FOOTER_SIZE, f->file_size,
+        deed_status status = footer_read(file->file, f->file_size - i * SEALED_FOOTER_SIZE, f->file_size,
                                          &name, f->log_id, &again, err);
         *out_footers += status == DEED_OK;
         if (status != DEED_OK && status != DEED_CORRUPT && status != DEED_IO) return status;
@@ -500,7 +530,7 @@ deed_status sealed_copies(struct os_file *file, const struct sealed_footer *f,
     return DEED_OK;
 }
 
-static deed_status map_at(struct os_file *file, const struct sealed_footer *f, uint64_t i,
+static deed_status map_at(const struct sealed_file *file, const struct sealed_footer *f, uint64_t i,
                           uint8_t bytes[BLOCK_SIZE], uint64_t *inout_block,
                           struct packed_block *out, struct deed_error *err)
 {
@@ -521,7 +551,7 @@ static deed_status map_at(struct os_file *file, const struct sealed_footer *f, u
     return DEED_OK;
 }
 
-static deed_status unpack(struct os_file *file, const struct sealed_footer *f,
+static deed_status unpack(const struct sealed_file *file, const struct sealed_footer *f,
                           const struct packed_block *b, size_t raw_size, struct buf *out,
                           struct buf *packed, struct deed_error *err)
 {
@@ -530,7 +560,7 @@ static deed_status unpack(struct os_file *file, const struct sealed_footer *f,
     uint8_t *room = buf_reserve(packed, b->size);
     uint8_t *to = buf_reserve(out, raw_size);
     if (room == NULL || to == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
-    deed_status status = os_file_read(file, b->offset, room, b->size, &got, err);
+    deed_status status = os_file_read(file->file, b->offset, room, b->size, &got, err);
     if (status != DEED_OK) return status;
     bool good = got == b->size && crc32c(0, (deed_bytes){room, got}) == b->crc &&
                 ZSTD_decompress(to, raw_size, room, got) == raw_size;
@@ -542,7 +572,7 @@ static deed_status unpack(struct os_file *file, const struct sealed_footer *f,
     return DEED_OK;
 }
 
-static deed_status read_packed(struct os_file *file, const struct sealed_footer *f, uint64_t offset,
+static deed_status read_packed(const struct sealed_file *file, const struct sealed_footer *f, uint64_t offset,
                                uint64_t end, struct buf *out, struct buf *packed,
                                uint64_t *out_from, struct deed_error *err)
 {
@@ -563,7 +593,7 @@ static deed_status read_packed(struct os_file *file, const struct sealed_footer 
     return DEED_OK;
 }
 
-deed_status sealed_read(struct os_file *file, const struct sealed_footer *f, uint64_t offset,
+deed_status sealed_read(const struct sealed_file *file, const struct sealed_footer *f, uint64_t offset,
                         uint64_t size, struct buf *out, struct buf *packed, uint64_t *out_from,
                         struct deed_error *err)
 {
@@ -575,7 +605,7 @@ deed_status sealed_read(struct os_file *file, const struct sealed_footer *f, uin
     size_t want = (size_t)(end - offset);
     uint8_t *room = buf_reserve(out, want);
     if (room == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
-    deed_status status = os_file_read(file, offset, room, want, &got, err);
+    deed_status status = os_file_read(file->file, offset, room, want, &got, err);
     if (status != DEED_OK) return status;
     if (got < want) {
         return deed_fail(err, DEED_CORRUPT, "segment %u: the file ends at %llu", f->number,

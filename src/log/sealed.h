@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "log/segment.h"
+#include "os/block_cache.h"
 
 #define SEALED_NAME_SIZE   64
 #define SEALED_FOOTER_SIZE SECTOR_SIZE
@@ -54,8 +55,15 @@ DEED_MUST_CHECK deed_status sealed_footer_load(struct os_file *file, const struc
                                                deed_uuid log_id, struct sealed_footer *out_footer,
                                                struct deed_error *err);
 
+/* A file to read from, and where its table's and map's blocks are kept. */
+struct sealed_file {
+    struct os_file *file;
+    struct block_cache *cache; /* NULL: they are read each time */
+    uint64_t source;           /* the file's number there */
+};
+
 /* How many copies of the footer, and of the map, are good: 2 and 2 in a file that is whole. */
-DEED_MUST_CHECK deed_status sealed_copies(struct os_file *file, const struct sealed_footer *footer,
+DEED_MUST_CHECK deed_status sealed_copies(const struct sealed_file *file, const struct sealed_footer *footer,
                                           unsigned *out_footers, unsigned *out_maps,
                                           struct deed_error *err);
 
@@ -68,15 +76,15 @@ struct sealed_entry {
 
 /* The commit that holds a position between first_position and last_position. DEED_CORRUPT: the
  * table is damaged there. */
-DEED_MUST_CHECK deed_status sealed_find(struct os_file *file, const struct sealed_footer *footer,
+DEED_MUST_CHECK deed_status sealed_find(const struct sealed_file *file, const struct sealed_footer *footer,
                                         uint64_t position, struct sealed_entry *out_entry,
                                         struct deed_error *err);
 /* The first position recorded after `time_ns`; last_position + 1: none. */
-DEED_MUST_CHECK deed_status sealed_find_time(struct os_file *file,
+DEED_MUST_CHECK deed_status sealed_find_time(const struct sealed_file *file,
                                              const struct sealed_footer *footer, int64_t time_ns,
                                              uint64_t *out_position, struct deed_error *err);
 /* The i-th commit's, below commit_count. */
-DEED_MUST_CHECK deed_status sealed_at(struct os_file *file, const struct sealed_footer *footer,
+DEED_MUST_CHECK deed_status sealed_at(const struct sealed_file *file, const struct sealed_footer *footer,
                                       uint64_t i, struct sealed_entry *out_entry,
                                       struct deed_error *err);
 
@@ -84,7 +92,7 @@ DEED_MUST_CHECK deed_status sealed_at(struct os_file *file, const struct sealed_
  * replaced; it may begin before `offset`, at `*out_from`. `packed` is room for compressed bytes.
  *
  *   DEED_CORRUPT  a block or the map is damaged, or the file is too short. */
-DEED_MUST_CHECK deed_status sealed_read(struct os_file *file, const struct sealed_footer *footer,
+DEED_MUST_CHECK deed_status sealed_read(const struct sealed_file *file, const struct sealed_footer *footer,
                                         uint64_t offset, uint64_t size, struct buf *out,
                                         struct buf *packed, uint64_t *out_from,
                                         struct deed_error *err);

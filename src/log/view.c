@@ -60,6 +60,26 @@ deed_status log_segment_pin(struct log *log, const struct log_segment *segment,
     return file_cache_pin(log->files, log->dir, name, out_file, err);
 }
 
+void log_segment_set_footer(struct log *log, struct log_segment *segment,
+                            const struct sealed_footer *footer)
+{
+    struct block_cache *cache = log->options.cache;
+    uint64_t source = cache == NULL ? 0 : block_cache_source(cache);
+    os_mutex_lock(&segment->lock);
+    if (!segment->footer_known) {
+        segment->footer = *footer;
+        segment->cache_source = source;
+        segment->footer_known = true;
+    }
+    os_mutex_unlock(&segment->lock);
+}
+
+struct sealed_file log_segment_sealed(struct log *log, const struct log_segment *segment,
+                                      struct os_file *file)
+{
+    return (struct sealed_file){file, log->options.cache, segment->cache_source};
+}
+
 deed_status log_segment_footer(struct log *log, struct log_segment *segment, struct os_file *file,
                                const struct sealed_footer **out_footer, struct deed_error *err)
 {
@@ -72,10 +92,7 @@ deed_status log_segment_footer(struct log *log, struct log_segment *segment, str
         struct sealed_footer footer;
         deed_status status = sealed_footer_load(file, &name, log->id, &footer, err);
         if (status != DEED_OK) return status; /* (2) */
-        os_mutex_lock(&segment->lock);
-        segment->footer = footer;
-        segment->footer_known = true;
-        os_mutex_unlock(&segment->lock);
+        log_segment_set_footer(log, segment, &footer);
     }
     *out_footer = &segment->footer;
     return DEED_OK;

@@ -28,6 +28,7 @@ struct log_segment {
     struct os_mutex lock;
     bool footer_known; /* guarded by `lock`, as the footer is; neither changes once it is true */
     struct sealed_footer footer;
+    uint64_t cache_source; /* set with the footer */
 };
 
 struct log_view {
@@ -51,6 +52,13 @@ DEED_MUST_CHECK deed_status log_segment_footer(struct log *log, struct log_segme
                                                struct os_file *file,
                                                const struct sealed_footer **out_footer,
                                                struct deed_error *err);
+
+/* The pinned file of a sealed one, whose footer is known, with its place in the block cache. */
+struct sealed_file log_segment_sealed(struct log *log, const struct log_segment *segment,
+                                      struct os_file *file);
+/* What is known of a file that was just written. */
+void log_segment_set_footer(struct log *log, struct log_segment *segment,
+                            const struct sealed_footer *footer);
 
 /* Of a .seg file: how many commits begin at or before `position`, and the i-th of its commits. */
 uint64_t log_segment_up_to(const struct log_segment *segment, uint64_t position);

@@ -279,6 +279,7 @@ static deed_status open_parts(struct store *store, const char *directory, struct
                                       .no_sync = o->unsafe_no_sync,
                                       .accept_losses = o->accept_losses,
                                       .files = store->files,
+                                      .cache = store->cache,
                                       .before_segment = sealer_wait,
                                       .context = store};
     struct log_visitor visitor = {.context = store,
