@@ -83,6 +83,30 @@ static void put_log(struct buf *out, struct store *store)
            "1 if appends are acknowledged before they are durable.");
 }
 
+/* The background care: sealing, the index's runs, the caches. */
+static void put_care(struct buf *out, const struct store_metrics *m)
+{
+    metric(out, GAUGE, "segments_sealed", m->segments_sealed, "Segments that are sealed.");
+    metric(out, GAUGE, "segments_waiting", m->segments_waiting, "Closed segments to be sealed.");
+    metric(out, COUNTER, "seals_total", m->seals, "Segments that were sealed or rewritten.");
+    metric(out, COUNTER, "seal_failures_total", m->seal_failures, "Attempts at it that failed.");
+    metric(out, GAUGE, "seal_failing", m->seal_failing, "1 while the last attempt at it failed.");
+    metric(out, GAUGE, "index_runs", m->runs, "Runs of the index.");
+    metric(out, GAUGE, "index_memory_runs", m->runs_in_memory, "Of them, in memory.");
+    metric(out, GAUGE, "index_memory_bytes", m->run_memory, "Bytes of the runs in memory.");
+    metric(out, COUNTER, "index_runs_written_total", m->runs_written, "Run files written.");
+    metric(out, COUNTER, "index_runs_merged_total", m->runs_merged, "Run files merged.");
+    metric(out, COUNTER, "index_runs_rebuilt_total", m->runs_rebuilt,
+           "Run files made anew from the log.");
+    metric(out, COUNTER, "index_run_failures_total", m->run_failures,
+           "Attempts at a run file that failed.");
+    metric(out, GAUGE, "index_failing", m->run_failing, "1 while the last attempt at one failed.");
+    metric(out, GAUGE, "cache_bytes", m->cache_size, "Bytes of blocks in the cache.");
+    metric(out, COUNTER, "cache_hits_total", m->cache_hits, "Blocks that were in the cache.");
+    metric(out, COUNTER, "cache_misses_total", m->cache_misses, "Blocks that were read.");
+    metric(out, GAUGE, "files_open", m->files_open, "Files of log and index held open to read.");
+}
+
 static void put_store(struct buf *out, struct store *store)
 {
     struct store_metrics m;
@@ -110,6 +134,7 @@ static void put_store(struct buf *out, struct store *store)
            "Events whose content was removed from the log.");
     metric(out, COUNTER, "compaction_bytes_reclaimed_total", m.bytes_reclaimed,
            "Bytes that segments became smaller by.");
+    put_care(out, &m);
     histogram(out, "append_seconds", &m.append, "From an append's submission to its answer.");
     histogram(out, "sync_seconds", &m.sync, "The device's part: one sync.");
 }

@@ -469,6 +469,34 @@ static void histogram_copy(const _Atomic uint64_t *buckets, const _Atomic uint64
     out->sum_ns = atomic_load_explicit(sum, memory_order_relaxed);
 }
 
+/* What the sealer does, and what the caches hold. */
+static void get_care_metrics(struct store *store, struct store_metrics *out)
+{
+    struct log_seal_state seal;
+    struct index_stats index;
+    struct block_cache_stats cache;
+    log_seal_get(store->log, &seal);
+    index_get_stats(store->index, &index);
+    block_cache_get_stats(store->cache, &cache);
+    out->segments_sealed = seal.sealed;
+    out->segments_waiting = seal.waiting;
+    out->seals = seal.rounds;
+    out->seal_failures = seal.failures;
+    out->seal_failing = seal.failing;
+    out->runs = index.runs;
+    out->runs_in_memory = index.memory_runs;
+    out->run_memory = index.memory_size;
+    out->runs_written = index.written;
+    out->runs_merged = index.merged;
+    out->runs_rebuilt = index.rebuilt;
+    out->run_failures = index.failures;
+    out->run_failing = index.failing;
+    out->cache_size = cache.size;
+    out->cache_hits = cache.hits;
+    out->cache_misses = cache.misses;
+    out->files_open = file_cache_count(store->files);
+}
+
 void store_get_metrics(struct store *store, struct store_metrics *out_metrics)
 {
     const struct metrics *m = &store->metrics;
@@ -498,6 +526,7 @@ void store_get_metrics(struct store *store, struct store_metrics *out_metrics)
     out_metrics->events_removed = store->compaction.events_removed;
     out_metrics->bytes_reclaimed = store->compaction.bytes_reclaimed;
     os_mutex_unlock(&store->compaction.lock);
+    get_care_metrics(store, out_metrics);
     histogram_copy(m->append_buckets, &m->append_sum_ns, &out_metrics->append);
     histogram_copy(m->sync_buckets, &m->sync_sum_ns, &out_metrics->sync);
 }

@@ -179,6 +179,13 @@ struct store_metrics {
     uint64_t backups, backups_failed, backup_bytes; /* made; not; copied by those that were */
     uint64_t compactions, compactions_failed; /* erasures, too */
     uint64_t events_removed, bytes_reclaimed; /* by them */
+    uint64_t segments_sealed, segments_waiting; /* now: sealed; closed, and not sealed yet */
+    uint64_t seals, seal_failures;            /* segments sealed or rewritten; attempts that failed */
+    uint64_t runs, runs_in_memory, run_memory; /* of the index, now; bytes of those in memory */
+    uint64_t runs_written, runs_merged, runs_rebuilt, run_failures;
+    bool seal_failing, run_failing; /* the last attempt did */
+    uint64_t cache_size, cache_hits, cache_misses; /* blocks of the index and of sealed segments */
+    uint64_t files_open;                           /* of both, held open */
     struct store_histogram append, sync; /* from submission to answer; the device's part */
 };
 void store_get_metrics(struct store *store, struct store_metrics *out_metrics);
