@@ -402,6 +402,48 @@ def test_metadata_is_shown_changed_and_replaced():
             run("delete", "nothing", *where, expect=3)
 
 
+def log_holds(path, text):
+    return any(text in open(os.path.join(folder, name), "rb").read()
+               for folder, _, names in os.walk(os.path.join(path, "log")) for name in names)
+
+
+def test_compact_and_erase():
+    path, live_path = directory("compact"), directory("compact-live")
+    with Server(data=live_path) as live:
+        for where, data in ((["--data", path], path), (["--server", live.url], live_path)):
+            for stream in ("c-1", "c-2", "c-3"):
+                run("append", stream, json.dumps([{"type": "T", "data": f"content of {stream} {n}"}
+                                                  for n in range(4)]), *where)
+            run("metadata", "c-1", "--max-count", "1", *where)
+            run("delete", "c-2", *where)
+            check("0 events removed" in run("compact", *where).out, "nothing is sealed yet")
+            summary = run("compact", "--active", "--json", *where).json()
+            check(summary["state"] == "done" and summary["events_removed"] == 7, str(summary))
+            check(not log_holds(data, b"content of c-2") and log_holds(data, b"content of c-1 3"),
+                  "what is hidden is out of the files")
+            check("0 events removed" in run("compact", *where).out, "there is no more")
+            run("compact", "--compress", *where)
+            run("compact", "--compress=19", *where)
+            run("compact", "--compress=20", *where, expect=2)
+            run("compact", "everything", *where, expect=2)
+            summary = run("erase", "c-3", "--actor", "dpo", "--json", *where).json()
+            check(summary["kind"] == "erase" and summary["events_removed"] == 4, str(summary))
+            run("erase", "nothing", *where, expect=3)
+            run("erase", *where, expect=2)
+            run("read", "c-3", *where, expect=3)
+            result = run("read", *where, expect=3)
+            check("read after position 4" in result.err, result.err)
+            check("horizon      5" in run("info", *where).out, run("info", *where).out)
+            shown = run("read", "--after", "1", "--removed", "--json", *where).lines()
+            check(sum(event.get("removed", False) for event in shown) == 11 and len(shown) == 12,
+                  str(shown))
+            export = run("export", *where)
+            check("not in it: 11 events between positions 2 and" in export.err, export.err)
+            check("intact" in run("verify", "--data", data).out, "it verifies")
+    run("compact", "--no-wait", "--data", path, expect=2)
+    run("compact", "--data", directory("compact-nowhere"), expect=3)
+
+
 def test_export_to_a_file_leaves_no_half():
     path = directory("half")
     run("append", "a-1", "{}", "--type", "T", "--data", path)
@@ -533,6 +575,25 @@ def test_projections_and_rebuild():
     while "paused" in at_server("projections").out and time.monotonic() < deadline:
         time.sleep(0.05)
     check("paused" not in at_server("projections").out, "resumed")
+
+
+def test_a_rebuild_across_removed_events_is_forced_or_none():
+    app, path = os.path.join(SCRATCH, "forced-app"), directory("forced")
+    os.makedirs(os.path.join(app, "projections"))
+    with open(os.path.join(app, "projections/things.sql"), "w", encoding="utf-8") as file:
+        file.write("-- projection: things\n-- tables\nCREATE TABLE things (id TEXT PRIMARY KEY);\n"
+                   "-- on Made\nINSERT INTO things VALUES (:stream);\n")
+    with Server(app=app, data=path) as live:
+        at = ["--server", live.url]
+        for n in range(3):
+            run("append", f"thing-{n}", "{}", "--type", "Made", *at)
+        run("erase", "thing-1", *at)
+        result = run("rebuild", "things", *at, expect=5)
+        check("event 3: the Made is removed from the log" in result.err, str(result))
+        check("was not rebuilt" in run("projections", *at).out, "the list says why")
+        result = run("rebuild", "things", "--force", *at)
+        check("built across 1 removed event" in result.out, str(result))
+        check("was built across 1 removed event" in run("projections", *at).out, "the list says so")
 
 
 def test_an_app_in_a_directory_without_a_server():

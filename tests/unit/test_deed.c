@@ -72,6 +72,20 @@ TEST(deed, what_must_be_given_is_asked_for)
     expect_misuse(deed_query(deed, noted.stream, NULL, NULL, NULL, &failure));
     expect_misuse(deed_query(NULL, noted.stream, NULL, &json, NULL, &failure));
 
+    uint64_t revision = 0;
+    struct deed_compaction compaction;
+    expect_misuse(deed_get_metadata(NULL, noted.stream, &json, &revision, &failure));
+    expect_misuse(deed_get_metadata(deed, noted.stream, NULL, &revision, &failure));
+    expect_misuse(deed_set_metadata(NULL, noted.stream, noted.data, DEED_EXPECT_ANY, 0,
+                                    (deed_str){0}, NULL, &failure));
+    expect_misuse(deed_set_metadata(deed, noted.stream, (deed_bytes){NULL, 1}, DEED_EXPECT_ANY, 0,
+                                    (deed_str){0}, NULL, &failure));
+    expect_misuse(deed_compact(NULL, NULL, NULL, &failure));
+    expect_misuse(deed_erase(NULL, noted.stream, (deed_str){0}, NULL, &failure));
+    deed_get_compaction(NULL, &compaction);
+    assert_int_equal(compaction.state, DEED_COMPACTION_IDLE);
+    deed_get_compaction(deed, NULL);
+
     expect_misuse(deed_backup(deed, NULL, NULL, NULL, &failure));
     expect_misuse(deed_backup(NULL, folder, NULL, NULL, &failure));
     expect_misuse(deed_check_backup(NULL, NULL, NULL, &failure));
@@ -88,6 +102,53 @@ TEST(deed, what_must_be_given_is_asked_for)
     deed_cursor_close(NULL);
     deed_free(NULL);
     deed_close(NULL);
+    end();
+}
+
+TEST(deed, metadata_compaction_and_erasure_are_the_librarys_too)
+{
+    begin();
+    struct deed_append append = {.events = &noted, .event_count = 1};
+    struct deed_compaction done;
+    char *json = NULL;
+    uint64_t revision = 0;
+    for (int i = 0; i < 3; i++) expect_ok(deed_append(deed, &append, NULL, &failure));
+    expect_ok(deed_get_metadata(deed, noted.stream, &json, &revision, &failure));
+    assert_string_equal(json, "{}");
+    assert_true(revision == DEED_NONE);
+    deed_free(json);
+    expect_ok(deed_set_metadata(deed, noted.stream, deed_bytes_of(DEED_STR("{\"$tb\":2}")),
+                                DEED_EXPECT_NONE, 0, DEED_STR("me"), NULL, &failure));
+    expect_ok(deed_get_metadata(deed, noted.stream, &json, NULL, &failure));
+    assert_string_equal(json, "{\"$tb\":2}");
+    deed_free(json);
+
+    expect_ok(deed_compact(deed, NULL, NULL, &failure)); /* nothing is sealed */
+    struct deed_compact_options how = {.active = true};
+    expect_ok(deed_compact(deed, &how, &done, &failure));
+    assert_int_equal(done.state, DEED_COMPACTION_DONE);
+    assert_int_equal(done.events_removed, 2);
+    how.compress_level = 99;
+    expect_status(DEED_INVALID, deed_compact(deed, &how, &done, &failure));
+
+    expect_ok(deed_erase(deed, noted.stream, DEED_STR("me"), &done, &failure));
+    assert_true(done.erase);
+    assert_int_equal(done.events_removed, 2); /* the last event, and the metadata before the newest */
+    deed_get_compaction(deed, &done);
+    assert_int_equal(done.state, DEED_COMPACTION_DONE);
+    struct deed_read_options all = {.removed = true};
+    struct deed_cursor *cursor = NULL;
+    struct deed_event event;
+    expect_ok(deed_read(deed, &all, &cursor, &failure));
+    for (int i = 0; i < 3; i++) {
+        expect_ok(deed_next(cursor, &event, &failure));
+        assert_true(event.removed && event.erased);
+        assert_int_equal(event.data.len, 0);
+    }
+    deed_cursor_close(cursor);
+    expect_status(DEED_GONE, deed_read(deed, &(struct deed_read_options){0}, &cursor, &failure));
+    expect_status(DEED_NOT_FOUND,
+                  deed_erase(deed, DEED_STR("nothing"), (deed_str){0}, &done, &failure));
     end();
 }
 
