@@ -370,8 +370,8 @@ static uint64_t head_size(const struct making *m)
     return PLANTED(BACKUP_PAST_END) ? DEED_NONE : align_up(m->head.offset, SECTOR_SIZE);
 }
 
-/* `*out_taken` is false if the segment has no file. */
-static deed_status segment_take(struct making *m, uint32_t number, struct backup_file *slot,
+/* `*out_taken` is false if the segment has no file. A segment with accepted losses is not sealed. */
+static deed_status segment_look(struct making *m, uint32_t number, struct backup_file *slot,
                                 bool *out_taken)
 {
     for (int tries = 0; tries < TRIES_MAX; tries++) {
@@ -383,11 +383,13 @@ static deed_status segment_take(struct making *m, uint32_t number, struct backup
         *slot = (struct backup_file){0};
         if (file != NULL) {
             segment_name(number, slot->name);
+            m->work.forgiving = true;
             return file_take(m, file, head_size(m), false, slot);
         }
         (void)snprintf(slot->name, sizeof slot->name, "%s", source->name);
         status = os_file_open(m->source, source->name, OS_READ, &file, m->err);
         if (status == DEED_OK) {
+            m->work.forgiving = source->generation == 0;
             status = file_take(m, file, DEED_NONE, source->generation > 0, slot);
             os_file_close(file);
             return status;
@@ -398,6 +400,14 @@ static deed_status segment_take(struct making *m, uint32_t number, struct backup
     }
     return deed_fail(m->err, DEED_BUSY, "segment %u changes too fast to be copied: try again",
                      number);
+}
+
+static deed_status segment_take(struct making *m, uint32_t number, struct backup_file *slot,
+                                bool *out_taken)
+{
+    deed_status status = segment_look(m, number, slot, out_taken);
+    m->work.forgiving = false;
+    return status;
 }
 
 static deed_status losses_take(struct making *m, struct backup_file *slot)

@@ -378,6 +378,27 @@ static deed_status tell(struct backup_work *work, size_t size, struct deed_error
     return deed_fail(err, DEED_STOPPED, "stopped on request");
 }
 
+/* A sector that the device does not give back is zeros. */
+static deed_status read_by_sector(struct backup_work *work, struct os_file *file, uint64_t offset,
+                                  size_t want, size_t *out_got, struct deed_error *err)
+{
+    uint64_t size = 0;
+    size_t at = 0;
+    deed_status status = os_file_size(file, &size, err);
+    if (status != DEED_OK) return status;
+    uint64_t left = size > offset ? size - offset : 0;
+    if (want > left) want = (size_t)left;
+    while (at < want) {
+        size_t step = want - at < OS_DIRECT_ALIGN ? want - at : OS_DIRECT_ALIGN;
+        size_t got = 0;
+        if (os_file_read(file, offset + at, work->buffer + at, step, &got, NULL) != DEED_OK) got = 0;
+        memset(work->buffer + at + got, 0, step - got);
+        at += step;
+    }
+    *out_got = want;
+    return DEED_OK;
+}
+
 /* Read on to the end, or to size_max; write what was read to `to` unless NULL. */
 static deed_status pass(struct backup_work *work, struct os_file *from, uint64_t size_max,
                         struct os_file *to, struct backup_file *out, struct deed_error *err)
@@ -390,6 +411,9 @@ static deed_status pass(struct backup_work *work, struct os_file *from, uint64_t
         size_t want = size_max - at < BUFFER_SIZE ? (size_t)(size_max - at) : BUFFER_SIZE;
         size_t got = 0;
         status = os_file_read(from, at, work->buffer, want, &got, err);
+        if (status == DEED_IO && work->forgiving) {
+            status = read_by_sector(work, from, at, want, &got, err);
+        }
         if (status != DEED_OK || got == 0) break;
         deed_bytes bytes = {work->buffer, got};
         sha256_add(&hash, bytes);

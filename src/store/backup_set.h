@@ -66,6 +66,9 @@ struct backup_work {
     bool (*progress)(void *context, uint64_t done, uint64_t all); /* false: stop (DEED_STOPPED) */
     void *context;
     uint64_t done, all; /* bytes */
+    /* What cannot be read of a file that is copied or hashed becomes zeros: for files in which losses
+     * may have been accepted. Following the chain shows whether it mattered. */
+    bool forgiving;
 };
 DEED_MUST_CHECK deed_status backup_work_init(struct backup_work *work, struct deed_error *err);
 void backup_work_done(struct backup_work *work); /* accepts a zeroed one */

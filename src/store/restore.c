@@ -30,7 +30,7 @@ struct restoring {
     struct backup_work work;
     struct deed_error *err;
     uint32_t last_number; /* of the segments that are put back */
-    bool begun;           /* the marker is there */
+    bool begun;           /* the marker is there, and surely durable */
 };
 
 /* ---- the directory -------------------------------------------------------------------------- */
@@ -98,6 +98,7 @@ static deed_status marker_write(struct restoring *r)
 static deed_status marker_remove(struct restoring *r)
 {
     if (PLANTED(RESTORE_WITHOUT_MARKER)) return DEED_OK;
+    r->begun = false; /* from here on it may be a store: nothing of it is taken away any more */
     deed_status status = os_remove(r->data, RESTORE_MARKER, r->err);
     return status == DEED_OK ? os_dir_sync(r->data, r->err) : status;
 }

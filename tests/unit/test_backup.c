@@ -1034,6 +1034,29 @@ TEST(backup, accepted_losses_come_along)
     finish();
 }
 
+/* A device that gives some sectors back no more: what is zeros then shows in the chain. */
+TEST(backup, sectors_that_cannot_be_read_are_damage_and_no_failure)
+{
+    start();
+    for (int i = 0; i < 3; i++) say("order-1", "word");
+    uint64_t refused = 0, made = 0;
+    for (uint64_t k = 1; k < 12; k++) {
+        for (uint64_t more = 0; more < 2; more++) {
+            os_sim_fail(sim, OS_SIM_READ, k, more, EIO);
+            deed_status status = try_backup();
+            os_sim_heal(sim);
+            if (status == DEED_OK) expect_good_backup();
+            made += status == DEED_OK;
+            refused += status == DEED_CORRUPT && strstr(err.message, "the log is damaged") != NULL;
+        }
+        move_to(ROOT);
+        open_store();
+        say("order-1", "word"); /* something new to copy */
+    }
+    assert_true(made > 5 && refused > 0);
+    finish();
+}
+
 TEST(backup, an_accepted_loss_at_the_end_comes_along)
 {
     start();
