@@ -5,9 +5,9 @@
  * log beside them does, in the same crash.
  *
  * What SQLite is told here is what its own says on Unix: a file's name is durable after its directory
- * was synced, which happens with the first sync of a new journal and with the removal of one; a write
- * leaves the bytes around it alone, unless the file's URI says otherwise. Locks and the write-ahead
- * log's index hold among the connections of one process: no other opens these files. */
+ * was synced, which happens with the first sync of a new journal; a write leaves the bytes around it
+ * alone, unless the file's URI says otherwise. Locks and the write-ahead log's index hold among the
+ * connections of one process: no other opens these files. */
 #ifndef PROJECTION_VFS_H
 #define PROJECTION_VFS_H
 
