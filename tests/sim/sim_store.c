@@ -1043,39 +1043,61 @@ static void expect_append_succeeds(struct world *w)
 
 /* ---- rot ------------------------------------------------------------------------------------ */
 
-struct segment_list {
-    char names[64][32];
+struct file_list {
+    const char *folder;
+    char paths[64][96];
     size_t count;
 };
 
-static void list_segment(void *context, const char *name)
+static bool ends_with(const char *name, const char *end)
 {
-    struct segment_list *list = context;
-    size_t len = strlen(name);
-    if (len > 31 || len < 4 || strcmp(name + len - 4, ".seg") != 0 || list->count == 64) return;
-    memcpy(list->names[list->count++], name, len + 1);
+    size_t len = strlen(name), end_len = strlen(end);
+    return len > end_len && strcmp(name + len - end_len, end) == 0;
+}
+
+/* Segments, sealed or not, and parts of the index. */
+static void list_file(void *context, const char *name)
+{
+    struct file_list *list = context;
+    bool wanted = ends_with(name, ".seg") || ends_with(name, ".sealed") || ends_with(name, ".run");
+    if (!wanted || list->count == 64) return;
+    (void)snprintf(list->paths[list->count++], sizeof list->paths[0], "%s/%s", list->folder, name);
+}
+
+static void list_folder(struct world *w, struct file_list *list, const char *folder)
+{
+    struct os_dir *dir = NULL;
+    struct deed_error err;
+    list->folder = folder;
+    deed_status status = os_dir_open(os_sim_os(w->sim), folder, false, &dir, &err);
+    if (status == DEED_NOT_FOUND) return;
+    if (status != DEED_OK || os_dir_list(dir, list_file, list, &err) != DEED_OK) {
+        fail(w, "no files to rot", status, 0);
+    }
+    os_dir_close(dir);
 }
 
 static void rot_something(struct world *w)
 {
-    struct segment_list list = {.count = 0};
-    struct os_dir *dir = NULL;
+    struct file_list list = {.count = 0};
+    struct os_dir *root = NULL;
     struct os_file *file = NULL;
     uint64_t size = 0;
     struct deed_error err;
-    if (os_dir_open(os_sim_os(w->sim), DIRECTORY "/log", false, &dir, &err) != DEED_OK ||
-        os_dir_list(dir, list_segment, &list, &err) != DEED_OK || list.count == 0) {
-        fail(w, "no segments to rot", 0, 0);
-    }
-    const char *name = list.names[pick(w, list.count)];
-    if (os_file_open(dir, name, OS_READ, &file, &err) != DEED_OK ||
-        os_file_size(file, &size, &err) != DEED_OK) {
-        fail(w, "no segment to rot", 0, 0);
+    list_folder(w, &list, DIRECTORY "/log");
+    list_folder(w, &list, DIRECTORY "/index");
+    if (list.count == 0) fail(w, "nothing to rot", 0, 0);
+    const char *path = list.paths[pick(w, list.count)];
+    const char *name = strrchr(path, '/') + 1;
+    char folder[96];
+    (void)snprintf(folder, sizeof folder, "%.*s", (int)(name - path - 1), path);
+    if (os_dir_open(os_sim_os(w->sim), folder, false, &root, &err) != DEED_OK ||
+        os_file_open(root, name, OS_READ, &file, &err) != DEED_OK ||
+        os_file_size(file, &size, &err) != DEED_OK || size == 0) {
+        fail(w, "nothing to rot in", 0, 0);
     }
     os_file_close(file);
-    os_dir_close(dir);
-    char path[128];
-    (void)snprintf(path, sizeof path, DIRECTORY "/log/%s", name);
+    os_dir_close(root);
     /* Stale sectors too: an older content that was valid once. */
     uint64_t offset = pick(w, size);
     enum os_sim_rot rot = (enum os_sim_rot)pick(w, 3);

@@ -19,8 +19,10 @@
  *     slow operations                                       time
  *     lying syncs                                           what came after the last true sync; the
  *                                                           chain stays whole, positions dense
- *     bit rot, misdirected writes and reads, stale reads    the range that is reported; see
- *                                                           sim_store.c, which has those rules
+ *     bit rot, misdirected writes and reads, stale reads    of the log: the range that is reported,
+ *                                                           see sim_store.c, which has those rules
+ *                                                           (lying syncs, too). Of a read model: that
+ *                                                           read model, until it is rebuilt
  *
  * Checked:
  *
@@ -1942,6 +1944,81 @@ static void die(struct world *w)
     os_sim_heal(w->sim);
 }
 
+/* ---- rot ------------------------------------------------------------------------------------- */
+
+struct file_list {
+    char names[64][96];
+    size_t count;
+};
+
+static void list_file(void *context, const char *name)
+{
+    struct file_list *list = context;
+    if (list->count == 64 || strlen(name) >= sizeof list->names[0]) return;
+    (void)snprintf(list->names[list->count++], sizeof list->names[0], "%s", name);
+}
+
+/* A sector of a read model's file, or of a manifest, goes bad while nobody looks. */
+static void rot_view(struct world *w)
+{
+    static const char folder[] = DIRECTORY "/projections";
+    struct file_list list = {.count = 0};
+    struct os_dir *dir = NULL;
+    struct os_file *file = NULL;
+    uint64_t size = 0;
+    char path[160];
+    if (os_dir_open(os_sim_os(w->sim), folder, false, &dir, NULL) != DEED_OK ||
+        os_dir_list(dir, list_file, &list, NULL) != DEED_OK || list.count == 0) {
+        fail(w, "no read model to rot", 0, 0);
+    }
+    const char *name = list.names[pick(w, list.count)];
+    if (os_file_open(dir, name, OS_READ, &file, NULL) != DEED_OK ||
+        os_file_size(file, &size, NULL) != DEED_OK) {
+        fail(w, "no file to rot", 0, 0);
+    }
+    os_file_close(file);
+    os_dir_close(dir);
+    if (size == 0) return;
+    uint64_t offset = pick(w, size);
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    tell(w, "rot at", offset, path);
+    if (os_sim_rot(w->sim, path, offset, (enum os_sim_rot)pick(w, 3)) != DEED_OK) {
+        fail(w, "cannot rot", offset, 0);
+    }
+    os_sim_drop_cache(w->sim);
+}
+
+/* SQLite has no checksums: it may take such a file for good. But nothing worse comes of it than that
+ * read model, the log does not care, and a rebuild mends it. */
+static void expect_rebuild_mends(struct world *w)
+{
+    struct deed_error err = {0};
+    rot_view(w);
+    if (open_store(w, &err) != DEED_OK) fail_text(w, "the store does not open", err.message);
+    check_log(w);
+    struct projections_options options = {.no_threads = true, .batch_count_max = w->fold_batch};
+    if (projections_open(w->store, &options, &w->projections, &err) != DEED_OK) {
+        fail_text(w, "no projections", err.message);
+    }
+    for (unsigned i = 0; i < w->views_used; i++) {
+        unsigned view = view_at(w, i);
+        const char *text = view_text(view, w->views[view].factor, w->views[view].comment);
+        if (projections_add(w->projections, deed_str_of(view_names[view]), deed_str_of(text),
+                            &err) != DEED_OK) {
+            fail_text(w, "a damaged read model is not taken up", err.message);
+        }
+        for (unsigned n = 0; n < 20; n++) (void)projections_step(w->projections);
+        deed_status status =
+            projections_rebuild(w->projections, deed_str_of(view_names[view]), false, &err);
+        if (status != DEED_OK && status != DEED_CONFLICT) {
+            fail_text(w, "a damaged read model is not rebuilt", err.message);
+        }
+        w->views[view].seen = 0;
+    }
+    if (w->removals == 0) expect_recovery(w);
+    close_all(w);
+}
+
 /* ---- a seed ---------------------------------------------------------------------------------- */
 
 static void draw_faults(struct world *w)
@@ -2023,6 +2100,7 @@ static uint64_t run_seed(uint64_t seed, bool verbose)
     expect_append_succeeds(w);
     expect_recovery(w);
     close_all(w);
+    if (one_in(w, 4)) expect_rebuild_mends(w);
     uint64_t mark = os_sim_digest(w->sim) ^ w->trace;
     memory_machine = NULL;
     os_sim_destroy(w->sim);
