@@ -555,11 +555,16 @@ deed_status index_opened(struct index *index, struct log *log, uint32_t active,
 
 const struct index_view *index_writer_view(struct index *index)
 {
-    if (index->writer_view == NULL || index->writer_view->generation != index_generation(index)) {
-        index_view_drop(index->writer_view);
+    if (index->writer_view == NULL) {
         index->writer_view = (struct index_view *)index_view_take(index);
     }
     return index->writer_view;
+}
+
+void index_writer_renew(struct index *index)
+{
+    const struct index_view *view = index->writer_view;
+    if (view != NULL && view->generation != index_generation(index)) index_writer_rest(index);
 }
 
 void index_writer_rest(struct index *index)
@@ -607,11 +612,13 @@ deed_status index_roll(struct index *index, uint32_t segment, uint64_t last_posi
                        const uint8_t hash[32], struct deed_error *err)
 {
     struct index_run *active = index->active;
+    index_writer_renew(index);
     if (!index->begun) {
         active->first_segment = active->last_segment = segment;
         active->first_position = begin_of(index, segment, last_position + 1);
         deed_status status = index_replace(index, &active, 1, active, err);
         index->begun = status == DEED_OK;
+        index_writer_renew(index);
         return status;
     }
     if (segment == active->last_segment) return DEED_OK;
@@ -635,6 +642,7 @@ deed_status index_roll(struct index *index, uint32_t segment, uint64_t last_posi
         return status;
     }
     index->active = next;
+    index_writer_renew(index);
     return DEED_OK;
 }
 

@@ -101,10 +101,11 @@ DEED_MUST_CHECK deed_status index_roll(struct index *index, uint32_t segment,
                                        uint64_t last_position, const uint8_t hash[32],
                                        struct deed_error *err);
 
-/* The view that the writer works with: always the newest, its own additions included. Valid until
- * its next call of this or of index_roll; taken without a lock unless the row of runs changed. */
+/* The view that the writer works with, its own additions included: valid until it renews it, rests,
+ * or rolls (which renews it too). */
 const struct index_view *index_writer_view(struct index *index);
-
+/* Work with the newest from now on: no lock, unless the row of runs has changed. */
+void index_writer_renew(struct index *index);
 /* The writer has nothing to do: it holds no view, so that what was replaced can go. */
 void index_writer_rest(struct index *index);
 

@@ -187,8 +187,8 @@ static deed_status lists_begin(struct index *index, struct job *job, const struc
 static void list_write(struct run_writer *writer, const struct memory_list *list)
 {
     uint64_t count = memory_list_count(list, UINT64_MAX);
-    run_writer_term(writer, memory_list_hash(list), memory_list_kind(list), memory_list_term(list),
-                    memory_list_base(list));
+    run_writer_term(writer, memory_list_hash(list), memory_list_kind(list),
+                    memory_list_term(list), memory_list_base(list));
     if (PLANTED(BLOCK_SEAM_LOST) && count > RUN_GROUP) count--;
     for (uint64_t i = 0; i < count; i++) run_writer_position(writer, memory_list_at(list, i));
 }

@@ -255,6 +255,12 @@ void memory_run_remove(struct memory_run *run, const struct index_term *term, ui
     atomic_store_explicit(&list->count, count - 1, memory_order_release);
 }
 
+void memory_run_prefetch(const struct memory_run *run, uint64_t hash)
+{
+    const struct table *table = atomic_load_explicit(&run->table, memory_order_acquire);
+    __builtin_prefetch((const void *)&table->slots[hash >> table->shift]);
+}
+
 const struct memory_list *memory_run_find(const struct memory_run *run,
                                           const struct index_term *term)
 {

@@ -31,6 +31,9 @@ void memory_run_remove(struct memory_run *run, const struct index_term *term, ui
 const struct memory_list *memory_run_find(const struct memory_run *run,
                                           const struct index_term *term);
 
+/* That hash will be looked for soon. */
+void memory_run_prefetch(const struct memory_run *run, uint64_t hash);
+
 /* How many of the list's positions are at or below `end`. Accepts NULL: 0. */
 uint64_t memory_list_count(const struct memory_list *list, uint64_t end);
 /* The ordinal of the first one; when there is one. */
@@ -51,8 +54,8 @@ uint64_t memory_list_hash(const struct memory_list *list);
 enum index_kind memory_list_kind(const struct memory_list *list);
 deed_bytes memory_list_term(const struct memory_list *list);
 
-/* Every list, in order of (hash, kind, term), in malloc'd memory that the caller frees. NULL: out
- * of memory. */
+/* Every list that has positions, in order of (hash, kind, term), in malloc'd memory that the caller
+ * frees. NULL: out of memory. */
 const struct memory_list **memory_run_sorted(const struct memory_run *run, uint64_t *out_count);
 
 #endif

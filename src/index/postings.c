@@ -21,27 +21,73 @@ struct postings_part {
 /* What a file has not (1). */
 static struct postings_part absent;
 
-static void open_term(struct postings *p, const struct index_view *view, struct index_term term,
-                      struct arena *arena)
+struct index_term index_term_of(const struct index_view *view, enum index_kind kind, deed_str term)
 {
-    *p = (struct postings){.view = view, .arena = arena, .term = term};
-    p->parts = arena_alloc_array(arena, view->run_count, sizeof(struct postings_part *));
-    /* The filters' lines come from memory at the same time. */
+    return term_make(view->hashing, kind, deed_bytes_of(term), (deed_bytes){0});
+}
+
+struct index_term index_term_of_id(const struct index_view *view, deed_str stream,
+                                   const deed_uuid *id)
+{
+    return term_make_id(view->hashing, stream, id);
+}
+
+void index_prefetch(const struct index_view *view, const struct index_term *term)
+{
     for (size_t i = 0; i < view->run_count; i++) {
-        if (view->runs[i]->file != NULL) run_file_prefetch(view->runs[i]->file, term.hash);
+        const struct index_run *run = view->runs[i];
+        if (run->file != NULL) {
+            run_file_prefetch(run->file, term->hash);
+        } else {
+            memory_run_prefetch(run->memory, term->hash);
+        }
     }
 }
 
-void postings_open(struct postings *p, const struct index_view *view, enum index_kind kind,
-                   deed_str term, struct arena *arena)
+void postings_open_term(struct postings *p, const struct index_view *view,
+                        const struct index_term *term, struct arena *arena)
 {
-    open_term(p, view, term_make(view->hashing, kind, deed_bytes_of(term), (deed_bytes){0}), arena);
+    *p = (struct postings){.view = view, .arena = arena, .term = *term};
+    p->parts = arena_alloc_array(arena, view->run_count, sizeof(struct postings_part *));
+    index_prefetch(view, term); /* the lines come from memory at the same time */
+}
+
+void postings_open(struct postings *p, const struct index_view *view, enum index_kind kind,
+                   deed_str text, struct arena *arena)
+{
+    struct index_term term = index_term_of(view, kind, text);
+    postings_open_term(p, view, &term, arena);
 }
 
 void postings_open_id(struct postings *p, const struct index_view *view, deed_str stream,
                       const deed_uuid *id, struct arena *arena)
 {
-    open_term(p, view, term_make_id(view->hashing, stream, id), arena);
+    struct index_term term = index_term_of_id(view, stream, id);
+    postings_open_term(p, view, &term, arena);
+}
+
+deed_status postings_single(const struct index_view *view, const struct index_term *term,
+                            uint64_t end, uint64_t *out_position, struct deed_error *err)
+{
+    *out_position = 0;
+    for (size_t i = view->run_count; i > 0; i--) {
+        const struct index_run *run = view->runs[i - 1];
+        uint64_t position = 0;
+        if (run->file == NULL) {
+            const struct memory_list *list = memory_run_find(run->memory, term);
+            if (memory_list_count(list, end) > 0) position = memory_list_at(list, 0);
+        } else {
+            struct run_entry entry;
+            bool found = false;
+            deed_status status = run_file_find(run->file, term, &found, &entry, err);
+            if (status != DEED_OK) return status;
+            if (found && entry.first <= end) position = entry.first;
+        }
+        if (position == 0) continue;
+        *out_position = position;
+        return DEED_OK;
+    }
+    return DEED_OK;
 }
 
 /* ---- one run -------------------------------------------------------------------------------- */

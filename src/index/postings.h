@@ -31,6 +31,21 @@ void postings_open(struct postings *p, const struct index_view *view, enum index
                    deed_str term, struct arena *arena);
 void postings_open_id(struct postings *p, const struct index_view *view, deed_str stream,
                       const deed_uuid *id, struct arena *arena);
+void postings_open_term(struct postings *p, const struct index_view *view,
+                        const struct index_term *term, struct arena *arena);
+
+/* A term to be looked up in any view of the index: its hash is computed once. */
+struct index_term index_term_of(const struct index_view *view, enum index_kind kind, deed_str term);
+struct index_term index_term_of_id(const struct index_view *view, deed_str stream,
+                                   const deed_uuid *id);
+/* It will be looked up soon: have the memory that says whether it is there come near. */
+void index_prefetch(const struct index_view *view, const struct index_term *term);
+
+/* Of a term that one event has (an id, a key): its position, if it is at or below `end`; 0: none.
+ * As cheap as it can be when there is none: no memory, and mostly no read. */
+DEED_MUST_CHECK deed_status postings_single(const struct index_view *view,
+                                            const struct index_term *term, uint64_t end,
+                                            uint64_t *out_position, struct deed_error *err);
 
 /* How many positions are at or below `end`. Of a stream, that is its next revision there, and costs
  * a look into the newest run that has it. */

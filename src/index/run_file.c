@@ -107,10 +107,11 @@ static deed_status footer_load(struct run_file *run, const char *name, struct de
     return DEED_OK;
 }
 
-static uint64_t u64_at(const uint8_t *at)
+static inline uint64_t u64_at(const uint8_t *at)
 {
-    struct reader r = reader_over((deed_bytes){at, 8});
-    return read_u64(&r);
+    uint64_t value = 0;
+    for (unsigned i = 8; i > 0; i--) value = value << 8 | at[i - 1]; /* one load */
+    return value;
 }
 
 /* A hash for each 409 blocks of the dictionary stays in memory. */
@@ -556,6 +557,46 @@ static deed_status group_load(struct run_file *run, struct run_entry *e, uint64_
     return DEED_OK;
 }
 
+static bool same_skip_block(const struct run_entry *e, uint64_t a, uint64_t b)
+{
+    return (e->skip + a) / RUN_SKIPS_A_BLOCK == (e->skip + b) / RUN_SKIPS_A_BLOCK;
+}
+
+/* A group above `low` at which a block of skips begins, near `group`. */
+static uint64_t first_in_skip_block(const struct run_entry *e, uint64_t group, uint64_t low)
+{
+    uint64_t record = (e->skip + group) / RUN_SKIPS_A_BLOCK * RUN_SKIPS_A_BLOCK;
+    if (record > e->skip + low) return record - e->skip;
+    return record + RUN_SKIPS_A_BLOCK - e->skip;
+}
+
+/* Between records of one block. */
+static deed_status skip_search(struct run_file *run, const struct run_entry *e, uint64_t low,
+                               uint64_t high, uint64_t end, uint64_t *out_group,
+                               struct deed_error *err)
+{
+    if (e->skip > run->footer.skips || high > run->footer.skips - e->skip) {
+        return damage(err, run->layout.skips);
+    }
+    uint64_t number = (e->skip + low) / RUN_SKIPS_A_BLOCK;
+    struct block *block;
+    deed_status status = block_get(run, run->layout.skips + number, &block, err);
+    if (status != DEED_OK) return status;
+    const uint8_t *records = block_bytes(block);
+    while (high - low > 1) {
+        uint64_t middle = low + (high - low) / 2;
+        uint64_t record = e->skip + middle - number * RUN_SKIPS_A_BLOCK;
+        if (u64_at(records + record * RUN_SKIP_SIZE) <= end) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    block_cache_put(run->cache, block);
+    *out_group = low;
+    return DEED_OK;
+}
+
 /* The last group that begins at or below `end`. */
 static deed_status group_find(struct run_file *run, struct run_entry *e, uint64_t end,
                               uint64_t *out_group, struct deed_error *err)
@@ -569,8 +610,9 @@ static deed_status group_find(struct run_file *run, struct run_entry *e, uint64_
             return DEED_OK;
         }
     }
-    while (high - low > 1) {
-        uint64_t middle = low + (high - low) / 2;
+    /* First between blocks of skips, then in the one block that is left. */
+    while (high - low > 1 && !same_skip_block(e, low, high - 1)) {
+        uint64_t middle = first_in_skip_block(e, low + (high - low) / 2, low);
         uint64_t first = 0;
         uint64_t data = 0;
         deed_status status = skip_get(run, e, middle, &first, &data, err);
@@ -582,7 +624,7 @@ static deed_status group_find(struct run_file *run, struct run_entry *e, uint64_
         }
     }
     *out_group = low;
-    return DEED_OK;
+    return high - low > 1 ? skip_search(run, e, low, high, end, out_group, err) : DEED_OK;
 }
 
 static size_t count_up_to(const uint64_t *positions, uint64_t count, uint64_t end)

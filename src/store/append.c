@@ -66,6 +66,11 @@ static void random_take(struct store *store, uint8_t *out, size_t size)
     memcpy(out, store->random + store->random_left, size);
 }
 
+static deed_status no_memory(struct deed_error *err)
+{
+    return deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
+}
+
 /* ---- idempotency ---------------------------------------------------------------------------- */
 
 static deed_status event_load(struct store *store, uint64_t position, struct deed_event *out_event,
@@ -106,12 +111,11 @@ static deed_status repeat_by_key(struct store *store, struct request *r, struct 
 {
     const struct deed_append *a = r->append;
     if (a->idempotency_key.len == 0) return DEED_END;
-    struct postings list;
     uint64_t first = 0;
     uint64_t end = PLANTED(KEY_NOT_IN_GROUP) ? log_end(store->log) : UINT64_MAX;
-    postings_open(&list, index_writer_view(store->index), INDEX_KEY, a->idempotency_key,
-                  &store->arena);
-    deed_status status = postings_next(&list, 0, end, &first, err);
+    const struct index_view *view = index_writer_view(store->index);
+    struct index_term term = index_term_of(view, INDEX_KEY, a->idempotency_key);
+    deed_status status = postings_single(view, &term, end, &first, err);
     if (status != DEED_OK) return status;
     if (first == 0) return DEED_END;
 
@@ -193,6 +197,17 @@ static deed_status known_id(struct deed_error *err, const struct deed_new_event 
     return status;
 }
 
+/* So many ids are on their way from memory while one is looked up: random ones are never near. */
+#define IDS_AHEAD 16u
+
+static void id_ahead(const struct index_view *view, const struct deed_append *a, size_t i,
+                     struct index_term ahead[IDS_AHEAD])
+{
+    if (i >= a->event_count || uuid_is_zero(a->events[i].id)) return;
+    ahead[i % IDS_AHEAD] = index_term_of_id(view, a->events[i].stream, &a->events[i].id);
+    index_prefetch(view, &ahead[i % IDS_AHEAD]);
+}
+
 /* By event ids: DEED_END when none is known. */
 static deed_status repeat_by_ids(struct store *store, struct request *r, struct deed_error *err)
 {
@@ -202,14 +217,17 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
     uint64_t first = 0;
     uint64_t last = 0;
     size_t known_count = 0;
+    const struct index_view *view = index_writer_view(store->index);
+    struct index_term ahead[IDS_AHEAD];
+    for (size_t i = 0; i < IDS_AHEAD; i++) id_ahead(view, a, i, ahead);
     for (size_t i = 0; i < a->event_count; i++) {
         const struct deed_new_event *e = &a->events[i];
+        struct index_term term = ahead[i % IDS_AHEAD];
+        id_ahead(view, a, i + IDS_AHEAD, ahead);
         if (uuid_is_zero(e->id)) continue;
-        struct postings list;
         uint64_t position = 0;
         uint64_t end = PLANTED(IDS_NOT_IN_GROUP) ? log_end(store->log) : UINT64_MAX;
-        postings_open_id(&list, index_writer_view(store->index), e->stream, &e->id, &store->arena);
-        deed_status status = postings_next(&list, 0, end, &position, err);
+        deed_status status = postings_single(view, &term, end, &position, err);
         if (status != DEED_OK) return status;
         if (position == 0) continue;
         struct deed_event event;
@@ -238,10 +256,10 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
 static deed_status check_open_streams(struct store *store, const struct deed_append *a,
                                       struct deed_error *err)
 {
-    const struct index_view *view = index_writer_view(store->index);
-    struct postings tombstones;
+    struct postings *kept = terms_get(store, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE));
     uint64_t any = 0;
-    postings_open(&tombstones, view, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE), &store->arena);
+    if (kept == NULL) return no_memory(err);
+    struct postings tombstones = *kept;
     deed_status status = postings_last(&tombstones, UINT64_MAX, &any, err);
     if (status != DEED_OK || any == 0) return status;
     for (size_t i = 0; i < a->event_count; i++) {
@@ -250,11 +268,11 @@ static deed_status check_open_streams(struct store *store, const struct deed_app
         /* The metadata of a closed stream is closed with it. */
         bool metadata = stream.len > 2 && stream.ptr[0] == '$' && stream.ptr[1] == '$';
         deed_str owner = metadata ? (deed_str){stream.ptr + 2, stream.len - 2} : stream;
-        struct postings list;
+        struct postings *list = terms_get(store, INDEX_STREAM, owner);
         uint64_t last = 0;
         bool closed = false;
-        postings_open(&list, view, INDEX_STREAM, owner, &store->arena);
-        status = postings_last(&list, UINT64_MAX, &last, err);
+        if (list == NULL) return no_memory(err);
+        status = postings_last(list, UINT64_MAX, &last, err);
         if (status == DEED_OK) status = postings_contains(&tombstones, last, &closed, err);
         if (status != DEED_OK) return status;
         if (!closed) continue;
@@ -317,10 +335,10 @@ static deed_status place_event(struct store *store, const struct deed_append *a,
         .id = e->id,
         .time_ns = e->time_ns != 0 || e->has_time ? e->time_ns : now,
     };
-    struct postings list;
-    postings_open(&list, index_writer_view(store->index), INDEX_STREAM, e->stream, &store->arena);
+    struct postings *list = terms_get(store, INDEX_STREAM, e->stream);
+    if (list == NULL) return no_memory(err);
     deed_status status =
-        postings_count(&list, PLANTED(STALE_REVISION) ? log_end(store->log) : UINT64_MAX,
+        postings_count(list, PLANTED(STALE_REVISION) ? log_end(store->log) : UINT64_MAX,
                        &place.revision, err);
     if (status != DEED_OK) return status;
     if (uuid_is_zero(place.id)) {
@@ -353,6 +371,7 @@ static void unindex(struct store *store, deed_bytes records, size_t event_count)
         log_stop(store->log, "out of memory");
         return;
     }
+    terms_forget(store);
     for (size_t i = event_count; i > 0; i--) {
         const struct deed_event *e = &events[i - 1];
         struct index_event terms = {.stream = e->stream,
@@ -366,11 +385,6 @@ static void unindex(struct store *store, deed_bytes records, size_t event_count)
                                     .revision = e->revision};
         index_remove_event(store->index, &terms);
     }
-}
-
-static deed_status no_memory(struct deed_error *err)
-{
-    return deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
 }
 
 static deed_status write_commit(struct store *store, struct request *r, struct deed_error *err)
@@ -433,6 +447,7 @@ static deed_status roll(struct store *store, struct deed_error *err)
     deed_status status = index_roll(store->index, log_active(store->log),
                                     log_next_position(store->log) - 1, hash, err);
     if (status != DEED_OK) return status;
+    terms_renew(store);
     store->segment = log_active(store->log);
     actor_wake(store->sealer);
     return DEED_OK;
@@ -444,6 +459,7 @@ static deed_status process(struct store *store, struct request *r)
     struct deed_error *err = &r->error;
     uint64_t need = record_need(r);
     arena_reset(&store->arena);
+    terms_renew(store);
     r->appended = (struct deed_appended){.unsafe = store->options.unsafe_no_sync};
 
     deed_status status = decide(store, r, err);
@@ -640,7 +656,6 @@ static bool commit_queue(struct store *store)
         list_push(&store->group, r);
     }
     group_finish(store);
-    index_writer_rest(store->index);
     FAILPOINT("group-answered");
     return true;
 }

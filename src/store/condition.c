@@ -33,8 +33,7 @@ static deed_status check_stream(struct store *store, const struct deed_condition
 {
     struct stream_state s;
     uint64_t end = PLANTED(CONDITION_WITHOUT_GROUP) ? log_end(store->log) : UINT64_MAX;
-    deed_status status = stream_state_get(store, index_writer_view(store->index), c->stream, end,
-                                          &store->arena, &s, err);
+    deed_status status = stream_state_get(store, NULL, c->stream, end, NULL, &s, err);
     if (status != DEED_OK || c->expect == DEED_EXPECT_ANY) return status;
     if (s.tombstoned) {
         status =
@@ -94,15 +93,25 @@ static deed_status match_anything(struct store *store, uint64_t after, uint64_t 
 
 /* What an item asks for, looked up: any of the types, all of the tags. */
 struct item {
-    struct postings *types, *tags;
+    struct postings **types, **tags;
     size_t type_count, tag_count;
 };
+
+/* A copy: two of an item's terms may share a slot of what is kept. */
+static struct postings *item_list(struct store *store, enum index_kind kind, deed_str term)
+{
+    struct postings *copy = arena_alloc(&store->arena, sizeof *copy);
+    struct postings *kept = copy == NULL ? NULL : terms_get(store, kind, term);
+    if (kept == NULL) return NULL;
+    *copy = *kept;
+    return copy;
+}
 
 static deed_status item_open(struct store *store, const struct deed_query_item *query,
                              struct item *out, struct deed_error *err)
 {
-    const struct index_view *view = index_writer_view(store->index);
     struct arena *arena = &store->arena;
+    bool ok = true;
     *out = (struct item){.types = arena_alloc_array(arena, query->type_count, sizeof *out->types),
                          .tags = arena_alloc_array(arena, query->tag_count, sizeof *out->tags),
                          .type_count = query->type_count,
@@ -110,13 +119,13 @@ static deed_status item_open(struct store *store, const struct deed_query_item *
     if (out->types == NULL || out->tags == NULL) {
         return deed_fail(err, DEED_NO_MEMORY, "condition: out of memory");
     }
-    for (size_t i = 0; i < query->type_count; i++) {
-        postings_open(&out->types[i], view, INDEX_TYPE, query->types[i], arena);
+    for (size_t i = 0; ok && i < query->type_count; i++) {
+        ok = (out->types[i] = item_list(store, INDEX_TYPE, query->types[i])) != NULL;
     }
-    for (size_t i = 0; i < query->tag_count; i++) {
-        postings_open(&out->tags[i], view, INDEX_TAG, query->tags[i], arena);
+    for (size_t i = 0; ok && i < query->tag_count; i++) {
+        ok = (out->tags[i] = item_list(store, INDEX_TAG, query->tags[i])) != NULL;
     }
-    return DEED_OK;
+    return ok ? DEED_OK : deed_fail(err, DEED_NO_MEMORY, "condition: out of memory");
 }
 
 /* The first position after `after` with any of the types; 0: none. */
@@ -126,7 +135,7 @@ static deed_status next_of_types(struct item *item, uint64_t after, uint64_t *ou
     *out_position = 0;
     for (size_t i = 0; i < item->type_count; i++) {
         uint64_t position = 0;
-        deed_status status = postings_next(&item->types[i], after, UINT64_MAX, &position, err);
+        deed_status status = postings_next(item->types[i], after, UINT64_MAX, &position, err);
         if (status != DEED_OK) return status;
         if (position != 0 && (*out_position == 0 || position < *out_position)) {
             *out_position = position;
@@ -142,7 +151,7 @@ static deed_status tags_are_newer(struct item *item, uint64_t after, bool *out_n
     *out_newer = true;
     for (size_t i = 0; i < item->tag_count && *out_newer; i++) {
         uint64_t last = 0;
-        deed_status status = postings_last(&item->tags[i], UINT64_MAX, &last, err);
+        deed_status status = postings_last(item->tags[i], UINT64_MAX, &last, err);
         if (status != DEED_OK) return status;
         *out_newer = last > after;
     }
@@ -169,7 +178,7 @@ static deed_status match_item(struct store *store, const struct deed_query_item 
     for (size_t i = 0, agreed = 0; agreed < lists; i = (i + 1) % lists, agreed++) {
         uint64_t position = 0;
         status = i < item.tag_count
-                     ? postings_next(&item.tags[i], candidate - 1, UINT64_MAX, &position, err)
+                     ? postings_next(item.tags[i], candidate - 1, UINT64_MAX, &position, err)
                      : next_of_types(&item, candidate - 1, &position, err);
         if (status != DEED_OK || position == 0) return status;
         if (position == candidate) continue;

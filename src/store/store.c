@@ -312,6 +312,7 @@ static deed_status open_once(struct os *os, const char *directory,
     if (store->options.cache_size == 0) store->options.cache_size = DEFAULT_CACHE_SIZE;
     chunks_init(&store->lost, sizeof(struct lost_range));
     arena_init(&store->arena, SIZE_MAX);
+    arena_init(&store->terms.arena, SIZE_MAX);
     os_mutex_init(&store->queue_lock);
     os_mutex_init(&store->commit_lock);
     os_mutex_init(&store->publish_lock);
@@ -380,6 +381,7 @@ void store_close(struct store *store)
     block_cache_destroy(store->cache);
     os_dir_close(store->dir);
     arena_done(&store->arena);
+    arena_done(&store->terms.arena);
     chunks_done(&store->lost);
     free(store->leaves);
     os_cond_done(&store->published);

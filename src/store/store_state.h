@@ -82,6 +82,15 @@ struct backup_state {
     int64_t made_at_ns;
 };
 
+/* What the committer looked up lately: conditions, revisions and tombstones ask for the same terms
+ * again and again. By hash; good for one view, until something is taken back. */
+#define TERM_SLOTS 512
+struct committer_terms {
+    struct arena arena;
+    uint64_t generation; /* of the view; 0: empty */
+    struct postings slots[TERM_SLOTS];
+};
+
 /* Positions that damage took, as opening found them. */
 struct lost_range {
     uint64_t first, last;
@@ -115,6 +124,8 @@ struct store {
     struct block_cache *cache;
     struct index *index;
     uint32_t segment; /* the committer's: that it indexes into */
+    struct committer_terms terms;
+    uint64_t rested_generation; /* the sealer's: of the index, when the committer's view went last */
     bool forget_index; /* opening: make the index anew */
 
     /* Opening: what the log tells, and which of it is indexed already. */
@@ -165,7 +176,8 @@ struct store {
 };
 
 /* stream.c. `end`: as readers see it, taken before the view; UINT64_MAX: with the group, for the
- * committer. `stream`, `view` and `arena` are borrowed for as long as `out` is used. */
+ * committer. `stream`, `view` and `arena` are borrowed for as long as `out` is used; the committer
+ * has NULL for both of these: terms_get. */
 DEED_MUST_CHECK deed_status stream_state_get(struct store *store, const struct index_view *view,
                                              deed_str stream, uint64_t end, struct arena *arena,
                                              struct stream_state *out, struct deed_error *err);
@@ -217,6 +229,15 @@ DEED_MUST_CHECK deed_status store_append_system(struct store *store,
                                                 const struct deed_append *append,
                                                 struct deed_appended *out_appended,
                                                 struct deed_error *err);
+/* terms.c, with `commit_lock`. Before each request: see the newest view, and keep what was looked up
+ * in it. */
+void terms_renew(struct store *store);
+/* The term's postings, with the group; itself until the next call, a copy until terms_renew. NULL:
+ * out of memory. */
+struct postings *terms_get(struct store *store, enum index_kind kind, deed_str term);
+/* Positions were taken back, or the view is to go. */
+void terms_forget(struct store *store);
+
 /* sealer.c: the actor's step; and the committer's wait before it begins another segment. */
 uint64_t sealer_step(void *store);
 void sealer_wait(void *store);

@@ -143,18 +143,34 @@ deed_status retention_set_truncate(struct store *store, const struct stream_stat
     return status;
 }
 
+/* Look the term up for a reader, or for the committer. */
+static deed_status list_open(struct store *store, const struct index_view *view,
+                             enum index_kind kind, deed_str term, struct arena *arena,
+                             struct postings *out, struct deed_error *err)
+{
+    if (view != NULL) {
+        postings_open(out, view, kind, term, arena);
+        return DEED_OK;
+    }
+    struct postings *kept = terms_get(store, kind, term);
+    if (kept == NULL) return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
+    *out = *kept; /* the parts are shared */
+    return DEED_OK;
+}
+
 /* The newest $metadata event of the stream, and how many there are. */
-static deed_status metadata_find(const struct index_view *view, deed_str stream, uint64_t end,
-                                 struct arena *arena, struct stream_state *out,
-                                 struct deed_error *err)
+static deed_status metadata_find(struct store *store, const struct index_view *view,
+                                 deed_str stream, uint64_t end, struct arena *arena,
+                                 struct stream_state *out, struct deed_error *err)
 {
     char name[METADATA_NAME_SIZE_MAX];
     struct postings list;
     if (stream.len + 2 > sizeof name) return DEED_OK;
     name[0] = name[1] = '$';
     memcpy(name + 2, stream.ptr, stream.len);
-    postings_open(&list, view, INDEX_STREAM, (deed_str){name, stream.len + 2}, arena);
-    deed_status status = postings_count(&list, end, &out->metadata_count, err);
+    deed_status status = list_open(store, view, INDEX_STREAM, (deed_str){name, stream.len + 2},
+                                   arena, &list, err);
+    if (status == DEED_OK) status = postings_count(&list, end, &out->metadata_count, err);
     if (status != DEED_OK || out->metadata_count == 0) return status;
     return postings_last(&list, end, &out->metadata_position, err);
 }
@@ -164,17 +180,18 @@ deed_status stream_state_get(struct store *store, const struct index_view *view,
                              struct deed_error *err)
 {
     *out = (struct stream_state){0};
-    postings_open(&out->list, view, INDEX_STREAM, stream, arena);
-    deed_status status = postings_count(&out->list, end, &out->count, err);
+    deed_status status = list_open(store, view, INDEX_STREAM, stream, arena, &out->list, err);
+    if (status == DEED_OK) status = postings_count(&out->list, end, &out->count, err);
     if (status == DEED_OK && out->count > 0) {
         struct postings tombstones;
-        postings_open(&tombstones, view, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE), arena);
-        status = postings_last(&out->list, end, &out->last_position, err);
+        status = list_open(store, view, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE), arena, &tombstones,
+                           err);
+        if (status == DEED_OK) status = postings_last(&out->list, end, &out->last_position, err);
         if (status == DEED_OK) {
             status = postings_contains(&tombstones, out->last_position, &out->tombstoned, err);
         }
     }
-    if (status == DEED_OK) status = metadata_find(view, stream, end, arena, out, err);
+    if (status == DEED_OK) status = metadata_find(store, view, stream, end, arena, out, err);
     if (status != DEED_OK || out->metadata_count == 0) return status;
     return retention_load(store, out->metadata_position, &out->retention, err);
 }
