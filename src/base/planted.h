@@ -80,6 +80,11 @@
     X(PLANTED_HASH_DECIDES, "two terms of one length and one hash are the same")                   \
     X(PLANTED_BLOCK_SEAM_LOST, "the last position of a long list is not written to its run")       \
     X(PLANTED_MERGE_DROPS_PART, "of eight runs that have a term, the newest one's part is dropped") \
+    X(PLANTED_RUN_FORGETS_BASE, "a stream's part in a run begins at revision 0")                   \
+    X(PLANTED_NEXT_MISSES_NEWEST, "the next position is not looked for in the newest run")         \
+    X(PLANTED_ANY_RUN_BELONGS, "a run of another log is believed")                                 \
+    X(PLANTED_MEND_SKIPS_DAMAGE, "an index made anew leaves out what cannot be read just now")     \
+    X(PLANTED_FENCE_AT_HASH, "a look-up begins behind terms that share its hash")                  \
     X(PLANTED_GROUP_SEAM, "the first position of each further group of a list is wrong")           \
     X(PLANTED_COUNT_PAST_END, "a list shows what is not published")                                \
     X(PLANTED_OPEN_WITHOUT_KEYS, "opening does not index idempotency keys")                        \

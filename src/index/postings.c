@@ -8,6 +8,7 @@
  *     than their position says, and nobody asks for those by position. */
 #include "index/postings.h"
 
+#include "base/planted.h"
 #include "index/index_state.h"
 
 #include <assert.h>
@@ -260,7 +261,7 @@ deed_status postings_next(struct postings *p, uint64_t after, uint64_t end, uint
         if (p->next <= end) *out_position = p->next;
         return DEED_OK;
     }
-    for (size_t i = 0; p->view != NULL && i < p->view->run_count; i++) {
+    for (size_t i = 0; p->view != NULL && i + PLANTED(NEXT_MISSES_NEWEST) < p->view->run_count; i++) {
         struct postings_part *part;
         if (run_last_position(p->view->runs[i]) <= after) continue;
         if (p->view->runs[i]->first_position > end) break;

@@ -451,7 +451,7 @@ static deed_status fence_find(struct run_file *run, uint64_t hash, uint64_t *out
     size_t to = count;
     while (to - from > 1) {
         size_t middle = from + (to - from) / 2;
-        if (u64_at(fences + middle * RUN_FENCE_SIZE) < hash) {
+        if (u64_at(fences + middle * RUN_FENCE_SIZE) < hash + PLANTED(FENCE_AT_HASH)) {
             from = middle;
         } else {
             to = middle;

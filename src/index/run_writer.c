@@ -300,7 +300,7 @@ static void filter_add(struct run_writer *w, uint64_t hash)
 static size_t entry_numbers(const struct run_writer *w, uint8_t *out)
 {
     size_t n = varint_put(out, w->count);
-    if (w->kind == INDEX_STREAM) n += varint_put(out + n, w->base);
+    if (w->kind == INDEX_STREAM) n += varint_put(out + n, PLANTED(RUN_FORGETS_BASE) ? 0 : w->base);
     n += varint_put(out + n, w->first);
     if (w->count > 1) n += varint_put(out + n, w->last - w->first);
     if (w->count > RUN_INLINE_MAX) {

@@ -1,7 +1,7 @@
 /* condition.c - does a condition hold, with the group included?
  *
- * Answered from posting lists alone: no event is read. The first comparison is the term's newest
- * position with `after`, so a condition on what nobody wrote lately costs one look-up. */
+ * Answered from posting lists alone: no event is read. Runs of the index that end before `after` are
+ * not looked at, so a condition on what nobody wrote lately costs a look into the newest of them. */
 #include "store/store_state.h"
 
 #include "base/planted.h"
@@ -144,34 +144,18 @@ static deed_status next_of_types(struct item *item, uint64_t after, uint64_t *ou
     return DEED_OK;
 }
 
-/* What nothing has after `after` matches nothing: one look at the newest of each tag. */
-static deed_status tags_are_newer(struct item *item, uint64_t after, bool *out_newer,
-                                  struct deed_error *err)
-{
-    *out_newer = true;
-    for (size_t i = 0; i < item->tag_count && *out_newer; i++) {
-        uint64_t last = 0;
-        deed_status status = postings_last(item->tags[i], UINT64_MAX, &last, err);
-        if (status != DEED_OK) return status;
-        *out_newer = last > after;
-    }
-    return DEED_OK;
-}
-
 /* The first event after `after` that the item matches; 0: none. Each list in turn moves the
  * candidate forward to its own next position, until all of them have it. */
 static deed_status match_item(struct store *store, const struct deed_query_item *query,
                               uint64_t after, uint64_t *out_position, struct deed_error *err)
 {
     struct item item;
-    bool newer = true;
     *out_position = 0;
     if (query->tag_count == 0 && query->type_count == 0) {
         return match_anything(store, after, out_position, err);
     }
     deed_status status = item_open(store, query, &item, err);
-    if (status == DEED_OK) status = tags_are_newer(&item, after, &newer, err);
-    if (status != DEED_OK || !newer) return status;
+    if (status != DEED_OK) return status;
     if (PLANTED(CONDITION_IGNORES_TYPE) && item.tag_count > 0) item.type_count = 0;
     size_t lists = item.tag_count + (item.type_count > 0);
     uint64_t candidate = after + 1;

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 
 #define DEFAULT_SEGMENT_SIZE (UINT64_C(64) << 20)
-#define DEFAULT_CACHE_SIZE   (UINT64_C(64) << 20)
+/* Filters and blocks: with the runs in memory of two segments it stays below 100 MB. */
+#define DEFAULT_CACHE_SIZE   (UINT64_C(48) << 20)
 /* A header, a group and some room: below this a segment is mostly header. */
 #define SEGMENT_SIZE_MIN     (UINT64_C(64) << 10)
 

@@ -20,7 +20,7 @@ struct store_options {
     bool unsafe_no_sync;
     bool accept_losses; /* go on without damaged events: writes down which, see deedbook repair */
     bool no_threads; /* the caller repeats store_step: the simulator */
-    uint64_t cache_size; /* bytes for blocks of the index's files and their filters; 0: 64 MiB */
+    uint64_t cache_size; /* bytes for blocks of the index's files and their filters; 0: 48 MiB */
     /* For tests: only these bits of the index's hashes are left, so that terms collide. 0: all. */
     uint64_t index_hash_mask;
 };

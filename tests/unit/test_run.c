@@ -7,6 +7,7 @@
 #include "index/postings.h"
 #include "index/run_writer.h"
 #include "os/os_sim.h"
+#include "store/store.h"
 
 #define DIRECTORY "/data"
 
@@ -695,6 +696,139 @@ TEST(run, a_block_of_another_file_or_place_does_not_pass)
         run_check_destroy(check);
     }
     end();
+}
+
+/* ---- with a log ----------------------------------------------------------------------------- */
+
+static struct store *store;
+
+static void open_store(const char *where)
+{
+    struct store_options options = {.segment_size = 64 << 10, .no_threads = true};
+    expect_ok(store_open(os_sim_os(sim), where, &options, &store, &err));
+}
+
+static void settle(void)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        while (store_step(store)) continue;
+        os_sim_advance(sim, 2000000000);
+    }
+}
+
+static void say(const char *stream, unsigned count)
+{
+    static uint8_t data[1000];
+    memset(data, ' ', sizeof data);
+    data[0] = '1';
+    for (unsigned i = 0; i < count; i++) {
+        struct deed_new_event e = {.stream = deed_str_of(stream),
+                                   .type = DEED_STR("T"),
+                                   .data = {data, sizeof data}};
+        struct deed_append append = {.events = &e, .event_count = 1};
+        struct deed_appended appended;
+        expect_ok(store_append(store, &append, &appended, &err));
+    }
+    settle();
+}
+
+static uint64_t revision_in_store(const char *stream)
+{
+    struct deed_stream_info info;
+    deed_status status = store_stream(store, deed_str_of(stream), &info, &err);
+    if (status == DEED_NOT_FOUND) return 0;
+    expect_ok(status);
+    return info.revision + 1;
+}
+
+static void begin_with_log(void)
+{
+    sim = os_sim_create(5, NULL);
+    open_store("/a");
+}
+
+static void end_with_log(void)
+{
+    store_close(store);
+    os_sim_destroy(sim);
+}
+
+static void copy_run(const char *from, const char *to, const char *name)
+{
+    static uint8_t bytes[1 << 20];
+    struct os_dir *a, *b;
+    struct os_file *in, *out;
+    size_t size = 0;
+    expect_ok(os_dir_open(os_sim_os(sim), from, false, &a, &err));
+    expect_ok(os_dir_open(os_sim_os(sim), to, true, &b, &err));
+    expect_ok(os_file_open(a, name, OS_READ, &in, &err));
+    expect_ok(os_file_read(in, 0, bytes, sizeof bytes, &size, &err));
+    expect_ok(os_file_open(b, name, OS_WRITE | OS_CREATE, &out, &err));
+    expect_ok(os_file_truncate(out, 0, &err));
+    expect_ok(os_file_write(out, 0, (deed_bytes){bytes, size}, &err));
+    os_file_close(in);
+    os_file_close(out);
+    os_dir_close(a);
+    os_dir_close(b);
+}
+
+#define FIRST_RUN "0000000001-0000000001.run"
+
+TEST(run, a_run_of_another_log_is_made_again)
+{
+    begin_with_log();
+    say("theirs", 40);
+    store_close(store);
+    open_store("/b");
+    say("ours", 40);
+    store_close(store);
+    copy_run("/a/index", "/b/index", FIRST_RUN);
+    open_store("/b");
+    assert_int_equal(revision_in_store("theirs"), 0);
+    assert_int_equal(revision_in_store("ours"), 40);
+    say("ours", 5);
+    store_close(store);
+    open_store("/b");
+    assert_int_equal(revision_in_store("ours"), 45);
+    struct deed_info info;
+    store_info(store, &info);
+    assert_int_equal(info.stream_count, 2); /* $log */
+    end_with_log();
+}
+
+TEST(run, a_run_that_is_missing_is_made_again)
+{
+    begin_with_log();
+    say("some", 60);
+    store_close(store);
+    struct os_dir *runs;
+    expect_ok(os_dir_open(os_sim_os(sim), "/a/index", false, &runs, &err));
+    expect_ok(os_remove(runs, "0000000002-0000000002.run", &err));
+    os_dir_close(runs);
+    open_store("/a");
+    assert_int_equal(revision_in_store("some"), 60);
+    say("other", 40);
+    assert_int_equal(revision_in_store("some"), 60);
+    end_with_log();
+}
+
+TEST(run, a_run_that_is_damaged_is_read_from_the_log_again)
+{
+    for (uint64_t block = 0; block < 12; block++) {
+        begin_with_log();
+        say("some", 700); /* eight runs and more */
+        store_close(store);
+        deed_status status = os_sim_rot(sim, "/a/index/0000000001-0000000008.run", block * 4096 + 77,
+                                        OS_SIM_ROT_FLIP);
+        os_sim_drop_cache(sim);
+        open_store("/a");
+        settle();
+        assert_int_equal(revision_in_store("some"), 700);
+        say("some", 1);
+        assert_int_equal(revision_in_store("some"), 701);
+        end_with_log();
+        if (status != DEED_OK) break;
+    }
 }
 
 /* ---- the cache ------------------------------------------------------------------------------ */
