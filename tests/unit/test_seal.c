@@ -508,6 +508,72 @@ TEST(seal, what_cannot_be_rewritten_says_why)
     finish();
 }
 
+/* ---- beside each other ---------------------------------------------------------------------- */
+
+#define BESIDE_APPENDS 400
+
+static _Atomic unsigned reads_done, rewrites_done, wrong_reads;
+
+/* The whole log, once. */
+static uint64_t read_beside(void *context)
+{
+    struct deed_cursor *cursor = NULL;
+    struct deed_event e;
+    struct deed_error why;
+    uint64_t next = 1;
+    (void)context;
+    if (store_read(store, &(struct deed_read_options){.filter.system = true}, &cursor, &why) !=
+        DEED_OK) {
+        wrong_reads++;
+        return SECOND / 100;
+    }
+    deed_status status;
+    while ((status = cursor_next(cursor, &e, &why)) == DEED_OK) wrong_reads += e.position != next++;
+    if (status != DEED_END) wrong_reads++;
+    cursor_close(cursor);
+    reads_done++;
+    return SECOND / 1000;
+}
+
+static uint64_t rewrite_beside(void *context)
+{
+    unsigned *round = context;
+    struct deed_error why;
+    struct log_rewrite how = {.compress_level = *round % 3 == 0 ? 0 : 1};
+    uint32_t count = (uint32_t)seal_state().sealed;
+    if (count == 0) return SECOND / 1000;
+    if (log_rewrite(store->log, 1 + (*round)++ % count, &how, &why) == DEED_OK) rewrites_done++;
+    return SECOND / 1000;
+}
+
+TEST(seal, readers_the_writer_the_sealer_and_rewrites_go_on_beside_each_other)
+{
+    struct actor *readers[2] = {NULL, NULL};
+    struct actor *rewriter = NULL;
+    static uint8_t pad[3000];
+    unsigned round = 0;
+    start_here();
+    memset(pad, '7', sizeof pad);
+    reads_done = rewrites_done = wrong_reads = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        expect_ok(actor_start("reader", read_beside, NULL, &readers[i], &err));
+    }
+    expect_ok(actor_start("rewriter", rewrite_beside, &round, &rewriter, &err));
+    for (unsigned i = 0; i < BESIDE_APPENDS || reads_done < 4 || rewrites_done < 4; i++) {
+        say_event((struct deed_new_event){
+            .stream = DEED_STR("pad-1"), .type = DEED_STR("Said"), .data = {pad, sizeof pad}});
+    }
+    for (unsigned i = 0; i < 2; i++) actor_stop(readers[i]);
+    actor_stop(rewriter);
+    assert_int_equal(wrong_reads, 0);
+    struct store_verify_report report;
+    expect_ok(store_verify(store, NULL, NULL, NULL, &report, &err));
+    reopen();
+    expect_ok(store_verify(store, NULL, NULL, NULL, &report, &err));
+    assert_int_equal(report.events, store_position(store));
+    finish();
+}
+
 /* ---- damage --------------------------------------------------------------------------------- */
 
 static struct picture story; /* sealed segments 1 to 3, all with a table, the second compressed */

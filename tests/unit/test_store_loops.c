@@ -11,6 +11,8 @@
  * the scenarios that can run on it. */
 #include "store_fixture.h"
 
+#include "store/store_state.h"
+
 #include "store/backup.h"
 
 #include <dirent.h>
@@ -718,6 +720,33 @@ static void write_marks(void)
     }
 }
 
+/* Sealing and the index's runs, as far as they go. */
+static void seal_some(void)
+{
+    for (unsigned i = 0; i < 40; i++) (void)store_step(store);
+    (void)went_well(read_log(opened_since), "read what is sealed");
+}
+
+static void with_sealed(void)
+{
+    with_segments();
+    seal_some();
+}
+
+static void sealed_and_closed(void)
+{
+    with_sealed();
+    close_store();
+}
+
+static void rewrite_one(void)
+{
+    struct log_rewrite how = {.compress_level = 1};
+    err = (struct deed_error){0};
+    (void)went_well(log_rewrite(store->log, 1, &how, &err), "rewrite");
+    (void)went_well(read_log(opened_since), "read what was rewritten");
+}
+
 static void close_and_open(void)
 {
     (void)put_word("a", "last");
@@ -904,6 +933,9 @@ static const struct scenario {
     {"a backup", with_segments, back_up_once, ANYWHERE},
     {"the next backup", with_a_backup, back_up_once, ANYWHERE},
     {"a restore", with_a_backup, restore_once, ANYWHERE},
+    {"sealing", with_segments, seal_some, ANYWHERE},
+    {"rewriting", with_sealed, rewrite_one, ANYWHERE},
+    {"opening what is sealed", sealed_and_closed, open_once, ANYWHERE},
     {"living with threads", with_segments, live_with_threads, HERE},
 };
 #define SCENARIOS (sizeof scenarios / sizeof scenarios[0])
