@@ -52,7 +52,7 @@
 #define BUFFER_KEPT_MAX ((size_t)64 << 10)
 
 /* What one pull of a stream is asked for. */
-#define PULL_SIZE ((size_t)64 << 10)
+#define PULL_SIZE ((size_t)256 << 10)
 
 /* After its last answer a connection is read for this long at most, and what comes is dropped: if
  * it were closed with bytes unread, the kernel would reset it and the client lose the answer. */

@@ -748,7 +748,7 @@ deed_status store_submit(struct store *store, const struct deed_append *append,
 }
 
 /* A slower disk would keep the thread from what else it has to do, and so would a large append. */
-#define HERE_SYNC_MAX_NS     UINT64_C(300000)
+#define HERE_SYNC_MAX_NS     UINT64_C(500000)
 #define HERE_APPEND_SIZE_MAX (UINT64_C(64) << 10)
 
 /* The commit_lock is held. */
