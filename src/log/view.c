@@ -20,6 +20,7 @@ struct log_segment *log_segment_make(uint32_t number, uint32_t generation, uint6
     atomic_store(&segment->holders, 1);
     chunks_init(&segment->refs, sizeof(struct commit_ref));
     os_mutex_init(&segment->lock);
+    log_segment_name(segment, segment->name);
     return segment;
 }
 
@@ -52,12 +53,10 @@ void log_segment_name(const struct log_segment *segment, char out[SEALED_NAME_SI
 deed_status log_segment_pin(struct log *log, const struct log_segment *segment,
                             struct os_file **out_file, struct deed_error *err)
 {
-    char name[SEALED_NAME_SIZE];
     if (segment->missing) {
         return deed_fail(err, DEED_NOT_FOUND, "segment %u: the file is missing", segment->number);
     }
-    log_segment_name(segment, name);
-    return file_cache_pin(log->files, log->dir, name, out_file, err);
+    return file_cache_pin(log->files, log->dir, segment->name, out_file, err);
 }
 
 void log_segment_set_footer(struct log *log, struct log_segment *segment,

@@ -18,6 +18,7 @@ struct log_segment {
     uint32_t number;
     uint32_t generation; /* 0: a .seg file */
     bool missing;        /* there is no file */
+    char name[SEALED_NAME_SIZE];
     bool header_good;    /* of a .seg file: as opening found it */
     bool damaged;        /* of a .seg file: opening found damage in or before it, accepted or not */
     struct segment_header header;
