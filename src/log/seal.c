@@ -17,11 +17,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define STEP_SIZE  (UINT64_C(256) << 10)
 #define PAUSE_NS   UINT64_C(1000000)    /* between steps, while nobody waits */
 #define RETRY_NS   UINT64_C(2000000000) /* after a failure: a full disk may have room by then */
-/* With more closed segments than this, steps follow each other without a pause. */
-#define HURRY_OVER 1
+/* With more closed segments than this, steps follow each other without a pause and are larger: syncs
+ * would be most of the sealer's time, and the committer waits for all of it. */
+#define HURRY_OVER      1
+#define HURRY_STEP_SIZE (UINT64_C(1) << 20)
 
 enum phase { PHASE_COPY, PHASE_CHECK, PHASE_SHOW };
 
@@ -125,7 +126,7 @@ static deed_status repack_create(struct log *log, struct log_segment *segment, u
     if (p->reader == NULL) status = deed_fail(err, DEED_NO_MEMORY, "seal: out of memory");
     if (status == DEED_OK) status = header_of(log, segment, &header, err);
     if (status == DEED_OK) {
-        log_reader_expect(p->reader, STEP_SIZE);
+        log_reader_expect(p->reader, SEALED_STEP_SIZE);
         memcpy(p->previous, header.previous, SHA256_SIZE);
         status = sealed_writer_begin(&p->writer, log->dir, &header,
                                      how == NULL ? 0 : how->compress_level, err);
@@ -240,10 +241,30 @@ static deed_status copy_commit(struct repack *p, struct deed_error *err)
     return sealed_writer_add(&p->writer, bytes, &commit, err);
 }
 
+/* Closed, and nothing known against it. */
+static bool sealable(const struct log_view *view, size_t i)
+{
+    const struct log_segment *segment = view->segments[i];
+    return i + 1 < view->count && segment->generation == 0 && !segment->missing &&
+           segment->header_good && !segment->damaged && !atomic_load(&segment->unsealable) &&
+           log_view_last(view, i, 0) > 0;
+}
+
+static uint64_t count_sealable(struct log *log)
+{
+    uint64_t count = 0;
+    struct log_view *view = log_view_take(log);
+    for (size_t i = 0; i < view->count; i++) count += sealable(view, i);
+    log_view_drop(view);
+    return count;
+}
+
 static deed_status copy_step(struct repack *p, struct deed_error *err)
 {
     deed_status status = DEED_OK;
-    while (status == DEED_OK && p->next <= p->last && sealed_writer_waiting(&p->writer) < STEP_SIZE) {
+    bool hurry = p->how == NULL && count_sealable(p->log) > HURRY_OVER;
+    uint64_t size = p->writer.step_size = hurry ? HURRY_STEP_SIZE : SEALED_STEP_SIZE;
+    while (status == DEED_OK && p->next <= p->last && sealed_writer_waiting(&p->writer) < size) {
         status = copy_commit(p, err);
     }
     if (status == DEED_OK) status = sealed_writer_sync(&p->writer, err);
@@ -334,24 +355,6 @@ static bool is_failing(struct log *log)
     bool failing = log->sealing->failing;
     os_mutex_unlock(&log->sealing->lock);
     return failing;
-}
-
-/* Closed, and nothing known against it. */
-static bool sealable(const struct log_view *view, size_t i)
-{
-    const struct log_segment *segment = view->segments[i];
-    return i + 1 < view->count && segment->generation == 0 && !segment->missing &&
-           segment->header_good && !segment->damaged && !atomic_load(&segment->unsealable) &&
-           log_view_last(view, i, 0) > 0;
-}
-
-static uint64_t count_sealable(struct log *log)
-{
-    uint64_t count = 0;
-    struct log_view *view = log_view_take(log);
-    for (size_t i = 0; i < view->count; i++) count += sealable(view, i);
-    log_view_drop(view);
-    return count;
 }
 
 /* Begin with the oldest. DEED_END: there is none. */

@@ -111,7 +111,9 @@ struct sealed_writer {
     struct buf table, map;
     uint64_t file_offset; /* behind `out` */
     uint64_t synced;      /* of the file */
-    struct sha256_stream hash, check;
+    uint64_t step_size;   /* written between two syncs */
+    struct sha256_stream hash;
+    uint32_t written_crc, checked_crc; /* of the bytes before `synced` and `checked` */
     uint64_t checked;
     struct os_file *check_file;
     uint8_t *check_bytes;
@@ -127,7 +129,9 @@ DEED_MUST_CHECK deed_status sealed_writer_begin(struct sealed_writer *w, struct 
 DEED_MUST_CHECK deed_status sealed_writer_add(struct sealed_writer *w, deed_bytes bytes,
                                               const struct commit *commit,
                                               struct deed_error *err);
-/* Bytes that wait to be written; sealed_writer_sync writes and syncs them. */
+/* Bytes that wait to be written; sealed_writer_sync writes and syncs them, a step at a time. A step is
+ * SEALED_STEP_SIZE unless somebody sets another: the committer's sync may wait behind one. */
+#define SEALED_STEP_SIZE (256u << 10)
 uint64_t sealed_writer_waiting(const struct sealed_writer *w);
 DEED_MUST_CHECK deed_status sealed_writer_sync(struct sealed_writer *w, struct deed_error *err);
 /* All were added: write table, map and footer, synced. */
