@@ -28,6 +28,10 @@
 /* Streams follow each other mixed, but few at a time: one look at each is enough for a while. */
 #define STREAM_CACHE_SIZE 1024
 
+/* So many closed streams are known by name, in some megabytes; with more, each stream is looked at. */
+#define CLOSED_MAX  65536
+#define CLOSED_ROOM (2 * CLOSED_MAX)
+
 #define COMPRESS_LEVEL_MAX     19
 #define COMPRESS_LEVEL_DEFAULT 3 /* of a compressed segment that is rewritten */
 
@@ -36,6 +40,15 @@ enum job_phase { JOB_BEGIN, JOB_LISTING, JOB_SEGMENTS };
 struct stream_notes {
     struct buf name;
     uint64_t keep_from; /* revisions below are hidden */
+};
+
+/* Names of streams with a tombstone, hashed; no other needs a look at its end. */
+struct closed_streams {
+    deed_str *slots; /* NULL: there is none; CLOSED_ROOM */
+    size_t count;
+    bool incomplete;  /* there are more, or one could not be read */
+    uint64_t looked;  /* up to this position */
+    struct arena names;
 };
 
 struct compaction_job {
@@ -64,6 +77,7 @@ struct compaction_job {
     const struct index_view *view;
     uint64_t end;
     struct arena arena;
+    struct closed_streams closed;
     struct stream_notes streams[STREAM_CACHE_SIZE];
 };
 
@@ -80,6 +94,8 @@ static void job_free(struct compaction_job *job)
     buf_done(&job->stream);
     buf_done(&job->metadata);
     arena_done(&job->arena);
+    arena_done(&job->closed.names);
+    free(job->closed.slots);
     free(job->segments);
     free(job->fates);
     free(job);
@@ -107,6 +123,69 @@ static bool is_erasure(const struct compaction_job *job)
     return job->stream.len > 0;
 }
 
+/* ---- closed streams ------------------------------------------------------------------------- */
+
+static deed_str *closed_slot(const struct closed_streams *closed, deed_str stream)
+{
+    size_t at = (size_t)xxh64(1, deed_bytes_of(stream)) % CLOSED_ROOM;
+    while (closed->slots[at].ptr != NULL && !deed_str_equal(closed->slots[at], stream)) {
+        at = (at + 1) % CLOSED_ROOM;
+    }
+    return &closed->slots[at];
+}
+
+static deed_status closed_add(struct closed_streams *closed, deed_str stream,
+                              struct deed_error *err)
+{
+    if (closed->slots == NULL) closed->slots = calloc(CLOSED_ROOM, sizeof(deed_str));
+    deed_str name = arena_str(&closed->names, stream);
+    if (closed->slots == NULL || name.ptr == NULL) {
+        return deed_fail(err, DEED_NO_MEMORY, "compaction: out of memory");
+    }
+    *closed_slot(closed, name) = name;
+    closed->count++;
+    return DEED_OK;
+}
+
+/* Those up to the end of the view. */
+static deed_status closed_gather(struct compaction_job *job, struct deed_error *err)
+{
+    struct closed_streams *closed = &job->closed;
+    struct postings list;
+    struct log_reader *reader = log_reader_create(job->store->log);
+    deed_status status = DEED_OK;
+    if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "compaction: out of memory");
+    arena_reset(&job->arena);
+    postings_open(&list, job->view, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE), &job->arena);
+    while (status == DEED_OK && !closed->incomplete) {
+        struct deed_event event;
+        struct arena tags;
+        uint64_t position = 0;
+        status = postings_next(&list, closed->looked, job->end, &position, err);
+        if (status != DEED_OK || position == 0) break;
+        closed->looked = position;
+        arena_init(&tags, SIZE_MAX);
+        status = log_reader_event(reader, position, &tags, &event, err);
+        if (status == DEED_OK) status = closed_add(closed, event.stream, err);
+        arena_done(&tags);
+        closed->incomplete = status == DEED_CORRUPT || closed->count == CLOSED_MAX;
+        if (status == DEED_CORRUPT) status = DEED_OK;
+    }
+    log_reader_destroy(reader);
+    return status;
+}
+
+/* Can the stream hide anything at all? Mostly not, and that is told from memory. */
+static deed_status may_hide(struct compaction_job *job, deed_str stream, bool *out_may,
+                            struct deed_error *err)
+{
+    const struct closed_streams *closed = &job->closed;
+    *out_may = closed->incomplete ||
+               (closed->slots != NULL && closed_slot(closed, stream)->ptr != NULL);
+    if (*out_may) return DEED_OK;
+    return stream_has_metadata(job->store, job->view, stream, job->end, &job->arena, out_may, err);
+}
+
 /* ---- what is to become of an event ---------------------------------------------------------- */
 
 static struct stream_notes *notes_of(struct compaction_job *job, deed_str stream)
@@ -120,11 +199,13 @@ static deed_status keep_from_load(struct compaction_job *job, deed_str stream, u
                                   struct deed_error *err)
 {
     struct stream_state s;
-    arena_reset(&job->arena);
-    deed_status status =
-        stream_state_get(job->store, job->view, stream, job->end, &job->arena, &s, err);
-    if (status != DEED_OK) return status;
+    bool may = false;
     *out = 0;
+    arena_reset(&job->arena);
+    deed_status status = may_hide(job, stream, &may, err);
+    if (status != DEED_OK || !may) return status;
+    status = stream_state_get(job->store, job->view, stream, job->end, &job->arena, &s, err);
+    if (status != DEED_OK) return status;
     if (s.count == 0) return DEED_OK; /* damage took its last event; nothing is known of it */
     if (s.tombstoned) {
         *out = s.count - 1 + PLANTED(COMPACT_TOMBSTONES);
@@ -281,6 +362,7 @@ static deed_status look(struct compaction_job *job, uint32_t number,
     job->end = log_end(job->store->log);
     job->view = index_view_take(job->store->index);
     deed_status status = may_hold(job, footer, &may, err);
+    if (status == DEED_OK && may && !is_erasure(job)) status = closed_gather(job, err);
     if (status == DEED_OK && may) {
         status = log_scan_segment(job->store->log, number, &visitor, err);
     }
@@ -503,6 +585,7 @@ static struct compaction_job *job_create(struct store *store, struct deed_error 
     buf_init(&job->stream, UINT16_MAX);
     buf_init(&job->metadata, UINT16_MAX + 2);
     arena_init(&job->arena, SIZE_MAX);
+    arena_init(&job->closed.names, SIZE_MAX);
     return job;
 }
 

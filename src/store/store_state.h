@@ -181,6 +181,10 @@ struct store {
 DEED_MUST_CHECK deed_status stream_state_get(struct store *store, const struct index_view *view,
                                              deed_str stream, uint64_t end, struct arena *arena,
                                              struct stream_state *out, struct deed_error *err);
+/* Costs no read where there is none. */
+DEED_MUST_CHECK deed_status stream_has_metadata(struct store *store, const struct index_view *view,
+                                                deed_str stream, uint64_t end, struct arena *arena,
+                                                bool *out_has, struct deed_error *err);
 /* As published, without its list, which has gone with the view. */
 DEED_MUST_CHECK deed_status stream_state_now(struct store *store, deed_str stream,
                                              struct stream_state *out, struct deed_error *err);

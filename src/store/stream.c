@@ -175,6 +175,16 @@ static deed_status metadata_find(struct store *store, const struct index_view *v
     return postings_last(&list, end, &out->metadata_position, err);
 }
 
+deed_status stream_has_metadata(struct store *store, const struct index_view *view,
+                                deed_str stream, uint64_t end, struct arena *arena, bool *out_has,
+                                struct deed_error *err)
+{
+    struct stream_state s = {0};
+    deed_status status = metadata_find(store, view, stream, end, arena, &s, err);
+    if (status == DEED_OK) *out_has = s.metadata_count > 0;
+    return status;
+}
+
 deed_status stream_state_get(struct store *store, const struct index_view *view, deed_str stream,
                              uint64_t end, struct arena *arena, struct stream_state *out,
                              struct deed_error *err)
