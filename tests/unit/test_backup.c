@@ -656,6 +656,50 @@ TEST(backup, a_compacted_segment_is_copied_again)
     finish();
 }
 
+/* Does any file in the directory hold this text? */
+static bool holds(const char *path, const char *text)
+{
+    struct os_dir *dir = NULL;
+    struct name_list list = names_in(path);
+    bool found = false;
+    expect_ok(os_dir_open(os, path, false, &dir, &err));
+    for (size_t i = 0; i < list.count; i++) {
+        struct os_file *file = NULL;
+        size_t size = (size_t)size_of(path, list.names[i]), got = 0;
+        char *bytes = malloc(size + 1);
+        assert_non_null(bytes);
+        expect_ok(os_file_open(dir, list.names[i], OS_READ, &file, &err));
+        expect_ok(os_file_read(file, 0, bytes, size, &got, &err));
+        found = found || memmem(bytes, got, text, strlen(text)) != NULL;
+        free(bytes);
+        os_file_close(file);
+    }
+    os_dir_close(dir);
+    return found;
+}
+
+TEST(backup, what_was_erased_is_gone_from_the_next_one)
+{
+    start();
+    say("person-1", "confidential");
+    say("order-1", "one");
+    back_up();
+    assert_true(holds(BACKUP, "confidential"));
+
+    expect_ok(store_erase(store, DEED_STR("person-1"), (deed_str){0}, &err));
+    while (store_step(store)) continue;
+    expect_ok(store_compaction_wait(store, NULL, &err));
+    say("order-1", "two");
+    back_up();
+
+    assert_false(holds(BACKUP, "confidential"));
+    expect_good_backup();
+    move_to_restored(NEW);
+    assert_false(holds(NEW "/log", "confidential"));
+    expect_words("one two", .stream = DEED_STR("order-1"));
+    finish();
+}
+
 /* The log gets on by everything that it can: appends, sealing, rewriting. */
 static bool get_on(void *context, uint64_t done, uint64_t all)
 {
