@@ -346,7 +346,7 @@ static void active_set(struct log *log, struct os_file *file, struct log_segment
     /* Give back the zeros behind the old segment's end; that they stay would do no harm. */
     (void)!os_file_truncate(old, old_end - (PLANTED(ROLL_CUTS_TOO_MUCH) ? SECTOR_SIZE : 0), NULL);
     os_mutex_lock(&log->grow);
-    if (log->fill_syncing) {
+    if (log->fill_held == old) {
         log->fill_stale = old;
         old = NULL;
     }
@@ -722,7 +722,7 @@ static uint64_t fill_step(struct log *log)
     }
     bool more = due && !log->fill_stopped && log->filled < target;
     bool hurry = log->filled < offset + ahead / 2;
-    log->fill_syncing = due;
+    log->fill_held = due ? file : NULL;
     os_mutex_unlock(&log->grow);
 
     if (due) {
@@ -733,7 +733,7 @@ static uint64_t fill_step(struct log *log)
         os_mutex_lock(&log->grow);
         struct os_file *stale = log->fill_stale;
         log->fill_stale = NULL;
-        log->fill_syncing = false;
+        log->fill_held = NULL;
         os_mutex_unlock(&log->grow);
         os_file_close(stale);
     }

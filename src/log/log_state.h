@@ -54,8 +54,8 @@ struct log {
     uint64_t filled; /* everything below was written once */
     uint64_t claimed; /* below this a group was or is being written */
     bool fill_stopped;
-    bool fill_syncing;          /* the keeper has `fill_file` in its hands without `grow` */
-    struct os_file *fill_stale; /* the file before: the keeper closes it when it is done */
+    struct os_file *fill_held;  /* what the keeper syncs now, without `grow` */
+    struct os_file *fill_stale; /* that, once it is a closed segment's: the keeper closes it */
 
     /* The mark: what may be claimed, and what was. Guarded by `mark_lock`, as the `head_…` are; the
      * writer, which alone changes `durable` and the `head_…`, reads them without it. */

@@ -122,11 +122,11 @@ TEST(seal, sealed_segments_are_smaller_than_they_were)
 {
     struct deed_info before, after;
     start();
-    tell(1, 4 * PER_SEGMENT);
+    tell(1, PER_SEGMENT); /* one is closed, and nobody had to wait for the sealer yet */
     store_info(store, &before);
     seal_all();
     store_info(store, &after);
-    assert_true(after.log_size < before.log_size / 2);
+    assert_true(after.log_size < before.log_size - 40000);
     finish();
 }
 
@@ -413,7 +413,7 @@ TEST(seal, a_write_that_went_wrong_is_found_while_the_old_file_is_there)
 {
     const char *path = ROOT "/log/0000000001.00000000000000000001.1.sealed.new";
     start();
-    tell(1, 2 * PER_SEGMENT);
+    tell(1, PER_SEGMENT);
     bool rotten = false;
     for (unsigned steps = 0; steps < 100 && seal_state().rounds == 0; steps++) {
         (void)log_seal(store->log);
@@ -427,7 +427,7 @@ TEST(seal, a_write_that_went_wrong_is_found_while_the_old_file_is_there)
     seal_all();
     crash();
     open_store();
-    expect_story(2 * PER_SEGMENT);
+    expect_story(PER_SEGMENT);
     finish();
 }
 
