@@ -930,7 +930,8 @@ static void compaction_ask(struct world *w)
         memset(w->below, 0, sizeof w->below);
         w->below[s] = count;
         w->asked = store_erase(w->store, deed_str_of(stream), (deed_str){0}, &err) == DEED_OK;
-        if (w->asked) w->truncated[s] = count;
+        /* It may be given up after it has hidden the stream. */
+        if (w->asked || store_position(w->store) > w->end) w->truncated[s] = count;
         tell(w, "erase", count, stream);
     } else {
         struct deed_compact_options how = {.compress_level = pick(w, 3) == 0 ? 1 : 0,
