@@ -211,6 +211,41 @@ void index_get_stats(struct index *index, struct index_stats *out)
     os_mutex_unlock(&index->lock);
 }
 
+static deed_status verify_run(struct index_run *run, const struct index_verifier *verifier,
+                              struct deed_error *err)
+{
+    struct run_check *check = NULL;
+    struct deed_error why = {0};
+    deed_status status =
+        run_check_create(run->file, run->index->options.hash_mask, &check, err);
+    if (status != DEED_OK) return status;
+    while ((status = run_check_step(check, &why)) == DEED_OK) {
+        if (verifier->progress != NULL && !verifier->progress(verifier->context)) break;
+    }
+    run_check_destroy(check);
+    if (status == DEED_OK) return deed_fail(err, DEED_STOPPED, "stopped on request");
+    if (status == DEED_END) return DEED_OK;
+    if (status != DEED_CORRUPT && status != DEED_IO) {
+        if (err != NULL) *err = why;
+        return status;
+    }
+    run_file_set_damaged(run->file);
+    verifier->damage(verifier->context, run->first_segment, run->last_segment, why.message);
+    return DEED_OK;
+}
+
+deed_status index_verify(struct index *index, const struct index_verifier *verifier,
+                         struct deed_error *err)
+{
+    const struct index_view *view = index_view_take(index);
+    deed_status status = DEED_OK;
+    for (size_t i = 0; status == DEED_OK && i < view->run_count; i++) {
+        if (view->runs[i]->file != NULL) status = verify_run(view->runs[i], verifier, err);
+    }
+    index_view_drop(view);
+    return status;
+}
+
 /* ---- the files that are there --------------------------------------------------------------- */
 
 struct found {

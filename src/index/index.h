@@ -138,6 +138,17 @@ uint64_t index_waiting(const struct index *index);
 /* The last attempt to do so, or at anything else of index_step, failed. */
 bool index_failing(struct index *index);
 
+/* Check every byte of every run's file. `damage` is told of each run that is not good, by its segments
+ * and by what is wrong; such a run is made again by index_step. `progress` (may be NULL): false stops
+ * it with DEED_STOPPED. DEED_NO_MEMORY. From any thread. */
+struct index_verifier {
+    void *context;
+    void (*damage)(void *context, uint32_t first_segment, uint32_t last_segment, const char *what);
+    bool (*progress)(void *context);
+};
+DEED_MUST_CHECK deed_status index_verify(struct index *index, const struct index_verifier *verifier,
+                                         struct deed_error *err);
+
 struct index_stats {
     uint64_t runs, memory_runs; /* in the newest view; the active one counts */
     uint64_t memory_size;       /* bytes of the runs in memory */

@@ -703,6 +703,7 @@ struct verification {
     void (*damage)(void *, const struct store_damage *);
     bool (*progress)(void *, uint64_t, uint64_t);
     void *context;
+    uint64_t done, all; /* bytes of the log, as told last */
 };
 
 static deed_status verify_commit(void *context, const struct commit *commit,
@@ -739,9 +740,31 @@ static deed_status verify_damage(void *context, const struct log_damage *damage,
     return DEED_OK;
 }
 
+/* No event is lost by it. */
+static void verify_index_damage(void *context, uint32_t first_segment, uint32_t last_segment,
+                                const char *what)
+{
+    struct verification *v = context;
+    struct store_damage told = {
+        .segment = first_segment, .first_position = DEED_NONE, .last_position = DEED_NONE};
+    (void)last_segment;
+    (void)snprintf(told.what, sizeof told.what,
+                   "the index, which is made again from the log: %.100s", what);
+    v->report.damage_count++;
+    if (v->damage != NULL) v->damage(v->context, &told);
+}
+
+static bool verify_index_progress(void *context)
+{
+    struct verification *v = context;
+    return v->progress == NULL || v->progress(v->context, v->done, v->all);
+}
+
 static bool verify_progress(void *context, uint64_t done, uint64_t all)
 {
     struct verification *v = context;
+    v->done = done;
+    v->all = all;
     return v->progress == NULL || v->progress(v->context, done, all);
 }
 
@@ -755,10 +778,15 @@ deed_status store_verify(struct store *store,
                                   .commit = verify_commit,
                                   .damage = verify_damage,
                                   .progress = verify_progress};
+    struct index_verifier verifier = {
+        .context = &v, .damage = verify_index_damage, .progress = verify_index_progress};
     deed_status status = log_verify(store->log, &visitor, err);
+    uint64_t of_log = v.report.damage_count;
+    if (status == DEED_OK) status = index_verify(store->index, &verifier, err);
     if (status == DEED_OK && v.report.damage_count > 0) {
-        status = deed_fail(err, DEED_CORRUPT, "the log has %llu damaged places",
-                           (unsigned long long)v.report.damage_count);
+        status = deed_fail(err, DEED_CORRUPT, "the %s has %llu damaged places",
+                           of_log > 0 ? "log" : "index",
+                           (unsigned long long)(of_log > 0 ? of_log : v.report.damage_count));
     }
     *out_report = v.report;
     return status;

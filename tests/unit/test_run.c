@@ -831,6 +831,32 @@ TEST(run, a_run_that_is_damaged_is_read_from_the_log_again)
     }
 }
 
+static char damage_told[160];
+static void note_store_damage(void *context, const struct store_damage *d)
+{
+    (void)context;
+    assert_int_equal(d->first_position, DEED_NONE);
+    (void)snprintf(damage_told, sizeof damage_told, "%s", d->what);
+}
+
+TEST(run, verifying_reads_runs_too_and_has_the_damaged_one_made_again)
+{
+    struct store_verify_report report;
+    begin_with_log();
+    say("some", 60);
+    expect_ok(store_verify(store, note_store_damage, NULL, NULL, &report, &err));
+    expect_ok(os_sim_rot(sim, "/a/index/" FIRST_RUN, 100, OS_SIM_ROT_FLIP));
+    os_sim_drop_cache(sim);
+    expect_status(DEED_CORRUPT,
+                  store_verify(store, note_store_damage, NULL, NULL, &report, &err));
+    expect_message(err, "the index has 1 damaged places");
+    assert_int_equal(report.damage_count, 1);
+    assert_non_null(strstr(damage_told, "run of segments 1 to 1: block 0 is damaged"));
+    settle();
+    expect_ok(store_verify(store, note_store_damage, NULL, NULL, &report, &err));
+    end_with_log();
+}
+
 /* ---- the cache ------------------------------------------------------------------------------ */
 
 static deed_status load_number(void *context, uint64_t number, uint8_t out[BLOCK_SIZE],
