@@ -31,6 +31,7 @@ declare -A by_test=(
     [KEEP_TAIL]=test_store_faults
     [KEEP_HALF_SECTOR]=test_store_faults
     [VERIFY_ANY_HEADER]=test_store_faults
+    [OLDER_MARK]=test_log
     [UNSEEDED_CRC]=test_store_faults
     [FILTER_FORGETS]=test_run
     [RUN_UNCHECKED]=test_run

@@ -2,7 +2,7 @@
  * SQLite files, writers, readers, followers and queries, stepped in the seed's order in one thread,
  * on one simulated disk that loses, tears and fails what it may.
  *
- *     sim_world [COUNT [FROM]]  that many seeds, from 1 (default SIM_SEEDS, else 300)
+ *     sim_world [COUNT [FROM]]  that many seeds, from 1 (default SIM_SEEDS, else 500)
  *     sim_world --seed N ...    these seeds, telling what they do
  *
  * Each seed draws its own work and its own faults (a swarm). The machine lives and dies several times.
@@ -2120,7 +2120,7 @@ int main(int argc, char **argv)
         return 0;
     }
     const char *wanted = argc > 1 ? argv[1] : getenv("SIM_SEEDS");
-    uint64_t count = wanted != NULL ? strtoull(wanted, NULL, 10) : 300;
+    uint64_t count = wanted != NULL ? strtoull(wanted, NULL, 10) : 500;
     uint64_t from = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     for (uint64_t seed = from; seed < from + count; seed++) {
         uint64_t mark = run_seed(seed, false);
