@@ -48,7 +48,7 @@
     X(PLANTED_KEEP_UNBORN_SEGMENT, "a segment that a crash left without a header stays")           \
     X(PLANTED_DROP_HEADERLESS_SEGMENT,                                                             \
       "a last segment whose header is damaged is taken for unborn, whatever it holds")             \
-    X(PLANTED_VERIFY_ANY_HEADER, "verifying believes a header that belongs to another segment")    \
+    X(PLANTED_ANY_HEADER, "a header that belongs to another segment is believed")                  \
     X(PLANTED_ACCEPT_UNSYNCED, "a repair does not sync what it writes down")                       \
     X(PLANTED_ANY_FOOTER, "a sealed file's footer is believed without its checksum")               \
     X(PLANTED_TABLE_SEAM, "a look-up at the end of a block of the table ends at the segment's end") \

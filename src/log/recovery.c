@@ -130,6 +130,7 @@ static deed_status header_read(struct os_file *file, const struct sealed_name *n
     memset(bytes + size, 0, sizeof bytes - size);
     status = segment_header_decode(bytes, &header, err);
     if (status == DEED_TOO_NEW) return status;
+    if (PLANTED(ANY_HEADER)) header.number = name->number;
     *out_good = status == DEED_OK && header.number == name->number &&
                 header.generation == name->generation && header.sealed == (name->generation > 0) &&
                 (name->generation == 0 || header.first_position == name->first_position);
@@ -846,13 +847,12 @@ static deed_status verify_open(struct scan *s, struct log_segment *segment)
     struct log *log = s->log;
     struct os_file *file = NULL;
     struct segment_header header = segment->header;
-    struct sealed_name name = {.number = segment->number};
+    const struct sealed_name name = {.number = segment->number};
     bool good = false;
     if (segment->missing) return DEED_OK; /* the next header tells */
     deed_status status = log_segment_pin(log, segment, &file, s->err);
     if (status != DEED_OK) return status;
     /* The header is read again too. */
-    if (PLANTED(VERIFY_ANY_HEADER)) name.number = segment->header.number;
     status = header_read(file, &name, &header, &good, s->err);
     if (status == DEED_OK) status = scan_segment(s, file, segment->number, good, &header);
     file_cache_unpin(log->files, file);
