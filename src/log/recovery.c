@@ -859,9 +859,13 @@ static deed_status verify_open(struct scan *s, struct log_segment *segment)
     return status;
 }
 
+/* More often than this a file is not replaced while it is being found. */
+#define VERIFY_LOOKS_MAX 16
+
 static deed_status verify_segment(struct scan *s, uint32_t number, bool deep)
 {
-    for (;;) {
+    /* A directory may list what cannot be opened, as that of a backup does which lost a file. */
+    for (int looks = 1;; looks++) {
         struct log_view *view = log_view_take(s->log);
         size_t i = log_view_number(view, number);
         struct log_segment *segment = view->segments[i];
@@ -869,7 +873,7 @@ static deed_status verify_segment(struct scan *s, uint32_t number, bool deep)
             segment->generation > 0
                 ? verify_sealed(s, segment, log_view_last(view, i, s->until), deep)
                 : verify_open(s, segment);
-        bool again = status == DEED_NOT_FOUND &&
+        bool again = status == DEED_NOT_FOUND && looks < VERIFY_LOOKS_MAX &&
                      (!log_view_current(s->log, view) ||
                       (s->log->options.read_only && log_find_again(s->log, number)));
         if (status == DEED_NOT_FOUND && !again) {

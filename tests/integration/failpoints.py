@@ -8,6 +8,7 @@ The program is built with its points. Scenarios are run once to learn which poin
 often; then each point kills once a round, at a time between its first and its last, in one of the
 scenarios that pass it. A point that no scenario passes fails the test, unless UNREACHED says why.
 """
+import http.client
 import math
 import os
 import random
@@ -67,38 +68,44 @@ class World:
             return False
         return True
 
+    def ask(self):
+        """For all that was acknowledged. False: the server died meanwhile."""
+        client = Client(self.server.url)
+        try:
+            for writer in self.writers:
+                writer.check(client)
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
+
     def serve(self, environment, seconds=0.5):
-        """Open, write, do what else there is to do, end in peace."""
+        """Open, ask, write, do what else there is to do, end in peace."""
         self.life += 1
         if not self.start(environment):
             return True
-        with Work(self.server, self.writers, self.life, rng):
-            chores = threading.Thread(target=do_chores, args=(self.server.url, self.life), daemon=True)
-            chores.start()
-            deadline = time.monotonic() + seconds
-            while time.monotonic() < deadline and self.server.process.poll() is None:
-                time.sleep(0.01)
-            chores.join(20)
+        if self.ask():
+            with Work(self.server, self.writers, self.life, rng):
+                chores = threading.Thread(target=do_chores, args=(self.server.url, self.life), daemon=True)
+                chores.start()
+                deadline = time.monotonic() + seconds
+                while time.monotonic() < deadline and self.server.process.poll() is None:
+                    time.sleep(0.01)
+                chores.join(20)
         status = self.server.stop()
         check(status in (0, -signal.SIGKILL), f"the server ended with {status}:\n{self.server.log}")
         return status != 0
 
-    def recover(self):
-        """Open again without points, and ask for all that was acknowledged."""
-        self.server.start()
-        client = Client(self.server.url)
-        for writer in self.writers:
-            writer.check(client)
-        self.server.stop(rng.choice([signal.SIGKILL, signal.SIGTERM]))
+    def command(self, environment, *arguments):
+        """A subcommand on the closed directory; True: it died."""
+        return run([*arguments, "--data", self.server.data], environment)
 
-    def command(self, environment, *arguments, status=0):
-        """A subcommand on the closed directory."""
-        done = subprocess.run([PROGRAM, *arguments, "--data", self.server.data], capture_output=True,
-                              text=True, env={**os.environ, **environment}, timeout=120)
-        died = done.returncode == -signal.SIGKILL
-        check(died or done.returncode == status,
-              f"{arguments}: {done.returncode} {done.stdout}{done.stderr}")
-        return died
+
+def run(arguments, environment):
+    done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True,
+                          env={**os.environ, **environment}, timeout=120)
+    died = done.returncode == -signal.SIGKILL
+    check(died or done.returncode == 0, f"{arguments}: {done.returncode} {done.stdout}{done.stderr}")
+    return died
 
 
 # ---- scenarios: each brings the world into a state, and runs a life in it ----------------------
@@ -140,7 +147,8 @@ def open_with_leftovers(world, environment):
 def open_fresh(world, environment):
     """The first opening of a directory."""
     world.server.stop(signal.SIGKILL)
-    shutil.rmtree(world.server.data, ignore_errors=True)
+    for name in (world.server.data, os.path.join(os.path.dirname(world.server.data), "backup")):
+        shutil.rmtree(name, ignore_errors=True)
     for writer in world.writers:
         writer.__init__(writer.number if isinstance(writer, Commander) else writer.stream[5:])
     return world.serve(environment, 0.1)
@@ -180,7 +188,44 @@ def serve_unsynced(world, environment):
     return died
 
 
-SCENARIOS = [serve, serve_unsynced, open_torn, open_unborn, open_without_mark, open_with_leftovers, repair, open_fresh]
+def back_up(world, environment):
+    """A backup is made, or the one before goes on being good; what is restored of it has everything."""
+    folder = os.path.dirname(world.server.data)
+    target, back = os.path.join(folder, "backup"), os.path.join(folder, "back")
+    died = world.command(environment, "backup", target)
+    if died:
+        world.command({}, "backup", target)
+    shutil.rmtree(back, ignore_errors=True)
+    if run(["restore", target, back], environment):
+        died = True
+        run(["restore", target, back], {})
+    expect_all(world, back)
+    if rng.random() < 0.3:  # the next is a first one
+        shutil.rmtree(target)
+    return died
+
+
+def expect_all(world, data):
+    """A copy of the world's log has what was acknowledged."""
+    server = Server(data=data, program=PROGRAM)
+    server.start()
+    client = Client(server.url)
+    for appender in world.appenders:
+        copy = Appender(appender.stream[5:])
+        copy.acknowledged = appender.acknowledged
+        copy.extra = appender.pending is not None
+        copy.check(client)
+    server.stop()
+
+
+def open_without_index(world, environment):
+    """The index is made from the log when it is gone."""
+    shutil.rmtree(os.path.join(world.server.data, "index"), ignore_errors=True)
+    return world.serve(environment, 0.1)
+
+
+SCENARIOS = [serve, serve_unsynced, open_torn, open_unborn, open_without_mark, open_with_leftovers,
+             open_without_index, repair, back_up, open_fresh]
 
 
 def damage_tail(world):
@@ -215,7 +260,6 @@ def learn(world, folder, points):
         path = os.path.join(folder, "hits")
         for _ in range(2):  # the second sees what the first left
             scenario(world, {"DEEDBOOK_FAILPOINT_HITS": path})
-            world.recover()
         for point, count in hits_of(path, points).items():
             if count > 0:
                 passed[point].append((scenario, (count + 1) // 2))
@@ -228,9 +272,7 @@ def kill_at(world, point, passed):
     for attempt in range(3):
         scenario, count = rng.choice(passed)
         number = int(math.exp(rng.uniform(0, math.log(count)))) if attempt < 2 else 1
-        died = scenario(world, {"DEEDBOOK_FAILPOINT": f"{point}:{number}"})
-        world.recover()
-        if died:
+        if scenario(world, {"DEEDBOOK_FAILPOINT": f"{point}:{number}"}):
             return True
     return False
 
@@ -257,6 +299,7 @@ def main():
                 if i % 40 == 39:  # a log of its own: opening must not get longer and longer
                     audit(world.server, world.writers)
                     world = World(folder, f"data-{i}")
+                    shutil.rmtree(os.path.join(folder, "backup"), ignore_errors=True)
                     world.serve({})
             point = "(the audit)"
             audit(world.server, world.writers)
