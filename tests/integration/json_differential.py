@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Compare what our JSON parser accepts with Node's JSON.parse, or else with Python's json, over
-texts made from a seed: JSON_SEED=n python3 tests/integration/json_differential.py [COUNT].
+texts made from a seed, and what the fuzzer found: JSON_SEED=n python3 tests/integration/json_differential.py [COUNT].
 
 Legitimate differences, told apart by our message: we refuse duplicate keys, nesting past 64
 levels and lone surrogate escapes; texts that are not UTF-8 are not compared with Node, whose strings
 cannot hold them."""
 import json, os, random, shutil, struct, subprocess, sys
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("BUILD", "build")
 PROGRAM = os.path.join(BUILD, "tests/drive/json_accepts")
 SEED = int(os.environ.get("JSON_SEED", "20261123"))
@@ -50,6 +51,20 @@ def texts():
     return out
 
 
+FOUND_MAX = 20000
+
+
+def found():
+    """What the fuzzer has found on its way through the parser, and its corpus: bytes."""
+    out = []
+    for folder in ('tests/fuzz/corpus/json', 'tests/fuzz/corpus/append_body', 'build/fuzz/corpus/fuzz_json'):
+        folder = os.path.join(ROOT, folder)
+        for name in sorted(os.listdir(folder) if os.path.isdir(folder) else [])[:FOUND_MAX]:
+            with open(os.path.join(folder, name), 'rb') as file:
+                out.append(file.read(1 << 16))
+    return out
+
+
 def ask_us(all_texts):
     data = b''.join(struct.pack('<I', len(t)) + t for t in all_texts)
     done = subprocess.run([PROGRAM], input=data, stdout=subprocess.PIPE, check=True)
@@ -90,7 +105,7 @@ def main():
     if not os.path.exists(PROGRAM):
         print('skipped: %s is not built' % PROGRAM)
         return 77
-    encoded = [t.encode('utf-8', 'replace') for t in texts()]
+    encoded = [t.encode('utf-8', 'replace') for t in texts()] + found()
     ours = ask_us(encoded)
     who = 'node' if shutil.which('node') else 'python'
     theirs = ask_node(encoded) if who == 'node' else ask_python(encoded)
