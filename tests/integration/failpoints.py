@@ -37,6 +37,14 @@ UNREACHED = {
     "cmd_bench:": "a measurement of a disk, which keeps nothing",
     "log:fill_give_back:": "only on a full disk: full_disk.py",
     "recovery:settle_last_sector:": "only where the page cache shows what the disk has not",
+    "backup:file_check:": "only where the backup lists a file anew that lay there unlisted",
+    "backup_set:pass:": "only where a write was short of the disk",
+    "index_step:job_end:": "only where writing a run failed",
+    "run_writer:section_spill:": "only in runs of many segments: sim_world and test_run_writer",
+    "run_writer:run_writer_destroy:": "only where writing a run failed",
+    "run_writer:out_write:": "only in runs of many segments",
+    "sealed:sealed_writer_done:": "only where sealing failed",
+    "vfs:vfs_delete:": "only journals that are rolled back",
     "segment:segment_remove:": "only after a segment could not be made: full_disk.py",
 }
 
@@ -57,6 +65,11 @@ class World:
 
     def segments(self):
         return sorted(name for name in os.listdir(self.log_file("")) if name.endswith(".seg"))
+
+    def is_whole(self):
+        return os.path.exists(self.log_file("marks")) and len(self.segments()) > 0 and all(
+            os.path.exists(os.path.join(self.server.data, "projections", name + ".manifest"))
+            for name in ("order_summary", "product_sales"))
 
     # -- lives: each returns whether the process died by itself
 
@@ -134,7 +147,18 @@ def open_without_mark(world, environment):
 
 
 def open_with_leftovers(world, environment):
-    """Read models that a rebuild left behind, and one whose manifest is gone."""
+    """What was not finished or not removed: read models that a rebuild left behind, one whose manifest
+    is gone, segments and runs."""
+    for name in os.listdir(world.log_file("")):
+        if name.endswith(".sealed"):
+            number, position, generation, _ = name.split(".")
+            shutil.copyfile(world.log_file(name), world.log_file(name + ".new"))
+            shutil.copyfile(world.log_file(name), world.log_file(
+                f"{number}.{position}.{int(generation) + 1}.sealed"))
+            break
+    index = os.path.join(world.server.data, "index")
+    for name in os.listdir(index) if os.path.isdir(index) else []:
+        shutil.copyfile(os.path.join(index, name), os.path.join(index, name + ".new"))
     folder = os.path.join(world.server.data, "projections")
     for name in os.listdir(folder):
         if name.startswith("order_summary") and name.endswith(".db"):
@@ -156,15 +180,15 @@ def open_fresh(world, environment):
 
 def repair(world, environment):
     """A damaged copy is repaired; what was not damaged must be there behind it."""
-    while len(world.segments()) < 3:
-        world.serve({})
     check(not os.path.exists(world.log_file("losses")), "a world that was never damaged has losses")
+    while data_end(world) < 8 * SECTOR:
+        world.serve({}, 0.1)
     copy = World(os.path.dirname(world.server.data), "copy", 0, 0)
     shutil.rmtree(copy.server.data, ignore_errors=True)
     shutil.copytree(world.server.data, copy.server.data)
-    name = rng.choice(copy.segments()[:-1])
-    with open(copy.log_file(name), "r+b") as file:
-        file.seek(SECTOR * rng.randrange(1, max(2, os.path.getsize(file.name) // SECTOR)))
+    # In a segment that is not sealed: what is lost of a sealed one stays named, and stops nothing.
+    with open(copy.log_file(copy.segments()[-1]), "r+b") as file:
+        file.seek(SECTOR * rng.randrange(1, data_end(copy) // SECTOR - 2))
         file.write(os.urandom(100))
     before = subprocess.run([PROGRAM, "verify", "--data", copy.server.data], capture_output=True, text=True)
     if before.returncode == 0:  # it fell into padding or zeros
@@ -192,13 +216,21 @@ def back_up(world, environment):
     """A backup is made, or the one before goes on being good; what is restored of it has everything."""
     folder = os.path.dirname(world.server.data)
     target, back = os.path.join(folder, "backup"), os.path.join(folder, "back")
+    world.serve({}, 0.2)
+    if rng.random() < 0.5:  # one was interrupted before
+        world.command({"DEEDBOOK_FAILPOINT": "backup:file_copy:rename-before:1"}, "backup", target)
+        open(os.path.join(target, "half.copy"), "wb").close()
     died = world.command(environment, "backup", target)
     if died:
         world.command({}, "backup", target)
     shutil.rmtree(back, ignore_errors=True)
+    if rng.random() < 0.5:  # one was interrupted before
+        run(["restore", target, back], {"DEEDBOOK_FAILPOINT": "restore:files_restore:dir-sync-before:1"})
     if run(["restore", target, back], environment):
         died = True
-        run(["restore", target, back], {})
+        # Without its marker it was done when it died, and is not to be written over.
+        if os.path.exists(os.path.join(back, "restoring")) or not os.path.exists(os.path.join(back, "log")):
+            run(["restore", target, back], {})
     expect_all(world, back)
     if rng.random() < 0.3:  # the next is a first one
         shutil.rmtree(target)
@@ -226,6 +258,12 @@ def open_without_index(world, environment):
 
 SCENARIOS = [serve, serve_unsynced, open_torn, open_unborn, open_without_mark, open_with_leftovers,
              open_without_index, repair, back_up, open_fresh]
+
+
+def data_end(world):
+    """Where the newest segment's zeros begin."""
+    with open(world.log_file(world.segments()[-1]), "rb") as file:
+        return len(file.read().rstrip(b"\0"))
 
 
 def damage_tail(world):
@@ -271,6 +309,8 @@ def kill_at(world, point, passed):
     """True if it died there; three attempts, since lives differ."""
     for attempt in range(3):
         scenario, count = rng.choice(passed)
+        if not world.is_whole() and scenario is not open_fresh:
+            world.serve({}, 0.2)  # a first opening was cut short
         number = int(math.exp(rng.uniform(0, math.log(count)))) if attempt < 2 else 1
         if scenario(world, {"DEEDBOOK_FAILPOINT": f"{point}:{number}"}):
             return True
@@ -282,11 +322,12 @@ def main():
     subprocess.run(["make", "-s", "-j2", "-C", ROOT, "VARIANT=failpoints", "all"], check=True,
                    stdout=subprocess.DEVNULL)
     points = [point for point in names()]
-    missed, killed, point = [], 0, "(learning)"
+    missed, killed, point, began = [], 0, "(learning)", time.monotonic()
     with tempfile.TemporaryDirectory(prefix="deedbook-failpoints-") as folder:
         world = World(folder, "data")
         try:
             passed = learn(world, folder, points)
+            print(f"{len(points)} points; learned after {time.monotonic() - began:.0f} s", flush=True)
             unreached = [point for point in points if not passed[point] and
                          not any(map(point.startswith, UNREACHED))]
             order = [point for point in points if passed[point] and wanted in point] * ROUNDS
