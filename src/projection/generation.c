@@ -312,6 +312,12 @@ static deed_status not_a_generation(struct deed_error *err)
     return deed_fail(err, DEED_CORRUPT, "it is not a read model of Deedbook's");
 }
 
+/* A column is NULL: because it is, or because there was no memory to show it? */
+static bool lacked_memory(struct generation *g)
+{
+    return (sqlite3_errcode(database_sqlite(g->db)) & 0xff) == SQLITE_NOMEM;
+}
+
 static deed_status read_checkpoint(struct generation *g, struct deed_error *err)
 {
     sqlite3_stmt *statement = NULL;
@@ -323,13 +329,14 @@ static deed_status read_checkpoint(struct generation *g, struct deed_error *err)
     int rc = sqlite3_step(statement);
     if (rc == SQLITE_ROW) {
         const char *log_id = (const char *)sqlite3_column_text(statement, 0);
+        bool lacks_memory = log_id == NULL && lacked_memory(g);
         int64_t epoch = sqlite3_column_int64(statement, 1);
         int64_t position = sqlite3_column_int64(statement, 2);
         bool valid = log_id != NULL && uuid_parse(deed_str_of(log_id), &g->checkpoint.log_id) &&
                      epoch >= 0 && position >= 0;
         g->checkpoint.epoch = (uint64_t)epoch;
         g->checkpoint.position = (uint64_t)position;
-        if (!valid) status = not_a_generation(err);
+        if (!valid) status = lacks_memory ? no_memory(err) : not_a_generation(err);
     } else {
         status = rc == SQLITE_DONE ? not_a_generation(err) : database_fail(g->db, err);
     }
@@ -349,7 +356,7 @@ static deed_status read_file_row(struct generation *g, sqlite3_stmt *statement,
                          FORMAT_VERSION);
     }
     const char *text = (const char *)sqlite3_column_text(statement, 1);
-    if (text == NULL) return not_a_generation(err);
+    if (text == NULL) return lacked_memory(g) ? no_memory(err) : not_a_generation(err);
     deed_str whole = {text, (size_t)sqlite3_column_bytes(statement, 1)};
     return projection_file_load(g->os, DEED_STR("stored projection"), whole, &g->file, err);
 }
