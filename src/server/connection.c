@@ -1035,6 +1035,7 @@ static void service_turn(struct service *service)
         if (growths != service->growths_seen) {
             service->growths_seen = growths;
             waiting_wake_all(service);
+            more = true; /* a glance has put its answer on the stack: nobody wakes the loop for it */
         }
         struct connection *c = service->unflushed;
         service->unflushed = NULL;
