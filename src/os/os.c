@@ -142,6 +142,13 @@ bool os_in_haste(void)
     return haste.on;
 }
 
+deed_status os_haste_refuse(const char *what, struct deed_error *err)
+{
+    assert(haste.on);
+    haste.refused = true;
+    return deed_fail(err, DEED_BUSY, "%s: not at hand", what);
+}
+
 static deed_status read_in_haste(struct os_file *file, uint64_t offset, void *out, size_t size,
                                  size_t *out_read, struct deed_error *err)
 {

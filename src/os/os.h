@@ -97,8 +97,13 @@ DEED_MUST_CHECK deed_status os_file_truncate(struct os_file *file, uint64_t size
 void os_haste_begin(size_t size_max);
 /* true: a read was refused, so whatever came of it is to be thrown away. */
 bool os_haste_end(void);
+/* This thread is in haste: file_read takes only what is in memory, else DEED_BUSY. */
+bool os_in_haste(void);
 /* A read of this thread was refused since os_haste_begin. */
 bool os_haste_refused(void);
+/* For who finds that something else than a read would keep this thread in haste waiting, as another
+ * thread's look at the disk: counts as a read that was refused. DEED_BUSY. */
+deed_status os_haste_refuse(const char *what, struct deed_error *err);
 
 /* ---- clock, randomness -------------------------------------------------------------------- */
 
@@ -109,9 +114,6 @@ void os_random(struct os *os, void *out, size_t size); /* unpredictable; cannot 
 /* ---- for implementations ------------------------------------------------------------------ */
 
 /* os.c checks names, flags, offsets and sizes; an implementation sees only valid ones. */
-
-/* For file_read: this thread is in haste, so take only what is in memory, else DEED_BUSY. */
-bool os_in_haste(void);
 
 struct os_ops {
     deed_status (*dir_open)(struct os *, struct os_dir *parent, const char *path, bool create,

@@ -9,7 +9,9 @@
  * (2) A hole behind the horizon is passed over. Before the horizon a reader would get nothing for
  *     a long way and take it for the truth: so it is told.
  * (3) What was found of the horizon stays right while nothing is removed: events are only added
- *     behind it. */
+ *     behind it.
+ * (4) Whoever looks for it holds the lock while it reads, mostly a footer, but after a compaction
+ *     perhaps many: a thread in haste does not wait for that. */
 #include "store/store_state.h"
 
 #include "base/planted.h"
@@ -111,7 +113,11 @@ deed_status store_horizon(struct store *store, uint64_t *out_horizon, struct dee
     struct horizon *h = &store->horizon;
     uint64_t end = log_end(store->log);
     deed_status status = DEED_OK;
-    os_mutex_lock(&h->lock);
+    if (!os_in_haste()) {
+        os_mutex_lock(&h->lock);
+    } else if (!os_mutex_try(&h->lock)) { /* (4) */
+        return os_haste_refuse("the horizon", err);
+    }
     if (h->kept == 0) status = horizon_look(store, end, err);
     if (status == DEED_OK) {
         *out_horizon = h->removed == 0 ? 0 : h->kept != 0 ? h->kept : end + 1;

@@ -2,6 +2,8 @@
 #include "store_fixture.h"
 #include "stub_fixture.h"
 
+#include "store/store_state.h"
+
 static enum event_fate remove_all(const struct deed_event *e)
 {
     return e->stream.ptr[0] == '$' ? EVENT_KEEP : EVENT_REMOVE;
@@ -180,6 +182,23 @@ TEST(retention, the_log_is_read_from_the_horizon_on)
     expect_words("", .backwards = true, .after_position = 4);
     expect_words("DEED_GONE", .backwards = true, .after_position = 3);
     expect_words("? ? one ? two", .removed = true);
+    finish();
+}
+
+TEST(retention, a_thread_in_haste_does_not_wait_for_who_looks_for_the_horizon)
+{
+    start();
+    say("a-1", "one");
+    uint64_t horizon = 99;
+    os_mutex_lock(&store->horizon.lock); /* as while another thread reads footers */
+    os_haste_begin(1 << 20);
+    assert_int_equal(store_horizon(store, &horizon, &err), DEED_BUSY);
+    assert_true(os_haste_end());
+    os_mutex_unlock(&store->horizon.lock);
+    os_haste_begin(1 << 20);
+    expect_ok(store_horizon(store, &horizon, &err));
+    assert_false(os_haste_end());
+    assert_int_equal(horizon, 0);
     finish();
 }
 
