@@ -626,6 +626,7 @@ static deed_status hide(struct store *store, deed_str stream, deed_str actor,
 {
     struct stream_state s;
     struct deed_appended appended;
+    uint64_t hidden = 0; /* by the deletion, though another's metadata may show it again by now */
     deed_status status = stream_state_now(store, stream, &s, err);
     if (status == DEED_OK && s.count == 0) {
         status = deed_fail(err, DEED_NOT_FOUND, "stream %.*s: there is no such stream",
@@ -636,6 +637,7 @@ static deed_status hide(struct store *store, deed_str stream, deed_str actor,
                            DEED_FMT(stream));
     }
     if (status == DEED_OK && !s.tombstoned && !stream_deleted(&s)) {
+        hidden = s.count;
         status = store_delete_stream(store, stream, DEED_EXPECT_ANY, 0, false, actor, &appended, err);
         if (status == DEED_OK) status = stream_state_now(store, stream, &s, err);
     }
@@ -643,6 +645,7 @@ static deed_status hide(struct store *store, deed_str stream, deed_str actor,
     job->metadata_before = s.metadata_position;
     job->erase_before = s.tombstoned ? s.count - 1 : s.retention.truncate_before;
     if (job->erase_before > s.count) job->erase_before = s.count;
+    if (job->erase_before < hidden && !s.tombstoned) job->erase_before = hidden;
     return DEED_OK;
 }
 

@@ -245,7 +245,7 @@ void terms_forget(struct store *store);
 /* sealer.c: the actor's step; and the committer's wait before it begins another segment. */
 uint64_t sealer_step(void *store);
 void sealer_wait(void *store);
-/* append.c: answer what is queued with DEED_STOPPED. */
+/* append.c: commit what is queued, and answer it. */
 void committer_drain(struct store *store);
 
 #endif
