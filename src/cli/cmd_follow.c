@@ -20,6 +20,7 @@ static const struct argp_option option_list[] = {
     {"after", EVENTS_KEY_AFTER, "POSITION", 0, "log: begin behind this position (default 0)", 0},
     {"now", KEY_NOW, NULL, 0, "begin with the next event", 0},
     {"limit", EVENTS_KEY_LIMIT, "COUNT", 0, "stop after this many events", 0},
+    {"removed", EVENTS_KEY_REMOVED, NULL, 0, "also events whose content was removed, marked so", 0},
     {0},
 };
 

@@ -18,6 +18,7 @@ static const struct argp_option option_list[] = {
     {"until", EVENTS_KEY_UNTIL, "POSITION", 0, "nothing behind this position", 0},
     {"limit", EVENTS_KEY_LIMIT, "COUNT", 0, "at most this many events (0: all)", 0},
     {"backwards", EVENTS_KEY_BACKWARDS, NULL, 0, "newest first", 0},
+    {"removed", EVENTS_KEY_REMOVED, NULL, 0, "also events whose content was removed, marked so", 0},
     {0},
 };
 

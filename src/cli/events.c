@@ -18,7 +18,6 @@ enum {
     KEY_FROM_TIME,
     KEY_TO_TIME,
     KEY_SYSTEM,
-    KEY_REMOVED,
 };
 
 static const struct argp_option filter_options[] = {
@@ -31,7 +30,6 @@ static const struct argp_option filter_options[] = {
     {"from-time", KEY_FROM_TIME, "TIME", 0, "recorded at or after this RFC 3339 time", 0},
     {"to-time", KEY_TO_TIME, "TIME", 0, "recorded before this time", 0},
     {"system", KEY_SYSTEM, NULL, 0, "also streams whose name begins with $", 0},
-    {"removed", KEY_REMOVED, NULL, 0, "also events whose content was removed, marked so", 0},
     {0},
 };
 
@@ -62,9 +60,6 @@ static error_t filter_parse(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_SYSTEM:
         filter->system = true;
-        return 0;
-    case KEY_REMOVED:
-        filter->removed = true;
         return 0;
     case ARGP_KEY_END: {
         bool filters = filter->types.count > 0 || filter->tags.count > 0 ||
@@ -115,6 +110,9 @@ error_t events_range_parse(struct events_filter *filter, int key, char *argument
         return 0;
     case EVENTS_KEY_BACKWARDS:
         filter->backwards = true;
+        return 0;
+    case EVENTS_KEY_REMOVED:
+        filter->removed = true;
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

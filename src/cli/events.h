@@ -24,14 +24,16 @@ extern const struct argp events_filter_argp;
 /* It and cli_target_argp, in this order, with the headings of a subcommand that shows events. */
 extern const struct argp_child events_children[];
 
-/* Keys of the options that say where in the log or the stream. A subcommand declares those that it
- * has, with its own words; its parser leaves to events_range_parse what it does not know. */
+/* Keys of the options that say where in the log or the stream, and what of it. A subcommand declares
+ * those that it has, with its own words; its parser leaves to events_range_parse what it does not
+ * know. */
 enum events_range_key {
     EVENTS_KEY_FROM = 'f',
     EVENTS_KEY_AFTER = 'a',
     EVENTS_KEY_UNTIL = 'u',
     EVENTS_KEY_LIMIT = 'n',
     EVENTS_KEY_BACKWARDS = 'b',
+    EVENTS_KEY_REMOVED = 0x180,
 };
 error_t events_range_parse(struct events_filter *filter, int key, char *argument,
                            struct argp_state *state);

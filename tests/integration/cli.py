@@ -437,6 +437,7 @@ def test_compact_and_erase():
             shown = run("read", "--after", "1", "--removed", "--json", *where).lines()
             check(sum(event.get("removed", False) for event in shown) == 11 and len(shown) == 12,
                   str(shown))
+            run("export", "--removed", *where, expect=2)
             export = run("export", *where)
             check("not in it: 11 events between positions 2 and" in export.err, export.err)
             check("intact" in run("verify", "--data", data).out, "it verifies")
