@@ -68,14 +68,13 @@ static const struct route_parameter stream_delete_parameters[] = {
     STREAM,
     QUERY("expected", KIND_EXPECTED, "what the stream must be at; otherwise 409"),
     QUERY("tombstone", KIND_FLAG, "close it for good: nothing can be appended to it again"),
-    IF_MATCH, IF_NONE_MATCH, ACTOR, CORRELATION_ID, CAUSATION_ID, END};
+    IF_MATCH, IF_NONE_MATCH, ACTOR, END};
 static const struct route_parameter stream_state_parameters[] = {
     STREAM, QUERY("revision", KIND_NUMBER, "as of this revision"), AS_OF_POSITION, AS_OF_TIME, END};
 static const struct route_parameter stream_explain_parameters[] = {
     STREAM, QUERY("revision", KIND_NUMBER, "up to this revision; its end unless given"),
     QUERY("limit", KIND_NUMBER, "the last so many events; 1,000 unless given"), END};
-static const struct route_parameter stream_erase_parameters[] = {STREAM, ACTOR, CORRELATION_ID,
-                                                                 CAUSATION_ID, END};
+static const struct route_parameter stream_erase_parameters[] = {STREAM, ACTOR, END};
 static const struct route_parameter compaction_parameters[] = {
     QUERY("compress", KIND_NUMBER, "compress with this level of zstd's, 1 to 19; 0: not"),
     QUERY("active", KIND_FLAG, "close the segment that is being written, and look at it, too"), END};
