@@ -56,30 +56,10 @@ bool content_type_is_json(deed_str content_type)
 
 #define PUT(out, literal) buf_add(out, literal, sizeof(literal) - 1)
 
-/* Printable ASCII without quote and backslash: what most names are. */
-static bool is_plain(deed_str text)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101), tops = UINT64_C(0x8080808080808080);
-    uint64_t stop = 0;
-    for (size_t i = 0; i < text.len; i += 8) {
-        uint64_t bytes = ones * ' ';
-        if (text.len >= 8) {
-            memcpy(&bytes, text.ptr + (i + 8 <= text.len ? i : text.len - 8), 8);
-        } else {
-            for (size_t k = 0; k < text.len; k++)
-                bytes = bytes << 8 | (uint8_t)text.ptr[k];
-        }
-        uint64_t quote = bytes ^ ones * '"', backslash = bytes ^ ones * '\\';
-        stop |= ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) |
-                ((bytes - ones * ' ') & ~bytes) | bytes;
-    }
-    return (stop & tops) == 0;
-}
-
 static void put_string(struct buf *out, deed_str text)
 {
     uint8_t *at = text.len > SIZE_MAX - 2 ? NULL : buf_reserve(out, text.len + 2);
-    if (at != NULL && is_plain(text)) {
+    if (at != NULL && text_is_plain(text)) {
         at[0] = '"';
         if (text.len > 0) memcpy(at + 1, text.ptr, text.len);
         at[text.len + 1] = '"';

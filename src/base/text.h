@@ -26,4 +26,25 @@ void hex_encode(deed_bytes in, struct buf *out); /* lower case */
 bool str_starts_with(deed_str s, deed_str prefix);
 int str_compare(deed_str a, deed_str b); /* by bytes, shorter first */
 
+/* Printable ASCII without quote and backslash, as most names are: JSON takes it unescaped. Inline: it
+ * is asked of each string that is written. */
+static inline bool text_is_plain(deed_str text)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), tops = UINT64_C(0x8080808080808080);
+    uint64_t stop = 0;
+    for (size_t i = 0; i < text.len; i += 8) {
+        uint64_t bytes = ones * ' ';
+        if (text.len >= 8) {
+            memcpy(&bytes, text.ptr + (i + 8 <= text.len ? i : text.len - 8), 8);
+        } else {
+            for (size_t k = 0; k < text.len; k++)
+                bytes = bytes << 8 | (uint8_t)text.ptr[k];
+        }
+        uint64_t quote = bytes ^ ones * '"', backslash = bytes ^ ones * '\\';
+        stop |= ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) |
+                ((bytes - ones * ' ') & ~bytes) | bytes;
+    }
+    return (stop & tops) == 0;
+}
+
 #endif

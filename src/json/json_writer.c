@@ -168,29 +168,9 @@ static void quoted_put_mended(struct buf *out, deed_str text)
     buf_add_byte(out, '"');
 }
 
-/* Printable ASCII that needs no escape: what most keys and names are, found in one pass. */
-static bool is_simple(deed_str text)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101), tops = UINT64_C(0x8080808080808080);
-    uint64_t stop = 0;
-    for (size_t i = 0; i < text.len; i += 8) {
-        uint64_t bytes = ones * ' ';
-        if (text.len >= 8) {
-            memcpy(&bytes, text.ptr + (i + 8 <= text.len ? i : text.len - 8), 8);
-        } else {
-            for (size_t k = 0; k < text.len; k++)
-                bytes = bytes << 8 | (uint8_t)text.ptr[k];
-        }
-        uint64_t quote = bytes ^ ones * '"', backslash = bytes ^ ones * '\\';
-        stop |= ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) |
-                ((bytes - ones * ' ') & ~bytes) | bytes;
-    }
-    return (stop & tops) == 0;
-}
-
 static void string_put(struct buf *out, deed_str text)
 {
-    if (text.len <= 64 && is_simple(text)) {
+    if (text.len <= 64 && text_is_plain(text)) {
         simple_put(out, text);
         return;
     }

@@ -264,16 +264,23 @@ static deed_status walk_to(struct log_reader *r, struct log_segment *segment, st
     return lost(position, err);
 }
 
+/* In a segment that is not sealed. */
+static bool find_ref(struct log_segment *segment, uint64_t position, struct commit_ref *out)
+{
+    uint64_t up_to = log_segment_up_to(segment, position);
+    if (up_to == 0) return false;
+    *out = log_segment_ref(segment, up_to - 1);
+    return position - out->first_position < out->event_count;
+}
+
 /* The commit's place in a segment of the view, whose file is pinned. */
 static deed_status find_place(struct log_reader *r, struct log_segment *segment,
                               struct os_file *file, uint64_t position, struct place *out,
                               struct deed_error *err)
 {
     if (segment->generation == 0) {
-        uint64_t up_to = log_segment_up_to(segment, position);
-        if (up_to == 0) return lost(position, err);
-        struct commit_ref ref = log_segment_ref(segment, up_to - 1);
-        if (position - ref.first_position >= ref.event_count) return lost(position, err);
+        struct commit_ref ref;
+        if (!find_ref(segment, position, &ref)) return lost(position, err);
         *out = (struct place){segment, ref.first_position, ref.offset, ref.size};
         return DEED_OK;
     }
@@ -650,10 +657,8 @@ static deed_status recorded_at_in(struct log *log, const struct log_view *view, 
     struct log_segment *segment = view->segments[log_view_find(view, position)];
     if (segment->missing) return lost(position, err);
     if (segment->generation == 0) {
-        uint64_t up_to = log_segment_up_to(segment, position);
-        if (up_to == 0) return lost(position, err);
-        struct commit_ref ref = log_segment_ref(segment, up_to - 1);
-        if (position - ref.first_position >= ref.event_count) return lost(position, err);
+        struct commit_ref ref;
+        if (!find_ref(segment, position, &ref)) return lost(position, err);
         *out_time_ns = ref.recorded_at_ns;
         return DEED_OK;
     }
