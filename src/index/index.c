@@ -483,7 +483,9 @@ static deed_status drop_strangers(struct index *index, struct log *log, uint32_t
         if (run->file == NULL || run_belongs(index, run, log, reader, active)) continue;
         status = index_replace(index, &run, 1, NULL, err);
         if (status != DEED_OK) break;
-        run->remove = true;
+        /* Now: when the last view of it goes, one that was made again may have its name. */
+        struct found name = {run->first_segment, run->last_segment};
+        remove_file(index, &name);
         atomic_fetch_sub(&index->stream_count, run_file_footer(run->file)->streams);
     }
     log_reader_destroy(reader);
@@ -629,13 +631,16 @@ static bool is_lost(const struct index *index, uint64_t position, uint64_t *out_
 }
 
 /* Where the run of a segment begins whose first event stands at `first`: positions that are known to
- * be lost before it are its own, so that nobody looks for them there again. */
-static uint64_t begin_of(struct index *index, uint32_t segment, uint64_t first)
+ * be lost before it are its own, so that nobody looks for them there again. `active_end`: where the
+ * active run is about to end. */
+static uint64_t begin_of(struct index *index, uint32_t segment, uint64_t first,
+                         uint64_t active_end)
 {
     const struct index_view *view = index_writer_view(index);
     uint64_t before = 0;
     for (size_t i = 0; i < view->run_count && view->runs[i]->first_segment < segment; i++) {
-        uint64_t last = run_last_position(view->runs[i]);
+        const struct index_run *run = view->runs[i];
+        uint64_t last = run == index->active ? active_end : run_last_position(run);
         if (last != UINT64_MAX) before = last;
     }
     uint64_t position = before + 1;
@@ -651,7 +656,7 @@ deed_status index_roll(struct index *index, uint32_t segment, uint64_t last_posi
     index_writer_renew(index);
     if (!index->begun) {
         active->first_segment = active->last_segment = segment;
-        active->first_position = begin_of(index, segment, last_position + 1);
+        active->first_position = begin_of(index, segment, last_position + 1, UINT64_MAX);
         deed_status status = index_replace(index, &active, 1, active, err);
         index->begun = status == DEED_OK;
         index_writer_renew(index);
@@ -659,24 +664,19 @@ deed_status index_roll(struct index *index, uint32_t segment, uint64_t last_posi
     }
     if (segment == active->last_segment) return DEED_OK;
     memcpy(active->hash, hash, SHA256_SIZE);
-    atomic_store_explicit(&active->last_position, end_of(index, active, last_position),
-                          memory_order_release);
+    uint64_t end = end_of(index, active, last_position);
     struct index_run *next =
-        run_create_memory(index, segment, begin_of(index, segment, last_position + 1),
+        run_create_memory(index, segment, begin_of(index, segment, last_position + 1, end),
                           memory_run_term_count(active->memory));
-    if (next == NULL) {
-        atomic_store_explicit(&active->last_position, UINT64_MAX, memory_order_release);
-        return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
-    }
-    bool is_written = index->dir != NULL && !index->options.read_only;
-    if (is_written) atomic_fetch_add(&index->waiting, 1); /* before somebody can write it */
+    if (next == NULL) return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
     deed_status status = index_replace(index, NULL, 0, next, err);
     if (status != DEED_OK) {
-        if (is_written) atomic_fetch_sub(&index->waiting, 1);
-        atomic_store_explicit(&active->last_position, UINT64_MAX, memory_order_release);
         index_run_free(next);
         return status;
     }
+    /* Nothing can fail any more: a run that has an end may be written at once, and replaced. */
+    if (index->dir != NULL && !index->options.read_only) atomic_fetch_add(&index->waiting, 1);
+    atomic_store_explicit(&active->last_position, end, memory_order_release);
     index->active = next;
     index_writer_renew(index);
     return DEED_OK;

@@ -27,7 +27,7 @@ struct index_run {
     struct index_run *dead_next;
 
     /* The background actor's. */
-    bool checked, filter_tried, no_merge;
+    bool checked, suspect, filter_tried, no_merge; /* suspect: to be checked before all else */
 };
 
 struct index_view {

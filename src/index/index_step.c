@@ -5,7 +5,7 @@
  *   ...                   ...  ─┘
  *   damaged file ──read the log──► parts ──merge──► file
  *
- * (1) A step is a bounded piece: some thousand terms, or some 256 KiB.
+ * (1) A step is a bounded piece: some thousand terms or positions, or some 256 KiB.
  * (2) What a job made is durable under its name before it is in the row, and in the row before what
  *     it replaces is removed.
  * (3) A run of memory goes first: the committer waits when too many of them do. A merge lies still
@@ -153,6 +153,10 @@ static deed_status job_publish(struct index *index, struct job *job, uint64_t *c
     bool loaded;
     run_name(job->meta.first_segment, job->meta.last_segment, name);
     deed_status status = index_run_load(index, name, &run, err);
+    if (status == DEED_CORRUPT) { /* the device's fault: another attempt at once may go the same way */
+        status = DEED_IO;
+        if (err != NULL) err->status = status;
+    }
     if (status != DEED_OK) return status;
     status = index_replace(index, job->runs, job->run_count, run, err);
     if (status != DEED_OK) {
@@ -228,12 +232,19 @@ static deed_status build_step(struct index *index, struct job *job, struct deed_
 
 /* ---- merging -------------------------------------------------------------------------------- */
 
+/* Whoever looks it up meets the damage too: it is built again before it is merged. What the device
+ * does not read may be damage: it is checked before it is merged. */
+static void input_note(const struct input *in, deed_status status)
+{
+    if (status == DEED_CORRUPT) run_file_set_damaged(in->file);
+    if (status == DEED_IO) run_file_set_suspect(in->file);
+}
+
 static deed_status input_next(struct input *in, struct deed_error *err)
 {
     deed_status status = run_scan_next(in->scan, &in->head, err);
     if (status == DEED_END) in->ended = true;
-    /* Whoever looks it up meets the damage too: it is built again before it is merged. */
-    if (status == DEED_CORRUPT) run_file_set_damaged(in->file);
+    input_note(in, status);
     return status == DEED_END ? DEED_OK : status;
 }
 
@@ -303,10 +314,8 @@ static deed_status merge_term(struct job *job, const size_t *which, size_t count
             if (status == DEED_OK && position < before) {
                 status = deed_fail(err, DEED_CORRUPT, "positions are out of order");
             }
-            if (status != DEED_OK) {
-                if (status == DEED_CORRUPT) run_file_set_damaged(in->file);
-                return status;
-            }
+            input_note(in, status);
+            if (status != DEED_OK) return status;
             run_writer_position(job->writer, position);
         }
         next += in->head.count;
@@ -368,13 +377,17 @@ static deed_status read_part(struct index *index, struct job *job, struct log *l
 {
     uint64_t streams = 0;
     uint64_t last = job->meta.last_position;
+    uint64_t step_last = last;
+    if (job->position <= last && last - job->position >= STEP_POSITIONS) { /* (1) */
+        step_last = job->position + STEP_POSITIONS - 1;
+    }
     uint64_t terms = job->memory == NULL ? 0 : memory_run_term_count(job->memory);
     if (job->memory == NULL) job->memory = memory_run_create(0);
     if (job->memory == NULL) return no_memory(err);
     uint64_t until = terms + STEP_TERMS < PART_TERMS ? terms + STEP_TERMS : PART_TERMS;
     /* Where the log is damaged too, who asks is put off until it is repaired, or read better. */
     deed_status status =
-        index_scan(index, log, &job->position, last, until, job->memory, &streams, err);
+        index_scan(index, log, &job->position, step_last, until, job->memory, &streams, err);
     if (status != DEED_OK) return status;
     job->read_all = job->position > last;
     if (!job->read_all && memory_run_term_count(job->memory) < PART_TERMS) return DEED_OK;
@@ -463,11 +476,21 @@ static bool find_damaged(const struct index_view *view, size_t *out)
     for (size_t i = 0; i < view->run_count; i++) {
         struct index_run *run = view->runs[i];
         if (run->file == NULL) continue;
-        if (run_file_suspect(run->file)) run->checked = false;
+        if (run_file_suspect(run->file)) run->suspect = true;
         if (run_file_damaged(run->file)) {
             *out = i;
             return true;
         }
+    }
+    return false;
+}
+
+static bool find_suspect(const struct index_view *view, size_t *out)
+{
+    for (size_t i = 0; i < view->run_count; i++) {
+        if (!view->runs[i]->suspect) continue;
+        *out = i;
+        return true;
     }
     return false;
 }
@@ -492,6 +515,14 @@ static deed_status begin_merge(struct index *index, struct job *job, const struc
     return merge_begin(index, job, files, MERGE_RUNS, err);
 }
 
+static deed_status begin_check(struct index *index, struct job *job, const struct index_view *view,
+                               size_t i, struct deed_error *err)
+{
+    deed_status status = job_begin(index, job, JOB_CHECK, view, i, 1, err);
+    if (status != DEED_OK) return status;
+    return run_check_create(job->runs[0]->file, index->options.hash_mask, &job->check, err);
+}
+
 /* DEED_END: nothing is to be done. */
 static deed_status begin_slow(struct index *index, struct index_work *work, struct log *log,
                               struct deed_error *err)
@@ -499,18 +530,16 @@ static deed_status begin_slow(struct index *index, struct index_work *work, stru
     const struct index_view *view = index_view_take(index);
     struct job *job = &work->slow;
     size_t i = 0;
-    if (log != NULL && find_damaged(view, &i)) {
+    if (find_damaged(view, &i) && log != NULL) {
         deed_status status = job_begin(index, job, JOB_READ, view, i, 1, err);
         job->position = job->meta.first_position;
         return status;
     }
+    /* A merge that reads what cannot be read would fail again and again. */
+    if (find_suspect(view, &i)) return begin_check(index, job, view, i, err);
     i = find_merge(view);
     if (i != SIZE_MAX) return begin_merge(index, job, view, i, err);
-    if (find_unchecked(view, &i)) {
-        deed_status status = job_begin(index, job, JOB_CHECK, view, i, 1, err);
-        if (status != DEED_OK) return status;
-        return run_check_create(job->runs[0]->file, index->options.hash_mask, &job->check, err);
-    }
+    if (find_unchecked(view, &i)) return begin_check(index, job, view, i, err);
     index_view_drop(view);
     return DEED_END;
 }
@@ -536,10 +565,13 @@ static bool load_filter(struct index *index, struct index_work *work)
 
 static deed_status check_step(struct job *job, struct deed_error *err)
 {
+    struct index_run *run = job->runs[0];
     deed_status status = run_check_step(job->check, err);
-    if (status == DEED_END) job->runs[0]->checked = true;
-    if (status != DEED_CORRUPT && status != DEED_IO) return status;
-    run_file_set_damaged(job->runs[0]->file); /* the next job is to build it again */
+    bool damaged = status == DEED_CORRUPT || status == DEED_IO;
+    if (damaged) run_file_set_damaged(run->file); /* the next job is to build it again */
+    if (!damaged && status != DEED_END) return status;
+    run->checked = true;
+    run->suspect = false;
     return DEED_END;
 }
 

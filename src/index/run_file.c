@@ -72,7 +72,7 @@ static deed_status block_get(struct run_file *run, uint64_t number, struct block
 /* What the caller is told of trouble below: the one place where damage becomes DEED_BUSY. */
 static deed_status told(struct run_file *run, deed_status status, struct deed_error *err)
 {
-    if (status == DEED_IO) atomic_store(&run->suspect, true);
+    if (status == DEED_IO) run_file_set_suspect(run);
     if (status != DEED_CORRUPT) return status;
     atomic_store(&run->damaged, true);
     if (err != NULL) err->position = DEED_NONE;
@@ -172,6 +172,11 @@ bool run_file_damaged(const struct run_file *run)
 bool run_file_suspect(struct run_file *run)
 {
     return atomic_exchange(&run->suspect, false);
+}
+
+void run_file_set_suspect(struct run_file *run)
+{
+    atomic_store(&run->suspect, true);
 }
 
 void run_file_set_damaged(struct run_file *run)

@@ -29,6 +29,7 @@ const struct run_footer *run_file_footer(const struct run_file *run);
 bool run_file_damaged(const struct run_file *run);
 /* An I/O error came since the last call. */
 bool run_file_suspect(struct run_file *run);
+void run_file_set_suspect(struct run_file *run);
 void run_file_set_damaged(struct run_file *run);
 
 /* Bring the filter into memory, as far as the cache's allowance has room: then a term that is not

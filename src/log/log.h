@@ -251,7 +251,7 @@ struct log_seal_state {
     uint64_t waiting; /* closed segments that can be sealed */
     uint64_t sealed;  /* segments that are */
     uint64_t rounds, failures; /* since opening: segments sealed or rewritten; attempts that failed */
-    bool failing;              /* the last attempt did */
+    bool failing;              /* the last attempt at sealing did */
     char why[DEED_MESSAGE_SIZE];
 };
 void log_seal_get(struct log *log, struct log_seal_state *out_state);

@@ -279,8 +279,8 @@ static deed_status remove_old(struct repack *p, struct deed_error *err)
 {
     char name[SEALED_NAME_SIZE];
     log_segment_name(p->segment, name);
-    file_cache_forget(p->log->files, p->log->dir, name);
     deed_status status = os_remove(p->log->dir, name, err);
+    file_cache_forget(p->log->files, p->log->dir, name); /* now nobody opens it again */
     return status == DEED_OK && p->how != NULL ? os_dir_sync(p->log->dir, err) : status;
 }
 
@@ -334,16 +334,18 @@ static deed_status repack_step(struct repack *p, struct deed_error *err)
 
 /* ---- the sealer ----------------------------------------------------------------------------- */
 
-static void note_result(struct log *log, deed_status status, const struct deed_error *err)
+/* `sealing`: an attempt of the sealer's. What a rewrite meets says nothing of those. */
+static void note_result(struct log *log, deed_status status, bool sealing,
+                        const struct deed_error *err)
 {
     struct sealing *s = log->sealing;
     os_mutex_lock(&s->lock);
     if (status == DEED_OK) {
         s->rounds++;
-        s->failing = false;
+        if (sealing) s->failing = false;
     } else {
         s->failures++;
-        s->failing = status != DEED_CORRUPT; /* a damaged segment is left alone: go on */
+        if (sealing) s->failing = status != DEED_CORRUPT; /* a damaged one is left alone: go on */
         (void)snprintf(s->why, sizeof s->why, "%s", err->message);
     }
     os_mutex_unlock(&s->lock);
@@ -378,7 +380,7 @@ static uint64_t seal_end(struct log *log, deed_status status, const struct deed_
     if (status == DEED_CORRUPT && s->now != NULL) atomic_store(&s->now->segment->unsealable, true);
     repack_destroy(s->now);
     s->now = NULL;
-    note_result(log, status == DEED_END ? DEED_OK : status, err);
+    note_result(log, status == DEED_END ? DEED_OK : status, true, err);
     if (status == DEED_END || status == DEED_CORRUPT) return ACTOR_AGAIN;
     s->retry_ticks = os_ticks_ns(log->os);
     return RETRY_NS;
@@ -454,7 +456,7 @@ deed_status log_rewrite(struct log *log, uint32_t number, const struct log_rewri
     log_view_drop(view);
     os_mutex_unlock(&log->sealing->rewrite_lock);
     struct deed_error none = {0};
-    if (status != DEED_NOT_FOUND) note_result(log, status, err != NULL ? err : &none);
+    if (status != DEED_NOT_FOUND) note_result(log, status, false, err != NULL ? err : &none);
     return status;
 }
 

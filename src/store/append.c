@@ -355,8 +355,9 @@ static deed_status place_event(struct store *store, const struct deed_append *a,
 }
 
 /* Forget the events [first, first + n) of a commit that did not come about, newest first. The
- * records stand in the group's buffer from `records` on. */
-static void unindex(struct store *store, deed_bytes records, size_t event_count)
+ * records stand in the group's buffer from `records` on. false: out of memory, the index keeps them,
+ * and what is older must stay below them. */
+static bool unindex(struct store *store, deed_bytes records, size_t event_count)
 {
     struct deed_event *events =
         arena_alloc_array(&store->arena, event_count, sizeof *events);
@@ -369,7 +370,8 @@ static void unindex(struct store *store, deed_bytes records, size_t event_count)
         /* The index keeps what was never stored: no condition may be checked against that. Readers
          * look no further than the published end. */
         log_stop(store->log, "out of memory");
-        return;
+        store->index_spoilt = true;
+        return false;
     }
     terms_forget(store);
     for (size_t i = event_count; i > 0; i--) {
@@ -385,6 +387,7 @@ static void unindex(struct store *store, deed_bytes records, size_t event_count)
                                     .revision = e->revision};
         index_remove_event(store->index, &terms);
     }
+    return true;
 }
 
 static deed_status write_commit(struct store *store, struct request *r, struct deed_error *err)
@@ -425,7 +428,7 @@ static deed_status write_commit(struct store *store, struct request *r, struct d
     }
     if (status != DEED_OK) {
         /* The bytes are there still; the buffer may have moved. */
-        unindex(store, (deed_bytes){out->ptr + records_at, records_size}, done);
+        (void)unindex(store, (deed_bytes){out->ptr + records_at, records_size}, done);
         return status;
     }
     r->wrote = true;
@@ -462,7 +465,10 @@ static deed_status process(struct store *store, struct request *r)
     terms_renew(store);
     r->appended = (struct deed_appended){.unsafe = store->options.unsafe_no_sync};
 
-    deed_status status = decide(store, r, err);
+    deed_status status =
+        store->index_spoilt ? deed_fail(err, DEED_STOPPED, "the log takes no more appends: %.400s",
+                                        log_stopped(store->log))
+                            : decide(store, r, err);
     if (status == DEED_END) {
         status = log_reserve(store->log, need, err);
         if (status == DEED_BUSY) return status;
@@ -510,13 +516,13 @@ static void answer(struct store *store, struct request *r)
 
 static void unindex_group(struct store *store)
 {
-    for (size_t i = log_group_commits(store->log); i > 0; i--) {
+    for (size_t i = log_group_commits(store->log); i > 0 && !store->index_spoilt; i--) {
         struct commit commit;
         arena_reset(&store->arena);
         deed_status status = log_group_commit(store->log, i - 1, &commit, NULL);
         assert(status == DEED_OK); /* the group is our own memory */
         (void)status;
-        unindex(store, commit.events, commit.event_count);
+        (void)unindex(store, commit.events, commit.event_count);
     }
 }
 

@@ -51,7 +51,6 @@ struct deed_cursor {
     uint64_t returned;
     bool finished;
     bool tail_told; /* STREAM: what was lost behind its last event was told (5) */
-    bool busy; /* the last answer was DEED_BUSY */
     bool drained; /* the last answer was DEED_END: more can come only with a new end */
 
     struct postings list;          /* STREAM */
@@ -552,10 +551,9 @@ deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
     }
     deed_status status;
     deed_status again = DEED_OK;
-    /* What was damaged may have been made again since: revisions and positions are the same. */
-    if (c->busy && index_view_generation(c->view) != index_generation(c->store->index)) {
-        view_renew(c);
-    }
+    /* Revisions and positions are the same in any view. A slow reader does not keep what was replaced,
+     * and what was damaged may have been made again. */
+    if (index_view_generation(c->view) != index_generation(c->store->index)) view_renew(c);
     do {
         status = c->mode == CURSOR_STREAM ? stream_next(c, out_event, err)
                                           : log_next(c, out_event, err);
@@ -564,7 +562,6 @@ deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
         again = look_again(c, err);
     } while (again == DEED_OK);
     if (again != DEED_OK && again != DEED_END) status = again;
-    c->busy = status == DEED_BUSY;
     c->drained = status == DEED_END;
     uint64_t bytes = log_reader_bytes(c->reader);
     if (bytes > 0) {

@@ -157,6 +157,7 @@ struct store {
     size_t leaves_room;
     uint8_t random[RANDOM_POOL_SIZE];
     size_t random_left;
+    bool index_spoilt; /* it holds what was never stored, and the log has stopped: decide nothing */
 
     struct os_mutex publish_lock;
     struct os_cond published;

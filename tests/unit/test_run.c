@@ -7,7 +7,7 @@
 #include "index/postings.h"
 #include "index/run_writer.h"
 #include "os/os_sim.h"
-#include "store/store.h"
+#include "store/store_state.h"
 
 #define DIRECTORY "/data"
 
@@ -829,6 +829,72 @@ TEST(run, a_run_that_is_damaged_is_read_from_the_log_again)
         end_with_log();
         if (status != DEED_OK) break;
     }
+}
+
+static void append_one(void)
+{
+    static const uint8_t data[1000] = "1";
+    struct deed_new_event e = {.stream = DEED_STR("some"),
+                               .type = DEED_STR("T"),
+                               .content_type = DEED_STR("text/plain"),
+                               .data = {data, sizeof data}};
+    struct deed_append append = {.events = &e, .event_count = 1};
+    struct deed_appended appended;
+    expect_ok(store_append(store, &append, &appended, &err));
+}
+
+static uint64_t runs_in_files(void)
+{
+    struct index_stats stats;
+    index_get_stats(store->index, &stats);
+    return stats.runs - stats.memory_runs;
+}
+
+/* One step's read fails. */
+static void step_unread(void)
+{
+    os_sim_fail(sim, OS_SIM_READ, 1, 0, 5);
+    while (index_step(store->index, store->log) == ACTOR_AGAIN) continue;
+    os_sim_heal(sim);
+    assert_true(index_failing(store->index));
+    os_sim_advance(sim, 2000000000);
+}
+
+TEST(run, a_merge_that_cannot_read_a_run_has_it_checked_and_made_again)
+{
+    struct index_stats stats;
+    begin_with_log();
+    while (runs_in_files() < 7) {
+        append_one();
+        settle();
+    }
+    while (index_waiting(store->index) == 0) append_one();
+    while (index_waiting(store->index) > 0) (void)index_step(store->index, store->log);
+    assert_int_equal(runs_in_files(), 8);
+    step_unread(); /* it is the merge that reads */
+    os_sim_fail(sim, OS_SIM_READ, 1, 0, 5);
+    (void)index_step(store->index, store->log);
+    (void)index_step(store->index, store->log); /* the check meets the same sector */
+    os_sim_heal(sim);
+    settle();
+    index_get_stats(store->index, &stats);
+    assert_int_equal(stats.rebuilt, 1);
+    assert_int_equal(stats.merged, 1);
+    end_with_log();
+}
+
+/* Nobody can make it again: that is found once. */
+TEST(run, damage_without_a_log_is_no_endless_work)
+{
+    begin();
+    fill(60, 1);
+    close_segment();
+    reopen();
+    expect_ok(os_sim_rot(sim, DIRECTORY "/index/" FIRST_RUN, 100, OS_SIM_ROT_FLIP));
+    os_sim_drop_cache(sim);
+    unsigned steps = 0;
+    while (index_step(idx, NULL) != UINT64_C(500000000)) assert_true(++steps < 1000);
+    end();
 }
 
 static char damage_told[160];
