@@ -565,6 +565,26 @@ TEST(compaction, a_reader_goes_on_through_it)
     finish();
 }
 
+/* What failed was a rewrite: segments that are closed are sealed as ever. */
+TEST(compaction, a_failed_rewrite_does_not_hold_up_the_next_job)
+{
+    begin();
+    write_all(40);
+    settle();
+    delete_stream("s-2", false);
+    settle();
+    os_sim_fail(sim, OS_SIM_RENAME, 1, 0, 28 /* ENOSPC */);
+    expect_status(DEED_FULL, try_compact((struct deed_compact_options){0}));
+    os_sim_heal(sim);
+    struct store_metrics m;
+    store_get_metrics(store, &m);
+    assert_int_equal(m.seal_failures, 1);
+    assert_false(m.seal_failing);
+    erase("s-3");
+    compact();
+    finish();
+}
+
 /* ---- erasure --------------------------------------------------------------------------------- */
 
 /* Does any file of the log still hold these bytes? */
