@@ -90,7 +90,7 @@ static void put_care(struct buf *out, const struct store_metrics *m)
     metric(out, GAUGE, "segments_waiting", m->segments_waiting, "Closed segments to be sealed.");
     metric(out, COUNTER, "seals_total", m->seals, "Segments that were sealed or rewritten.");
     metric(out, COUNTER, "seal_failures_total", m->seal_failures, "Attempts at it that failed.");
-    metric(out, GAUGE, "seal_failing", m->seal_failing, "1 while the last attempt at it failed.");
+    metric(out, GAUGE, "seal_failing", m->seal_failing, "1 while the last attempt to seal failed.");
     metric(out, GAUGE, "index_runs", m->runs, "Runs of the index.");
     metric(out, GAUGE, "index_memory_runs", m->runs_in_memory, "Of them, in memory.");
     metric(out, GAUGE, "index_memory_bytes", m->run_memory, "Bytes of the runs in memory.");
