@@ -883,6 +883,41 @@ TEST(run, a_merge_that_cannot_read_a_run_has_it_checked_and_made_again)
     end_with_log();
 }
 
+static size_t files_of_store(void)
+{
+    expect_ok(os_dir_open(os_sim_os(sim), "/a/index", false, &run_dir, &err));
+    size_t count = files();
+    os_dir_close(run_dir);
+    return count;
+}
+
+TEST(run, a_slow_reader_lets_go_of_what_was_replaced)
+{
+    struct deed_read_options options = {.stream = DEED_STR("some")};
+    struct deed_cursor *cursor;
+    struct deed_event event;
+    begin_with_log();
+    while (runs_in_files() < 7) {
+        append_one();
+        settle();
+    }
+    expect_ok(store_read(store, &options, &cursor, &err));
+    expect_ok(cursor_next(cursor, &event, &err));
+    while (runs_in_files() > 1) {
+        append_one();
+        settle();
+    }
+    assert_int_equal(files_of_store(), 8); /* the merged one, and seven that the cursor looks at */
+    for (uint64_t revision = 1; revision < 100; revision++) {
+        expect_ok(cursor_next(cursor, &event, &err));
+        assert_int_equal(event.revision, revision);
+        settle();
+        assert_int_equal(files_of_store(), 1);
+    }
+    cursor_close(cursor);
+    end_with_log();
+}
+
 /* Nobody can make it again: that is found once. */
 TEST(run, damage_without_a_log_is_no_endless_work)
 {
