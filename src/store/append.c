@@ -637,14 +637,15 @@ static void group_finish(struct store *store)
     answer_all(store);
 }
 
-/* Commit what is queued. false: nothing was. */
-static bool commit_queue(struct store *store)
+/* Commit what is queued. `alone`: only if that is one request. false: nothing was done. */
+static bool commit_queue(struct store *store, bool alone)
 {
     os_mutex_lock(&store->queue_lock);
     struct request_list taken = store->queue;
-    store->queue = (struct request_list){0};
+    bool takes = taken.first != NULL && (!alone || taken.first == taken.last);
+    if (takes) store->queue = (struct request_list){0};
     os_mutex_unlock(&store->queue_lock);
-    if (taken.first == NULL) return false;
+    if (!takes) return false;
     FAILPOINT("group-taken");
 
     struct request *r;
@@ -671,7 +672,7 @@ uint64_t committer_step(void *context)
     struct store *store = context;
     os_mutex_lock(&store->commit_lock); /* (5) */
     uint64_t wait = gather_wait(store);
-    if (wait == 0) wait = commit_queue(store) ? ACTOR_AGAIN : ACTOR_WAIT;
+    if (wait == 0) wait = commit_queue(store, false) ? ACTOR_AGAIN : ACTOR_WAIT;
     os_mutex_unlock(&store->commit_lock);
     return wait;
 }
@@ -679,7 +680,7 @@ uint64_t committer_step(void *context)
 void committer_drain(struct store *store)
 {
     os_mutex_lock(&store->commit_lock);
-    while (commit_queue(store)) continue;
+    while (commit_queue(store, false)) continue;
     os_mutex_unlock(&store->commit_lock);
 }
 
@@ -783,8 +784,10 @@ deed_status store_submit_here(struct store *store, const struct deed_append *app
     status = enqueue(store, r, !here, err);
     if (status != DEED_OK) free(r);
     if (!here) return status;
-    if (status == DEED_OK) (void)commit_queue(store); /* (5) */
+    /* (5). Whoever came in between may need another segment, and that may mean to wait. */
+    bool done_here = status == DEED_OK && commit_queue(store, true);
     os_mutex_unlock(&store->commit_lock);
+    if (status == DEED_OK && !done_here) actor_wake(store->committer);
     return status;
 }
 
