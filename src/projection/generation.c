@@ -144,14 +144,13 @@ static deed_status bring_over(struct generation *g, int mode, struct deed_error 
     return rc == SQLITE_OK || busy ? DEED_OK : database_fail(g->db, err);
 }
 
-/* Write the checkpoint's row once more, padded to the end of a sector and synced (4). */
+/* Commit a page, padded to the end of a sector and synced (4). It is the first one, with a number in it
+ * that nobody uses: to update a row to what it is writes nothing at all. */
 static deed_status pad(struct generation *g, struct deed_error *err)
 {
     deed_status status = database_run(g->db, DATABASE_TRUSTED, "PRAGMA synchronous = FULL", err);
     if (status == DEED_OK) {
-        status =
-            database_run(g->db, DATABASE_TRUSTED,
-                         "UPDATE _deedbook_checkpoint SET position = position WHERE id = 1", err);
+        status = database_run(g->db, DATABASE_TRUSTED, "PRAGMA user_version = 0", err);
     }
     deed_status after = database_run(g->db, DATABASE_TRUSTED, "PRAGMA synchronous = NORMAL", err);
     return status == DEED_OK ? after : status;
