@@ -202,6 +202,7 @@ struct world {
     uint64_t segment_size;
     uint32_t fold_batch;
     bool may_misread; /* in this life a read may fail */
+    bool names_doubtful; /* in this seed a sync may have failed */
     bool fat; /* large events: segments fill fast */
 };
 
@@ -1018,6 +1019,15 @@ static struct filter draw_filter(struct world *w)
     return f;
 }
 
+/* After a failed sync of a directory the name of a file that was replaced may come back. */
+static void check_not_back(struct world *w, uint32_t n, const struct deed_event *e)
+{
+    struct event *m = &w->events[n];
+    if (!m->removed || e->removed) return;
+    if (!w->names_doubtful) fail(w, "a removed event came back", e->position, n);
+    m->removed = false;
+}
+
 /* One event of a read: it is what the model has at that position. */
 static void check_read_event(struct world *w, const struct deed_event *e, bool fresh)
 {
@@ -1030,7 +1040,7 @@ static void check_read_event(struct world *w, const struct deed_event *e, bool f
         fail(w, "a read gives another event", e->position, n);
     }
     /* A cursor from before may go on in the files that it has open. */
-    if (fresh && m->removed && !e->removed) fail(w, "a removed event came back", e->position, n);
+    if (fresh) check_not_back(w, n, e);
 }
 
 /* A read that was not asked for removed events passed over this one. */
@@ -1563,7 +1573,7 @@ static void check_scanned(struct world *w, const struct deed_event *e)
     }
     if (e->revision != next_revision(w, m))
         fail(w, "revisions have a gap", e->position, e->revision);
-    if (m->removed && !e->removed) fail(w, "a removed event came back", e->position, n);
+    check_not_back(w, n, e);
     m->present = true;
     m->fate = ACKED; /* seen: it stays */
     m->position = e->position;
@@ -1818,6 +1828,7 @@ static void plan_fault(struct world *w)
         break;
     case 1:
         w->may_misread = true;
+        w->names_doubtful = true;
         os_sim_fail(w->sim, ops[pick(w, 4)], 1 + pick(w, 300), pick(w, 3), EIO);
         break;
     case 2:
@@ -2005,10 +2016,13 @@ static void expect_rebuild_mends(struct world *w)
     for (unsigned i = 0; i < w->views_used; i++) {
         unsigned view = view_at(w, i);
         const char *text = view_text(view, w->views[view].factor, w->views[view].comment);
-        if (projections_add(w->projections, deed_str_of(view_names[view]), deed_str_of(text),
-                            &err) != DEED_OK) {
-            fail_text(w, "a damaged read model is not taken up", err.message);
+        deed_status added = projections_add(w->projections, deed_str_of(view_names[view]),
+                                            deed_str_of(text), &err);
+        if (added == DEED_TOO_NEW) { /* that is what the manifest says now */
+            close_all(w);
+            return;
         }
+        if (added != DEED_OK) fail_text(w, "a damaged read model is not taken up", err.message);
         for (unsigned n = 0; n < 20; n++) (void)projections_step(w->projections);
         deed_status status =
             projections_rebuild(w->projections, deed_str_of(view_names[view]), false, &err);
@@ -2087,6 +2101,7 @@ static uint64_t run_seed(uint64_t seed, bool verbose)
     w->sim = memory_machine = os_sim_create(seed, NULL);
     draw_faults(w);
     draw_work(w);
+    w->names_doubtful = w->faults.ppm[OS_SIM_SYNC_ERROR] > 0;
     uint64_t boots = 2 + pick(w, 4);
     for (uint64_t i = 0; i < boots && has_room(w); i++) {
         open_at_last(w);
