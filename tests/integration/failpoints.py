@@ -289,8 +289,8 @@ def damage_tail(world):
         sector = (end + SECTOR - 1) // SECTOR * SECTOR
         file.seek(sector)
         file.write(os.urandom(rng.choice([100, SECTOR, 3 * SECTOR + 17])))
-        # A commit may end with zeros of its own: well behind them.
-        if end + 512 < sector and rng.random() < 0.7:
+        # Not into a header alone in its sector. A commit may end with zeros of its own: well behind them.
+        if end > SECTOR and end + 512 < sector and rng.random() < 0.7:
             file.seek(sector - 8)
             file.write(b"\x55" * 8)
 
