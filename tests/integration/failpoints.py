@@ -37,6 +37,7 @@ UNREACHED = {
     "cmd_bench:": "a measurement of a disk, which keeps nothing",
     "log:fill_give_back:": "only on a full disk: full_disk.py",
     "recovery:settle_last_sector:": "only where the page cache shows what the disk has not",
+    "backup:file_copy:remove": "only where copying failed",
     "backup:file_check:": "only where the backup lists a file anew that lay there unlisted",
     "backup_set:pass:": "only where a write was short of the disk",
     "index_step:job_end:": "only where writing a run failed",
@@ -44,6 +45,7 @@ UNREACHED = {
     "run_writer:run_writer_destroy:": "only where writing a run failed",
     "run_writer:out_write:": "only in runs of many segments",
     "sealed:sealed_writer_done:": "only where sealing failed",
+    "vfs:file_close:": "only temporary files",
     "vfs:vfs_delete:": "only journals that are rolled back",
     "segment:segment_remove:": "only after a segment could not be made: full_disk.py",
 }
@@ -307,17 +309,24 @@ def hits_of(path, points):
         return dict(zip(points, struct.unpack("<%dQ" % len(points), file.read(8 * len(points)))))
 
 
+def is_excused(point):
+    return any(map(point.startswith, UNREACHED))
+
+
 def learn(world, folder, points):
-    """{point: [(scenario, how often)]}"""
+    """{point: [(scenario, how often)]}. Scenarios throw dice: what none has passed gets more throws."""
     passed = {point: [] for point in points}
-    for scenario in SCENARIOS:
-        path = os.path.join(folder, "hits")
-        for _ in range(2):  # the second sees what the first left
-            scenario(world, {"DEEDBOOK_FAILPOINT_HITS": path})
-        for point, count in hits_of(path, points).items():
-            if count > 0:
-                passed[point].append((scenario, (count + 1) // 2))
-        os.unlink(path)
+    for _ in range(4):
+        for scenario in SCENARIOS:
+            path = os.path.join(folder, "hits")
+            for _ in range(2):  # the second sees what the first left
+                scenario(world, {"DEEDBOOK_FAILPOINT_HITS": path})
+            for point, count in hits_of(path, points).items():
+                if count > 0:
+                    passed[point].append((scenario, (count + 1) // 2))
+            os.unlink(path)
+        if all(passed[point] or is_excused(point) for point in points):
+            break
     return passed
 
 
@@ -345,8 +354,7 @@ def main():
         try:
             passed = learn(world, folder, points)
             print(f"{len(points)} points; learned after {time.monotonic() - began:.0f} s", flush=True)
-            unreached = [point for point in points if not passed[point] and
-                         not any(map(point.startswith, UNREACHED))]
+            unreached = [point for point in points if not passed[point] and not is_excused(point)]
             order = [point for point in points if passed[point] and wanted in point] * ROUNDS
             rng.shuffle(order)
             for i, point in enumerate(order):
