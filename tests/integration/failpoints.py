@@ -331,8 +331,8 @@ def learn(world, folder, points):
 
 
 def kill_at(world, point, passed):
-    """True if it died there; three attempts, since lives differ."""
-    for attempt in range(3):
+    """True if it died there; ten attempts, since lives differ."""
+    for attempt in range(10):
         scenario, count = rng.choice(passed)
         if not world.is_whole() and scenario is not open_fresh:
             world.serve({}, 0.2)  # a first opening was cut short
