@@ -57,6 +57,8 @@
     X(PLANTED_SEAL_WITHOUT_DIR_SYNC, "a sealed file's name is not synced before the old one goes") \
     X(PLANTED_REMOVE_BEFORE_RENAME, "the old file goes before the sealed one has its name")        \
     X(PLANTED_REPACK_LOSES_COMMIT, "sealing leaves out a commit")                                  \
+    X(PLANTED_OLD_GENERATION_WINS, "of a segment's files the oldest is opened, also one that came back")  \
+    X(PLANTED_ERASE_RESTS_ON_STUBS, "an erasure that finds stubs takes their old file for gone")   \
     X(PLANTED_NEW_GENERATION_WINS, "of a segment's files the newest is opened, and the rest removed") \
     X(PLANTED_UNSEEDED_CRC, "a commit's checksum says nothing about its place")                    \
     X(PLANTED_HEAD_ONLY_CRC, "a commit's checksum covers its head alone")                          \

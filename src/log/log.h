@@ -213,6 +213,7 @@ struct log_segment_info {
     uint32_t number, generation; /* generation: of a sealed one, from 1 */
     enum log_segment_state state;
     bool damaged;                          /* opening or sealing found damage in it */
+    bool settled; /* a rewrite since opening made it, and what it was made from is gone durably */
     uint64_t first_position, last_position; /* last 0: it has none */
 };
 

@@ -4,9 +4,11 @@
  *                   ^ its footer: where the chain stands
  *                           ^ from here on every commit is read
  *
- * (1) Of the files that one segment has, the oldest that is whole counts: it is removed last, when
- *     the newer one is on the device for certain. That a newer one is there proves nothing: the sync
- *     of its name may have failed, and a second one would not tell. It is thrown away, and made anew.
+ * (1) Of the two newest files that one segment has, the older counts: it is removed last, when the
+ *     newer one is on the device for certain. That a newer one is there proves nothing: the sync of
+ *     its name may have failed, and a second one would not tell. It is thrown away, and made anew.
+ *     What is older still had been removed before the newest was made, and came back, as a sync of
+ *     the directory had failed. It may hold what was erased since.
  * (2) A sealed segment is not read: its name tells its positions, and where the next one is not
  *     sealed its footer tells the rest.
  * (3) What the newest mark claims and the scan did not find is damage (scan.h).
@@ -163,28 +165,59 @@ static deed_status is_whole(struct log *log, const struct sealed_name *name, boo
     return status;
 }
 
+/* Of a segment's files the one that counts (1); `count`: none is whole. Which of the others are whole
+ * is noted: they have nothing that this one has not. */
+static deed_status group_choose(struct log *log, const struct sealed_name *group, size_t count,
+                                bool *out_whole, size_t *out_chosen, struct deed_error *err)
+{
+    size_t newest = count;
+    *out_chosen = count;
+    for (size_t k = count; k-- > 0;) {
+        deed_status status = is_whole(log, &group[k], &out_whole[k], err);
+        if (status != DEED_OK) return status;
+        if (!out_whole[k]) continue;
+        if (newest == count) {
+            newest = *out_chosen = k;
+        } else if (!PLANTED(NEW_GENERATION_WINS) &&
+                   (group[k].generation + 1 == group[newest].generation ||
+                    PLANTED(OLD_GENERATION_WINS))) {
+            *out_chosen = k;
+        }
+    }
+    return DEED_OK;
+}
+
+/* The newer ones go, and the older ones that are whole. */
+static deed_status group_clear(struct log *log, const struct sealed_name *group, size_t count,
+                               const bool *whole, size_t chosen, struct deed_error *err)
+{
+    deed_status status = DEED_OK;
+    for (size_t k = count; status == DEED_OK && k-- > 0;) {
+        char text[SEALED_NAME_SIZE];
+        if (k == chosen || (k < chosen && !whole[k])) continue;
+        name_text(&group[k], text);
+        status = os_remove(log->dir, text, err);
+    }
+    return status;
+}
+
 /* Choose one file a segment (1). */
 static deed_status names_choose(struct log *log, struct names *names, struct deed_error *err)
 {
     size_t kept = 0;
     for (size_t i = 0; i < names->count;) {
         const struct sealed_name *group = names->ptr + i;
-        size_t count = 1;
+        size_t count = 1, chosen = 0;
         while (i + count < names->count && group[count].number == group[0].number) count++;
-        size_t chosen = PLANTED(NEW_GENERATION_WINS) ? count - 1 : 0;
-        bool whole = count == 1;
-        while (!whole && chosen < count) {
-            deed_status status = is_whole(log, &group[chosen], &whole, err);
+        if (count > 1) {
+            bool *whole = arena_alloc_array(&names->arena, count, sizeof *whole);
+            if (whole == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
+            deed_status status = group_choose(log, group, count, whole, &chosen, err);
+            if (status == DEED_OK && chosen < count && !log->options.read_only) {
+                status = group_clear(log, group, count, whole, chosen, err);
+            }
             if (status != DEED_OK) return status;
-            if (!whole) chosen++;
-        }
-        if (!whole) chosen = 0; /* what it holds is damage */
-        for (size_t k = 0; k < count && whole && !log->options.read_only; k++) {
-            char text[SEALED_NAME_SIZE];
-            if (k <= chosen && !(k < chosen && PLANTED(NEW_GENERATION_WINS))) continue;
-            name_text(&group[k], text);
-            deed_status status = os_remove(log->dir, text, err);
-            if (status != DEED_OK) return status;
+            if (chosen == count) chosen = 0; /* what it holds is damage */
         }
         struct sealed_name name = group[chosen];
         names->ptr[kept++] = name;

@@ -275,13 +275,33 @@ static deed_status copy_step(struct repack *p, struct deed_error *err)
     return status;
 }
 
+/* A removal that failed may have left older ones than the one that is replaced. */
+static deed_status remove_older(struct repack *p, struct deed_error *err)
+{
+    deed_status status = DEED_OK;
+    for (uint32_t g = 0; g < p->segment->generation && status == DEED_OK; g++) {
+        char name[SEALED_NAME_SIZE];
+        struct sealed_name older = {p->segment->number, g, p->segment->first_position};
+        if (g == 0) {
+            segment_name(older.number, name);
+        } else {
+            sealed_name_format(&older, name);
+        }
+        status = os_remove(p->log->dir, name, err);
+        if (status == DEED_NOT_FOUND) status = DEED_OK;
+    }
+    return status;
+}
+
 static deed_status remove_old(struct repack *p, struct deed_error *err)
 {
     char name[SEALED_NAME_SIZE];
     log_segment_name(p->segment, name);
     deed_status status = os_remove(p->log->dir, name, err);
     file_cache_forget(p->log->files, p->log->dir, name); /* now nobody opens it again */
-    return status == DEED_OK && p->how != NULL ? os_dir_sync(p->log->dir, err) : status;
+    if (status != DEED_OK || p->how == NULL) return status;
+    status = remove_older(p, err);
+    return status == DEED_OK ? os_dir_sync(p->log->dir, err) : status;
 }
 
 /* (2) */
@@ -297,13 +317,18 @@ static deed_status show(struct repack *p, struct deed_error *err)
     deed_status status = sealed_writer_publish(&p->writer, err);
     if (status == DEED_OK) {
         file_cache_forget(p->log->files, p->log->dir, p->writer.name);
+        log_segment_hold(segment); /* the view takes one */
         status = log_view_replace(p->log, segment, err);
+        if (status != DEED_OK) log_segment_drop(segment);
     }
-    if (status != DEED_OK) {
+    if (status == DEED_OK) {
+        status = remove_old(p, err);
+        atomic_store(&segment->settled, status == DEED_OK && p->how != NULL);
+        log_segment_drop(segment);
+    } else {
         log_segment_drop(segment);
         return status;
     }
-    status = remove_old(p, err);
     /* A sealed segment's .seg that cannot be removed does no harm: the next opening seals again. */
     return status == DEED_OK || p->how == NULL ? DEED_END : status;
 }
@@ -473,6 +498,7 @@ static struct log_segment_info info_of(const struct log_view *view, size_t i, ui
                  : i + 1 < view->count     ? LOG_CLOSED
                                            : LOG_ACTIVE,
         .damaged = segment->damaged || atomic_load(&segment->unsealable),
+        .settled = atomic_load(&segment->settled),
         .first_position = segment->first_position,
         .last_position = log_view_last(view, i, end),
     };

@@ -25,6 +25,7 @@ struct log_segment {
     uint64_t first_position; /* that it may hold; the next one's is behind its last */
     struct chunks refs;      /* of a .seg file: struct commit_ref, published ones only */
     _Atomic bool unsealable; /* sealing it found damage: it stays as it is */
+    _Atomic bool settled;    /* what it was rewritten from is gone, durably, as this process saw */
     _Atomic uint64_t size;   /* of the file, when it does not change any more; 0: not known yet */
     struct os_mutex lock;
     bool footer_known; /* guarded by `lock`, as the footer is; neither changes once it is true */

@@ -10,7 +10,10 @@
  * (3) Each segment is rewritten as a whole or not at all, by the log. So a job can end after any step,
  *     and be asked for again: it finds less to do.
  * (4) An erasure hides the stream before it begins. What is written to it afterwards is another life
- *     of it, and stays. */
+ *     of it, and stays.
+ * (5) That an event is erased in the file which is open does not mean that the old file is gone: the
+ *     erasure that did it may have failed at making that durable. A repeated one writes such a file
+ *     once more, unless this process saw it succeed. */
 #include "store/store_state.h"
 
 #include "base/hash.h"
@@ -71,6 +74,7 @@ struct compaction_job {
     size_t fates_count, fates_room;
     uint64_t going; /* events whose content will be gone that is there now */
     uint64_t worse; /* stubs to be erased */
+    uint64_t erased; /* that are erased already */
     bool damaged;
 
     struct store *store;
@@ -250,8 +254,7 @@ static deed_status fate_in_compaction(struct compaction_job *job, const struct d
     return status;
 }
 
-static enum event_fate fate_in_erasure(const struct compaction_job *job,
-                                       const struct deed_event *event)
+static enum event_fate fate_in_erasure(struct compaction_job *job, const struct deed_event *event)
 {
     bool goes = false;
     if (deed_str_equal(event->stream, buf_str(&job->stream))) {
@@ -259,6 +262,7 @@ static enum event_fate fate_in_erasure(const struct compaction_job *job,
     } else if (deed_str_equal(event->stream, buf_str(&job->metadata))) {
         goes = event->position < job->metadata_before;
     }
+    job->erased += goes && event->erased;
     if (!goes || event->erased) return EVENT_KEEP;
     if (PLANTED(ERASE_REMOVES)) return event->removed ? EVENT_KEEP : EVENT_REMOVE;
     return EVENT_ERASE;
@@ -356,7 +360,7 @@ static deed_status look(struct compaction_job *job, uint32_t number,
     bool may = false;
     job->first_position = footer->first_position;
     job->fates_count = 0;
-    job->going = job->worse = 0;
+    job->going = job->worse = job->erased = 0;
     job->damaged = false;
     if (job->fates_room > 0) memset(job->fates, EVENT_KEEP, job->fates_room);
     job->end = log_end(job->store->log);
@@ -401,6 +405,14 @@ static void publish_segment(struct store *store, const struct compaction_job *jo
     os_mutex_unlock(&c->lock);
 }
 
+/* (5) */
+static bool may_come_back(struct store *store, const struct compaction_job *job, uint32_t number)
+{
+    struct log_segment_info info = {0};
+    if (job->erased == 0 || PLANTED(ERASE_RESTS_ON_STUBS)) return false;
+    return log_segment_info(store->log, number, &info, NULL) == DEED_OK && !info.settled;
+}
+
 static deed_status segment_step(struct store *store, struct compaction_job *job, uint32_t number,
                                 struct deed_error *err)
 {
@@ -415,7 +427,8 @@ static deed_status segment_step(struct store *store, struct compaction_job *job,
     if (status != DEED_OK) return status;
     bool packed = footer.map_blocks > 0;
     bool pack = job->compress_level > 0 && !packed && !is_erasure(job);
-    bool rewrite = !job->damaged && (job->going > 0 || job->worse > 0 || pack);
+    bool rewrite = !job->damaged && (job->going > 0 || job->worse > 0 || pack ||
+                                     may_come_back(store, job, number));
     if (rewrite) {
         struct log_rewrite how = {.decide = noted_fate,
                                   .context = job,

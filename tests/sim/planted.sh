@@ -67,6 +67,7 @@ declare -A by_test=(
     [COMPACT_TOMBSTONES]=test_compaction
     [COMPACT_METADATA]=test_compaction
     [HORIZON_STAYS]=test_compaction
+    [ERASE_RESTS_ON_STUBS]=test_compaction
     [ERASE_KEEPS_SALT]=test_log
     [RETRY_IGNORES_STUB]=test_retention
     [SERVE_STUBS]=test_retention

@@ -87,8 +87,9 @@ struct world {
     uint64_t truncated[STREAMS]; /* revisions below are hidden, as the store says */
     uint64_t may_go[STREAMS];    /* below this a content may have been removed: ever hidden */
     bool asked, erases;          /* a job was asked for, and not heard of since */
-    /* A sync failed since the last power cut, maybe a directory's: then names that were removed may
-     * come back, as no later sync of it brings their removal to the device. */
+    /* A sync failed since the last power cut, maybe a directory's: then a name that was removed may
+     * come back, as no later sync of it brings its removal to the device. A compaction that finds
+     * nothing left to do does not know of it; an erasure must not rest on it. */
     bool names_doubtful;
     bool all_segments;           /* it looks at the newest, too */
     uint64_t below[STREAMS];     /* what it is to take out */
@@ -905,7 +906,7 @@ static void compaction_look(struct world *w)
     w->asked = false;
     tell(w, "compaction ended:", c.events_removed, c.error);
     if (c.state != DEED_COMPACTION_DONE || c.skipped > 0) return;
-    if (!w->all_segments || w->names_doubtful) return;
+    if (!w->all_segments || (w->names_doubtful && !w->erases)) return;
     for (uint32_t n = 0; n < w->event_count; n++) {
         struct model_event *m = &w->events[n];
         if (m->fate != ACKED || m->revision >= w->below[m->stream]) continue;

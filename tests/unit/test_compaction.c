@@ -785,6 +785,55 @@ TEST(compaction, it_may_be_killed_at_any_moment)
     interrupt_everywhere(false, true);
 }
 
+/* Cut the power, or only end the process, without closing; then open again. */
+static void die(bool kill)
+{
+    if (kill) {
+        os_sim_kill(sim);
+    } else {
+        os_sim_crash(sim);
+    }
+    close_store();
+    open_store();
+}
+
+/* A sync of the log's directory fails while the erasure seals segments, or writes them anew, and the
+ * process ends: what was removed is seen to be gone, but the device may have it. An erasure that says
+ * after that that it is done is done for good, whatever the power brings back. */
+static bool erase_with_failed_sync(uint64_t at, uint64_t seed)
+{
+    begin_with(at * 100 + seed);
+    write_all(40);
+    uint64_t count = os_sim_count(sim, OS_SIM_DIR_SYNC);
+    os_sim_fail(sim, OS_SIM_DIR_SYNC, at, 0, 5 /* EIO */);
+    deed_status status = try_erase("s-2");
+    bool struck = os_sim_count(sim, OS_SIM_DIR_SYNC) - count >= at;
+    assert_true(struck || status == DEED_OK);
+    os_sim_heal(sim);
+    die(true);
+    if (status != DEED_OK) erase("s-2");
+    die(false);
+    struct picture_of_log now;
+    dump(&now);
+    if (now.erased < 40 || files_hold("\"s2.1\"") || files_hold("\"s2.39\"")) {
+        fail_msg("sync %llu, seed %llu: only %llu events are erased", (unsigned long long)at,
+                 (unsigned long long)seed, (unsigned long long)now.erased);
+    }
+    dump_done(&now);
+    struct store_verify_report report;
+    expect_ok(store_verify(store, NULL, NULL, NULL, &report, &err));
+    finish();
+    return struck;
+}
+
+TEST(compaction, what_was_erased_does_not_come_back)
+{
+    bool struck = true;
+    for (uint64_t at = 1; struck; at++) {
+        for (uint64_t seed = 1; seed <= 6; seed++) struck = erase_with_failed_sync(at, seed);
+    }
+}
+
 /* Any one operation may fail: the log is as it was, and the next attempt works. */
 TEST(compaction, any_operation_may_fail)
 {
