@@ -370,6 +370,11 @@ static deed_status files_find(struct index *index, struct deed_error *err)
     }
     if (status == DEED_OK && l.count > 0) qsort(l.found, l.count, sizeof *l.found, found_order);
     if (status == DEED_OK) status = files_load(index, &l, err);
+    /* Runs that are forgotten know events that are given up: their revisions are given out again, and a
+     * run that a power cut brought back would not fit what is written from now on. */
+    if (status == DEED_OK && index->options.forget && !index->options.read_only && l.count > 0) {
+        status = os_dir_sync(index->dir, err);
+    }
     free(l.found);
     return status;
 }
