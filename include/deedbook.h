@@ -372,7 +372,8 @@ DEED_PUBLIC DEED_MUST_CHECK deed_status deed_compact(struct deed *deed,
 
 /* Delete the stream softly, unless it is deleted, and at once erase the content of all its events,
  * whatever segment holds them, and of its older metadata: so that not even a guess at it could be
- * checked against the chain. Names, types, tags and ids stay. Interrupted, it is called again.
+ * checked against the chain. Names, types, tags and ids stay. Interrupted or failed, it is called
+ * again: the stream may be deleted already, and only what it said that it erased stays erased.
  *
  *   DEED_NOT_FOUND  no such stream. DEED_INVALID: it is the system's.
  *   DEED_CORRUPT    a damaged segment holds events of it, and keeps them.
