@@ -684,7 +684,7 @@ static deed_status scan_sealed_entry(struct scan *s, const struct entries *entri
             wanted = visitor->wanted(visitor->context, segment->number, segment->first_position,
                                      footer->last_position);
         }
-        if (wanted) status = scan_sealed(s, file, footer, false);
+        if (wanted) status = scan_sealed(s, file, footer, log->options.accept_losses);
         if (!wanted) status = pass_sealed(s, footer);
         if (status == DEED_OK && wanted) s->end_offset = footer->logical_end;
     }

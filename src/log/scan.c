@@ -13,7 +13,10 @@
  * (3) What the newest mark or the next segment's header claims and the scan did not find is DAMAGE.
  *
  * A sealed segment has no gaps and no debris: every commit that is not good where one must be is
- * damage, and the table of commits tells how far it goes.
+ * damage, and the table of commits tells how far it goes. Each of its bytes belongs to one part:
+ * header, commit or block, padding, a block of table or map, a footer. Damage is told part by part, so
+ * what is accepted of a file hides nothing else in it. The hash of all bytes comes last: where a part
+ * is damaged it has nothing to add.
  *
  * Normative: docs/format/log.md */
 #include "log/scan.h"
@@ -33,6 +36,7 @@ deed_status scan_report(struct scan *s, uint64_t offset, uint64_t size, uint64_t
                                 .last_position = last,
                                 .what = what};
     deed_status status = DEED_OK;
+    s->told++;
     if (s->segment != NULL) s->segment->damaged = true;
     damage.accepted = losses_cover(&s->losses, &damage);
     if (!damage.accepted) {
@@ -305,7 +309,7 @@ static deed_status sealed_commit(struct scan *s, const struct sealed_footer *f, 
 /* Behind a damaged commit the table tells where the next one begins; where that is damaged too, its
  * next good block does. */
 static void sealed_next(struct scan *s, const struct sealed_footer *f, uint64_t offset,
-                        uint64_t *inout_next, uint64_t *inout_next_offset)
+                        uint64_t *inout_i, uint64_t *inout_next, uint64_t *inout_next_offset)
 {
     struct sealed_entry entry;
     if (s->expected > f->last_position) return;
@@ -313,6 +317,7 @@ static void sealed_next(struct scan *s, const struct sealed_footer *f, uint64_t 
         if (entry.offset < offset) return;
         *inout_next = entry.next_position;
         *inout_next_offset = entry.offset + entry.size;
+        ++*inout_i;
         return;
     }
     for (uint64_t i = 0; i < f->commit_count; i += SEALED_TABLE_PER_BLOCK) {
@@ -320,15 +325,17 @@ static void sealed_next(struct scan *s, const struct sealed_footer *f, uint64_t 
         if (entry.position <= s->expected || entry.offset <= offset) continue;
         *inout_next = entry.position;
         *inout_next_offset = entry.offset;
+        *inout_i = i;
         return;
     }
 }
 
-static deed_status sealed_skip(struct scan *s, const struct sealed_footer *f, uint64_t *inout_offset)
+static deed_status sealed_skip(struct scan *s, const struct sealed_footer *f, uint64_t *inout_i,
+                               uint64_t *inout_offset)
 {
     uint64_t next_offset = f->logical_end;
     uint64_t next = f->last_position + 1;
-    sealed_next(s, f, *inout_offset, &next, &next_offset);
+    sealed_next(s, f, *inout_offset, inout_i, &next, &next_offset);
     deed_status status =
         s->expected <= f->last_position
             ? scan_report(s, *inout_offset, next_offset - *inout_offset, s->expected, next - 1,
@@ -341,23 +348,26 @@ static deed_status sealed_skip(struct scan *s, const struct sealed_footer *f, ui
     return status;
 }
 
-/* Is the i-th entry of the table that of this commit? Damage in the table is told once a block. */
+/* Is the i-th entry of the table that of this commit? If the table has damaged blocks, an entry that
+ * cannot be read is no news. */
 static deed_status sealed_check_entry(struct scan *s, const struct sealed_footer *f, uint64_t i,
                                       uint64_t offset, const struct commit *commit,
-                                      bool *inout_told)
+                                      bool table_good, bool *inout_told)
 {
     struct sealed_entry entry = {0};
     deed_status status = i < f->commit_count ? sealed_at(SEALED(s), f, i, &entry, NULL) : DEED_CORRUPT;
     if (status == DEED_NO_MEMORY) return status;
-    bool good = status == DEED_OK && entry.position == commit->first_position &&
-                entry.offset == offset && entry.recorded_at_ns == commit->recorded_at_ns;
+    bool good = status == DEED_OK ? entry.position == commit->first_position &&
+                                        entry.offset == offset &&
+                                        entry.recorded_at_ns == commit->recorded_at_ns
+                                  : !table_good;
     if (good || *inout_told) return DEED_OK;
     *inout_told = true;
     return scan_report(s, f->table_offset, f->table_blocks * SECTOR_SIZE, DEED_NONE, DEED_NONE,
-                       "a sealed segment's table of commits is damaged");
+                       "a sealed segment's table of commits does not fit its commits");
 }
 
-/* Every byte before the footer has its place in one hash. */
+/* Every byte before the footer has its place in one hash. Its header was found good. */
 static deed_status sealed_check_content(struct scan *s, const struct sealed_footer *f)
 {
     struct sha256_stream hash;
@@ -378,7 +388,7 @@ static deed_status sealed_check_content(struct scan *s, const struct sealed_foot
     sha256_end(&hash, found);
     free(bytes);
     if (readable && memcmp(found, f->content_hash, SHA256_SIZE) == 0) return DEED_OK;
-    return scan_report(s, 0, end, DEED_NONE, DEED_NONE,
+    return scan_report(s, SEGMENT_HEADER_SIZE, end - SEGMENT_HEADER_SIZE, DEED_NONE, DEED_NONE,
                        "a sealed segment's bytes are not those that its footer names");
 }
 
@@ -398,19 +408,27 @@ static deed_status sealed_check_header(struct scan *s, const struct sealed_foote
                        "a sealed segment's header is damaged");
 }
 
-static deed_status sealed_check_copies(struct scan *s, const struct sealed_footer *f)
+/* What stands behind the commits, block by block. */
+static deed_status sealed_check_blocks(struct scan *s, const struct sealed_footer *f,
+                                       bool *out_table_good)
 {
-    unsigned footers = 0;
-    unsigned maps = 0;
-    uint64_t map_size = 2 * f->map_blocks * SECTOR_SIZE;
-    deed_status status = sealed_copies(SEALED(s), f, &footers, &maps, s->err);
-    if (status == DEED_OK && footers < 2) {
-        status = scan_report(s, f->file_size - SEALED_FOOTERS_SIZE, SEALED_FOOTERS_SIZE, DEED_NONE,
-                             DEED_NONE, "one of a sealed segment's two footers is damaged");
+    uint64_t offset = DEED_NONE;
+    *out_table_good = true;
+    deed_status status = sealed_check_pad(SEALED(s), f, &offset, s->err);
+    if (status == DEED_CORRUPT || status == DEED_IO) {
+        status = DEED_OK;
+        if (offset != DEED_NONE) {
+            status = scan_report(s, offset, f->table_offset - offset, DEED_NONE, DEED_NONE,
+                                 "the zeros behind a sealed segment's commits are damaged");
+        }
     }
-    if (status == DEED_OK && maps < 2) {
-        status = scan_report(s, f->map_offset, map_size, DEED_NONE, DEED_NONE,
-                             "a sealed segment's map of blocks is damaged");
+    for (offset = f->table_offset; status == DEED_OK && offset < f->file_size;
+         offset += BLOCK_SIZE) {
+        const char *what = NULL;
+        status = sealed_check_block(SEALED(s), f, offset, &what, s->err);
+        if (status != DEED_CORRUPT && status != DEED_IO) continue;
+        if (offset < f->table_offset + f->table_blocks * BLOCK_SIZE) *out_table_good = false;
+        status = scan_report(s, offset, BLOCK_SIZE, DEED_NONE, DEED_NONE, what);
     }
     return status;
 }
@@ -439,30 +457,35 @@ deed_status scan_sealed(struct scan *s, struct os_file *file, const struct seale
     uint64_t i = 0;
     bool told = false;
     bool whole = true;
+    bool table_good = true;
     deed_status status = scan_join(s, f->first_position, f->previous);
+    uint64_t told_before = s->told;
     if (status == DEED_OK && deep) status = sealed_check_header(s, f);
-    if (status == DEED_OK && deep) status = sealed_check_content(s, f);
-    if (status == DEED_OK && deep) status = sealed_check_copies(s, f);
-    for (; status == DEED_OK && offset < f->logical_end && s->expected <= s->until; i++) {
+    if (status == DEED_OK && deep) status = sealed_check_blocks(s, f, &table_good);
+    while (status == DEED_OK && offset < f->logical_end && s->expected <= s->until) {
         struct commit commit = {0};
         status = sealed_commit(s, f, offset, &commit);
         if (status != DEED_OK) break;
         bool next = commit.size > 0 && commit.first_position == s->expected &&
                     (!s->previous_known ||
                      memcmp(commit.previous, s->previous, SHA256_SIZE) == 0);
-        if (next && deep) status = sealed_check_entry(s, f, i, offset, &commit, &told);
+        if (next && deep) {
+            status = sealed_check_entry(s, f, i, offset, &commit, table_good, &told);
+        }
         if (next && status == DEED_OK) {
             status = accept(s, offset, &commit);
             offset += commit.size;
+            i++;
         } else if (status == DEED_OK) {
             whole = false;
-            status = sealed_skip(s, f, &offset);
+            status = sealed_skip(s, f, &i, &offset);
         }
         if (status == DEED_OK && !progress(s, offset)) {
             status = deed_fail(s->err, DEED_STOPPED, "stopped on request");
         }
     }
     if (status == DEED_OK && whole && s->expected <= s->until) status = sealed_check_end(s, f);
+    if (status == DEED_OK && deep && s->told == told_before) status = sealed_check_content(s, f);
     s->done += s->file_size;
     return status;
 }

@@ -38,6 +38,7 @@ struct scan {
     struct losses losses; /* accepted */
     struct losses found;  /* to be accepted now */
     bool damaged;
+    uint64_t told; /* how often damage was, accepted or not */
     uint64_t done, all; /* bytes, for progress */
 };
 
@@ -60,7 +61,7 @@ DEED_MUST_CHECK deed_status scan_join(struct scan *s, uint64_t first, const uint
 DEED_MUST_CHECK deed_status scan_segment(struct scan *s, struct os_file *file, uint32_t number,
                                          bool header_good, const struct segment_header *header);
 /* Go through a sealed file with a good footer. `deep`: read its header, all its bytes and the whole
- * table too, and compare. */
+ * table too, and compare. A repair does: what verifying will find is what it accepts. */
 DEED_MUST_CHECK deed_status scan_sealed(struct scan *s, struct os_file *file,
                                         const struct sealed_footer *footer, bool deep);
 /* A sealed segment of these positions cannot be read at all: go on behind it. */

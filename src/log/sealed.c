@@ -483,14 +483,22 @@ struct packed_block {
     uint32_t size, crc;
 };
 
+static uint64_t packed_count(const struct sealed_footer *f)
+{
+    return (f->logical_end - SEGMENT_HEADER_SIZE + SEALED_RAW_SIZE - 1) / SEALED_RAW_SIZE;
+}
+
+static uint64_t map_count(const struct sealed_footer *f, uint64_t block)
+{
+    uint64_t left = packed_count(f) - block * MAP_PER_BLOCK;
+    return left < MAP_PER_BLOCK ? left : MAP_PER_BLOCK;
+}
+
 /* The block's second copy is as good as the first. */
 static deed_status map_read(const struct sealed_file *file, const struct sealed_footer *f, uint64_t block,
                             uint8_t bytes[BLOCK_SIZE], struct deed_error *err)
 {
-    uint64_t raw = f->logical_end - SEGMENT_HEADER_SIZE;
-    uint64_t all = (raw + SEALED_RAW_SIZE - 1) / SEALED_RAW_SIZE;
-    uint64_t left = all - block * MAP_PER_BLOCK;
-    uint64_t count = left < MAP_PER_BLOCK ? left : MAP_PER_BLOCK;
+    uint64_t count = map_count(f, block);
     uint64_t offset = f->map_offset + block * BLOCK_SIZE;
     deed_status status = block_read(file, f, offset, count, bytes, "map of blocks", err);
     if (status != DEED_CORRUPT && status != DEED_IO) return status;
@@ -498,36 +506,25 @@ static deed_status map_read(const struct sealed_file *file, const struct sealed_
                       err);
 }
 
-deed_status sealed_copies(const struct sealed_file *file, const struct sealed_footer *f,
-                          unsigned *out_footers, unsigned *out_maps, struct deed_error *err)
+deed_status sealed_check_block(const struct sealed_file *file, const struct sealed_footer *f,
+                               uint64_t offset, const char **out_what, struct deed_error *err)
 {
+    uint8_t bytes[BLOCK_SIZE];
     const struct sealed_name name = {f->number, f->generation, f->first_position};
-    *out_footers = 0;
-    *out_maps = 2;
-    for (uint64_t i = 1; i <= 2; i++) {
+    assert(offset >= f->table_offset && offset < f->file_size && offset % BLOCK_SIZE == 0);
+    if (offset >= f->file_size - SEALED_FOOTERS_SIZE) {
         struct sealed_footer again;
-        deed_status status = footer_read(file->file, f->file_size - i * SEALED_FOOTER_SIZE, f->file_size,
-                                         &name, f->log_id, &again, err);
-        *out_footers += status == DEED_OK;
-        if (status != DEED_OK && status != DEED_CORRUPT && status != DEED_IO) return status;
+        *out_what = "one of a sealed segment's two footers is damaged";
+        return footer_read(file->file, offset, f->file_size, &name, f->log_id, &again, err);
     }
-    uint64_t raw = f->logical_end - SEGMENT_HEADER_SIZE;
-    uint64_t all = (raw + SEALED_RAW_SIZE - 1) / SEALED_RAW_SIZE;
-    for (unsigned copy = 0; copy < 2; copy++) {
-        uint64_t offset = f->map_offset + copy * f->map_blocks * BLOCK_SIZE;
-        bool good = true;
-        for (uint64_t i = 0; i < f->map_blocks && good; i++) {
-            uint8_t bytes[BLOCK_SIZE];
-            uint64_t left = all - i * MAP_PER_BLOCK;
-            deed_status status =
-                block_read(file, f, offset + i * BLOCK_SIZE,
-                           left < MAP_PER_BLOCK ? left : MAP_PER_BLOCK, bytes, "map", err);
-            good = status == DEED_OK;
-            if (!good && status != DEED_CORRUPT && status != DEED_IO) return status;
-        }
-        *out_maps -= !good;
+    uint64_t i = (offset - f->table_offset) / BLOCK_SIZE;
+    if (i < f->table_blocks) {
+        *out_what = "a sealed segment's table of commits is damaged";
+        return table_read(file, f, i, bytes, err);
     }
-    return DEED_OK;
+    *out_what = "one of a sealed segment's two maps of blocks is damaged";
+    uint64_t count = map_count(f, (i - f->table_blocks) % f->map_blocks);
+    return block_read(file, f, offset, count, bytes, "map of blocks", err);
 }
 
 static deed_status map_at(const struct sealed_file *file, const struct sealed_footer *f, uint64_t i,
@@ -549,6 +546,33 @@ static deed_status map_at(const struct sealed_file *file, const struct sealed_fo
                          f->number);
     }
     return DEED_OK;
+}
+
+deed_status sealed_check_pad(const struct sealed_file *file, const struct sealed_footer *f,
+                             uint64_t *out_from, struct deed_error *err)
+{
+    static const uint8_t zeros[BLOCK_SIZE];
+    uint8_t bytes[BLOCK_SIZE];
+    uint64_t from = f->logical_end;
+    size_t got = 0;
+    *out_from = DEED_NONE;
+    if (f->map_blocks > 0) {
+        struct packed_block last;
+        uint64_t map_block = DEED_NONE;
+        deed_status status = map_at(file, f, packed_count(f) - 1, bytes, &map_block, &last, err);
+        if (status != DEED_OK) return status;
+        from = last.offset + last.size;
+    }
+    *out_from = from;
+    uint64_t size = f->table_offset - from;
+    if (size == 0) return DEED_OK;
+    if (size < BLOCK_SIZE) {
+        deed_status status = os_file_read(file->file, from, bytes, (size_t)size, &got, err);
+        if (status != DEED_OK) return status;
+        if (got == size && memcmp(bytes, zeros, got) == 0) return DEED_OK;
+    }
+    return deed_fail(err, DEED_CORRUPT, "segment %u: there should be zeros from offset %llu to %llu",
+                     f->number, (unsigned long long)from, (unsigned long long)f->table_offset);
 }
 
 static deed_status unpack(const struct sealed_file *file, const struct sealed_footer *f,

@@ -48,7 +48,7 @@ struct sealed_footer {
 /* ---- reading -------------------------------------------------------------------------------- */
 
 /* Read the footer and check that it is that of this name and log, and that the file's size is right.
- * There are two copies: one that is good will do, see sealed_copies.
+ * There are two copies: one that is good will do.
  *
  *   DEED_CORRUPT  it is not. DEED_TOO_NEW: another version. DEED_IO, DEED_BUSY (os_haste_begin) */
 DEED_MUST_CHECK deed_status sealed_footer_load(struct os_file *file, const struct sealed_name *name,
@@ -62,10 +62,21 @@ struct sealed_file {
     uint64_t source;           /* the file's number there */
 };
 
-/* How many copies of the footer, and of the map, are good: 2 and 2 in a file that is whole. */
-DEED_MUST_CHECK deed_status sealed_copies(const struct sealed_file *file, const struct sealed_footer *footer,
-                                          unsigned *out_footers, unsigned *out_maps,
-                                          struct deed_error *err);
+/* Look at the block of table, map or footers at this offset of the file, a multiple of BLOCK_SIZE from
+ * table_offset on: by its own checksum, and for each copy by itself.
+ *
+ *   DEED_CORRUPT, DEED_IO  it is damaged, or cannot be read: `*out_what` says what it is. */
+DEED_MUST_CHECK deed_status sealed_check_block(const struct sealed_file *file,
+                                               const struct sealed_footer *footer, uint64_t offset,
+                                               const char **out_what, struct deed_error *err);
+/* Are there only zeros between the commits, or the compressed blocks, and the table? They begin at
+ * `*out_from`.
+ *
+ *   DEED_CORRUPT, DEED_IO  there are not, or nobody can tell: `*out_from` is DEED_NONE if the map is
+ *                          damaged where it says where they begin. */
+DEED_MUST_CHECK deed_status sealed_check_pad(const struct sealed_file *file,
+                                             const struct sealed_footer *footer, uint64_t *out_from,
+                                             struct deed_error *err);
 
 /* A commit's place. */
 struct sealed_entry {

@@ -610,15 +610,42 @@ static void count_damage(void *context, const struct store_damage *damage)
     damages++;
 }
 
-/* Whatever was damaged: every word that is served is the right one at its place, every other one is
- * an error that names its position, and verifying tells. */
+/* Every word that is served is the right one at its place, every other one is an error that names its
+ * position. How many errors? */
+static unsigned count_lost(void)
+{
+    struct deed_cursor *cursor = NULL;
+    struct deed_event e;
+    unsigned lost = 0;
+    uint64_t seen = 1;
+    deed_status status;
+    struct deed_read_options how = {.after_position = 1};
+    expect_ok(store_read(store, &how, &cursor, &err));
+    while ((status = cursor_next(cursor, &e, &err)) != DEED_END) {
+        char word[16];
+        if (status == DEED_CORRUPT) {
+            assert_true(err.position > seen && err.position <= 3 * PER_SEGMENT + 3);
+            seen = err.position;
+            lost++;
+            continue;
+        }
+        expect_ok(status);
+        assert_true(e.position > seen);
+        seen = e.position;
+        int size = snprintf(word, sizeof word, "\"e%u\"", (unsigned)e.position - 1);
+        assert_int_equal(e.data.len, size);
+        assert_memory_equal(e.data.ptr, word, (size_t)size);
+    }
+    cursor_close(cursor);
+    return lost;
+}
+
+/* Whatever was damaged: nothing wrong is served, and verifying tells of what is not. */
 static unsigned lost_words(bool must_verify)
 {
     struct deed_cursor *cursor = NULL;
     struct deed_event e;
     struct store_verify_report report;
-    unsigned lost = 0;
-    uint64_t seen = 1;
     deed_status status;
     start_from(&story);
     options.read_only = false;
@@ -633,25 +660,8 @@ static unsigned lost_words(bool must_verify)
     assert_true(status == DEED_OK || status == DEED_CORRUPT);
     assert_int_equal(status == DEED_CORRUPT, damages > 0);
     if (must_verify) assert_true(damages > 0);
-    struct deed_read_options how = {.after_position = 1};
-    expect_ok(store_read(store, &how, &cursor, &err));
-    while ((status = cursor_next(cursor, &e, &err)) != DEED_END) {
-        char word[16];
-        if (status == DEED_CORRUPT) {
-            assert_true(err.position > seen && err.position <= 3 * PER_SEGMENT + 3);
-            seen = err.position;
-            lost++;
-            assert_true(damages > 0);
-            continue;
-        }
-        expect_ok(status);
-        assert_true(e.position > seen);
-        seen = e.position;
-        int size = snprintf(word, sizeof word, "\"e%u\"", (unsigned)e.position - 1);
-        assert_int_equal(e.data.len, size);
-        assert_memory_equal(e.data.ptr, word, (size_t)size);
-    }
-    cursor_close(cursor);
+    unsigned lost = count_lost();
+    assert_true(lost == 0 || damages > 0);
     /* Each stream, by the index: nothing wrong there either. */
     expect_ok(store_read(store, &(struct deed_read_options){.stream = DEED_STR("a-1")}, &cursor, &err));
     while ((status = cursor_next(cursor, &e, &err)) != DEED_END) {
@@ -727,6 +737,160 @@ TEST(seal, a_file_that_is_cut_or_gone_is_an_error_for_its_positions_alone)
     assert_int_equal(lost_words(true), 1);
     story.files[story.count++] = *f;
     *f = gone;
+    picture_done(&story);
+}
+
+/* ---- repair --------------------------------------------------------------------------------- */
+
+static void open_accepting(void)
+{
+    options.accept_losses = true;
+    open_store();
+    options.accept_losses = false;
+}
+
+/* Verifying finds so much that was accepted, and nothing else. */
+static void expect_accepted(uint64_t count)
+{
+    struct store_verify_report report;
+    struct deed_info info;
+    expect_ok(store_verify(store, NULL, NULL, NULL, &report, &err));
+    assert_int_equal(report.damage_count, 0);
+    assert_int_equal(report.accepted_count, count);
+    store_info(store, &info);
+    assert_true(info.writable);
+}
+
+static void expect_same_losses(const struct picture *before)
+{
+    struct picture now;
+    close_store();
+    picture_take(&now, os, ROOT "/log");
+    const struct picture_file *was = picture_find((struct picture *)before, "losses");
+    const struct picture_file *is = picture_find(&now, "losses");
+    assert_int_equal(is->size, was->size);
+    assert_memory_equal(is->bytes, was->bytes, was->size);
+    picture_done(&now);
+}
+
+/* Damage the story at one place, and accept that. The log as it is then, in `out`. */
+static void repair_flip(uint32_t number, uint64_t offset, unsigned lost, uint64_t places,
+                        struct picture *out)
+{
+    struct store_verify_report report;
+    struct picture_file *f = sealed_file(number);
+    f->bytes[offset] ^= 0x10;
+    start_from(&story);
+    f->bytes[offset] ^= 0x10;
+    open_store();
+    expect_status(DEED_CORRUPT, store_verify(store, NULL, NULL, NULL, &report, &err));
+    assert_int_equal(report.damage_count, places);
+    close_store();
+    open_accepting();
+    expect_accepted(places);
+    assert_int_equal(count_lost(), lost);
+    close_store();
+    picture_take(out, os, ROOT "/log");
+    open_store();
+    expect_accepted(places);
+    assert_int_equal(count_lost(), lost);
+    tell(3 * PER_SEGMENT + 3, 3 * PER_SEGMENT + 4);
+    assert_int_equal(count_lost(), lost);
+    close_store();
+    open_accepting();
+    expect_accepted(places);
+    expect_same_losses(out);
+    finish();
+}
+
+/* One more flip, which nobody accepted. */
+static void expect_news(const struct picture *repaired, uint32_t number, uint64_t offset,
+                        uint64_t accepted)
+{
+    struct store_verify_report report;
+    struct picture kept = story;
+    story = *repaired;
+    struct picture_file *f = sealed_file(number);
+    f->bytes[offset] ^= 0x10;
+    start_from(&story);
+    open_store();
+    expect_status(DEED_CORRUPT, store_verify(store, NULL, NULL, NULL, &report, &err));
+    assert_true(report.damage_count > 0);
+    assert_int_equal(report.accepted_count, accepted);
+    f->bytes[offset] ^= 0x10;
+    finish();
+    story = kept;
+}
+
+enum { TABLE_PLACE = 3 };
+
+/* A place in each part of a sealed file. */
+static size_t places_of(uint32_t number, uint64_t out[8])
+{
+    const struct sealed_footer *f = &footers[number - 1];
+    size_t count = 0;
+    out[count++] = 100;                        /* header */
+    out[count++] = SEGMENT_HEADER_SIZE + 130;  /* the first commit, or the only block */
+    out[count++] = f->table_offset - 1;        /* padding */
+    out[count++] = f->table_offset + 20;       /* table */
+    if (f->map_blocks > 0) {
+        out[count++] = f->map_offset + 20;
+        out[count++] = f->map_offset + f->map_blocks * SECTOR_SIZE + 20;
+    }
+    out[count++] = f->file_size - SEALED_FOOTERS_SIZE + 90;
+    if (f->map_blocks == 0) out[count++] = f->logical_end - 20; /* the last commit */
+    return count;
+}
+
+TEST(seal, accepted_damage_is_no_news_and_hides_none_in_the_same_file)
+{
+    take_story();
+    for (uint32_t number = 1; number <= 3; number++) {
+        bool packed = footers[number - 1].map_blocks > 0;
+        uint64_t offsets[8];
+        size_t count = places_of(number, offsets);
+        for (size_t i = 0; i < count; i++) {
+            struct picture repaired;
+            /* All of a compressed block's commits are lost. */
+            bool in_commits = i == 1 || (!packed && i == count - 1);
+            unsigned lost = !in_commits ? 0 : packed ? PER_SEGMENT : 1;
+            if (number == 1 && i == 1) lost = 0; /* that is $log-created, which is not read */
+            uint64_t places = in_commits && packed ? PER_SEGMENT : 1;
+            repair_flip(number, offsets[i], lost, places, &repaired);
+            for (size_t k = 0; k < count; k++) {
+                /* Without the table all behind a lost commit is lost, which nobody accepted. */
+                uint64_t still = i == 1 && k == TABLE_PLACE ? 0 : places;
+                if (k != i) expect_news(&repaired, number, offsets[k], still);
+            }
+            picture_done(&repaired);
+        }
+    }
+    picture_done(&story);
+}
+
+/* Each part is good by its own checksum, but not what the footer's hash names. */
+TEST(seal, a_hash_of_all_bytes_that_is_wrong_alone_is_told_and_can_be_accepted)
+{
+    struct picture repaired;
+    take_story();
+    struct picture_file *f = sealed_file(1);
+    for (unsigned i = 1; i <= 2; i++) {
+        uint8_t *footer = f->bytes + f->size - i * SEALED_FOOTER_SIZE;
+        footer[232] ^= 1;
+        uint32_t crc = crc32c(0, (deed_bytes){footer + 12, SEALED_FOOTER_SIZE - 12});
+        for (unsigned k = 0; k < 4; k++) footer[8 + k] = (uint8_t)(crc >> 8 * k);
+    }
+    assert_int_equal(lost_words(true), 0);
+    assert_int_equal(damages, 1);
+    start_from(&story);
+    open_accepting();
+    expect_accepted(1);
+    close_store();
+    picture_take(&repaired, os, ROOT "/log");
+    finish();
+    expect_news(&repaired, 1, 100, 0);
+    expect_news(&repaired, 1, SEGMENT_HEADER_SIZE + 130, 0);
+    picture_done(&repaired);
     picture_done(&story);
 }
 
