@@ -3,7 +3,9 @@
  * for good; or the power goes before it.
  *
  * After each: whoever was told of a failure was told a true one; what still lives catches up by itself;
- * after a crash the rows are the fold of the log to their checkpoint, and then to the log's end. */
+ * after a crash the rows are the fold of the log to their checkpoint, and then to the log's end.
+ *
+ * sanitize: asan */
 #include "unit/test.h"
 
 #include "memory.h"
