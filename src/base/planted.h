@@ -142,6 +142,10 @@
     X(PLANTED_CARRY_ON_ANYWAY, "another text carries on with rows it would not have made")         \
     X(PLANTED_WAL_NOT_PADDED, "what a checkpoint of SQLite's log relies on is written around")     \
     X(PLANTED_WAL_LEFT_AT_OPEN, "SQLite's log is added to before it was brought over")             \
+    X(PLANTED_PAGE_UNCHECKED, "a read model's pages are believed whatever their checksums say")    \
+    X(PLANTED_PAGE_OF_ANY_PLACE, "a read model's page is believed in another one's place")         \
+    X(PLANTED_FRAME_UNCHECKED, "what SQLite's log holds is believed after it was recovered")       \
+    X(PLANTED_DAMAGE_STANDS, "a read model that is damaged waits for somebody to rebuild it")      \
     X(PLANTED_SNAPSHOT_OF_LATER, "a question about the past is answered from a later fold")        \
     X(PLANTED_SNAPSHOT_OF_ANY_TEXT,                                                                \
       "a question about the past is answered from another text's rows")                            \

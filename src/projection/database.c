@@ -9,6 +9,7 @@
  *     DEFAULT calls functions that no authorizer has seen. */
 #include "projection/database.h"
 
+#include "projection/page_check.h"
 #include "projection/vfs.h"
 
 #include <assert.h>
@@ -31,6 +32,7 @@ struct date_function {
 struct database {
     sqlite3 *sqlite;
     struct os *os;
+    const char *files; /* see page_check.h; NULL: not held yet */
     enum database_role role;
     char reason[200]; /* why the role refused; empty: it did not */
     bool used_dates;
@@ -603,16 +605,24 @@ deed_status database_open(struct os *os, const struct database_options *options,
     db->os = os;
     db->deadline_ticks = UINT64_MAX;
     db->role = DATABASE_STEP;
-    const char *vfs = NULL;
-    deed_status status = vfs_hold(os, &vfs, err);
+    const char *below = NULL;
+    deed_status status = vfs_hold(os, &below, err);
     if (status != DEED_OK) {
         free(db);
         return status;
     }
-    int rc = open_file(options, vfs, &db->sqlite);
+    status = page_check_hold(below, &db->files, err);
+    if (status != DEED_OK) {
+        database_close(db);
+        return status;
+    }
+    int rc = open_file(options, db->files, &db->sqlite);
     if (rc == SQLITE_OK) {
         set_limits(db->sqlite);
         set_options(db->sqlite);
+        int reserved = PAGE_CHECK_SIZE; /* a file that is there keeps what it has */
+        bool makes = options->create && options->path != NULL;
+        if (makes) (void)sqlite3_file_control(db->sqlite, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserved);
         (void)sqlite3_busy_timeout(db->sqlite, 2000);
         sqlite3_progress_handler(db->sqlite, PROGRESS_INTERVAL, progress, db);
         if (options->deterministic) rc = make_deterministic(db);
@@ -648,6 +658,7 @@ void database_close(struct database *db)
     assert(rc == SQLITE_OK); /* else a statement was left open */
     (void)rc;
     (void)sqlite3_close(db->dates);
+    if (db->files != NULL) page_check_release(db->files);
     vfs_release(db->os);
     free(db);
 }
@@ -663,7 +674,10 @@ deed_status database_fail(struct database *db, struct deed_error *err)
 {
     const char *words = sqlite3_errmsg(db->sqlite);
     deed_status status = DEED_INVALID;
-    switch (sqlite3_extended_errcode(db->sqlite) & 0xff) {
+    int code = sqlite3_extended_errcode(db->sqlite);
+    /* Found by page_check.h, which knows more than SQLite. */
+    if (code == SQLITE_IOERR_DATA) return deed_fail(err, DEED_CORRUPT, "%s", page_check_words());
+    switch (code & 0xff) {
     case SQLITE_INTERRUPT: {
         status = db->interrupted == DEED_STOPPED ? DEED_STOPPED : DEED_TIMEOUT;
         db->interrupted = DEED_OK;

@@ -40,7 +40,8 @@ struct database_options {
     bool sectors_tear;
 };
 
-/* Its files are where vfs.h says. */
+/* Its files are where vfs.h says, and what is read of them is checked as page_check.h says. With
+ * `create` the pages of a new database have checksums. */
 DEED_MUST_CHECK deed_status database_open(struct os *os, const struct database_options *options,
                                           struct database **out_database, struct deed_error *err);
 /* Statements must be finalized before. Accepts NULL. */

@@ -69,6 +69,13 @@ static enum fold_result failed(struct fold *f, deed_status status, uint64_t posi
     return FOLD_FAILED;
 }
 
+static enum fold_result log_failed(struct fold *f, const struct deed_error *err, uint64_t position)
+{
+    (void)failed(f, err->status, position, (deed_str){0}, err->message);
+    f->failure.of_log = true;
+    return FOLD_FAILED;
+}
+
 static uint64_t last_wanted(const struct fold *f)
 {
     assert(f->failed_position != 0);
@@ -187,7 +194,7 @@ static enum fold_result reading_failed(struct fold *f, const struct deed_error *
     }
     cursor_close(f->cursor);
     f->cursor = NULL;
-    return failed(f, err->status, err->position, (deed_str){0}, err->message);
+    return log_failed(f, err, err->position);
 }
 
 enum fold_result fold_step(struct fold *f, uint32_t count_max)
@@ -199,7 +206,7 @@ enum fold_result fold_step(struct fold *f, uint32_t count_max)
     if (f->position >= f->options.until) return FOLD_END;
     deed_status status = open_cursor(f, &err);
     if (status == DEED_STOPPED) return FOLD_END; /* the store is closing */
-    if (status != DEED_OK) return failed(f, status, DEED_NONE, (deed_str){0}, err.message);
+    if (status != DEED_OK) return log_failed(f, &err, DEED_NONE);
 
     uint64_t position = DEED_NONE;
     deed_str statement = {0};

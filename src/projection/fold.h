@@ -19,6 +19,7 @@ enum fold_result {
 
 struct fold_failure {
     deed_status status;
+    bool of_log;       /* it is the log that could not be read, not the read model */
     uint64_t position; /* of the event; DEED_NONE: not about one */
     char message[DEED_MESSAGE_SIZE];
     char statement[FOLD_STATEMENT_SIZE]; /* its beginning; empty: none */

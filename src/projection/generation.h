@@ -7,6 +7,8 @@
  * What a transaction is about to commit is lost when the process or the machine stops; the log has
  * it still, and it is folded in again. So a generation is never ahead of the log, nor of itself.
  *
+ * Its pages have checksums (page_check.h): damage is DEED_CORRUPT wherever it is met.
+ *
  * One thread at a time; queries read the file by connections of their own. */
 #ifndef PROJECTION_GENERATION_H
 #define PROJECTION_GENERATION_H

@@ -35,6 +35,9 @@
 #define BATCH_COUNT_DEFAULT 4096
 /* A disk that was full may have room again. */
 #define STORAGE_RETRY_NS UINT64_C(5000000000)
+/* What is damaged again so soon after it was rebuilt is on a bad disk, or in bad memory: to go on making
+ * it anew without a pause would only wear that out. */
+#define MEND_PAUSE_NS UINT64_C(60000000000)
 /* Rates are measured over windows at least this long. */
 #define RATE_WINDOW_NS UINT64_C(500000000)
 #define RATE_STALE_NS  UINT64_C(3000000000)
@@ -64,6 +67,9 @@ struct wants {
     bool pause, resume, rebuild;
     uint64_t without_removed;     /* rebuild: pass over removed events up to here */
     struct projection_file *file; /* another text; owned */
+    /* What a query found wrong with this live generation; empty: nothing. */
+    char damage[DEED_MESSAGE_SIZE];
+    uint64_t damaged_generation;
 };
 
 struct projection {
@@ -78,6 +84,10 @@ struct projection {
     uint64_t number_max;  /* of generations that ever were */
     uint64_t retry_ticks; /* when to open the live one again after storage failed; 0: not */
     uint64_t text_ticks;  /* when to look at the newest text again, for the same reason; 0: not */
+    char damage[DEED_MESSAGE_SIZE]; /* of the live generation, which is open still; empty: none */
+    bool mending;          /* the live generation is damaged and closed, and is to be rebuilt */
+    uint64_t mend_ticks;   /* when that begins; 0: it has, or is not wanted */
+    uint64_t mended_ticks; /* when it began last; 0: never */
     bool did_work;
 
     /* Under the set's mutex. */
@@ -287,11 +297,22 @@ static void publish_state(struct projection *p, enum projection_state state,
     os_mutex_unlock(&set->mutex);
 }
 
-static void publish_error(struct projection *p, deed_status status, const char *message)
+/* As publish_error, and in the same moment that a rebuild is about to begin: so nobody sees a
+ * projection that has failed and does nothing about it. */
+static void publish_damage(struct projection *p, const struct fold_failure *failure, bool at_once)
 {
-    struct fold_failure failure = {.status = status, .position = DEED_NONE};
-    (void)snprintf(failure.message, sizeof failure.message, "%s", message);
-    publish_state(p, PROJECTION_FAILED, &failure);
+    struct projections *set = p->set;
+    os_mutex_lock(&set->mutex);
+    p->state = PROJECTION_FAILED;
+    p->failure = *failure;
+    if (at_once) {
+        p->rebuilding = true;
+        p->rebuild_position = 0;
+    }
+    (void)snprintf(p->rebuild_error, sizeof p->rebuild_error, "%s",
+                   at_once ? "" : "it was rebuilt less than a minute ago: the next rebuild waits");
+    os_cond_broadcast(&set->changed);
+    os_mutex_unlock(&set->mutex);
 }
 
 static void publish_rebuild(struct projection *p)
@@ -420,15 +441,35 @@ static void rebuild_drop(struct projection *p, const char *error)
     publish_rebuild_end(p, error);
 }
 
-/* A rebuild that another text began is begun again when storage failed it. One that somebody asked
- * for is given up, and says why. */
-static void retry_text(struct projection *p, deed_status status)
+/* The live generation is damaged, and closed. What is being rebuilt already goes on. */
+static void live_damaged(struct projection *p, const struct fold_failure *failure)
 {
+    uint64_t ticks = now(p->set);
+    bool at_once = p->mended_ticks == 0 || ticks - p->mended_ticks >= MEND_PAUSE_NS;
+    p->retry_ticks = 0;
+    if (PLANTED(DAMAGE_STANDS)) {
+        publish_state(p, PROJECTION_FAILED, failure);
+        return;
+    }
+    p->mending = true;
+    p->mend_ticks = at_once ? ticks : p->mended_ticks + MEND_PAUSE_NS;
+    if (p->mend_ticks == 0) p->mend_ticks = 1;
+    publish_damage(p, failure, at_once || p->next.open);
+}
+
+/* A rebuild that another text began, or damage, is begun again when storage failed it. One that somebody
+ * asked for is given up, and says why; so is one that is damaged itself. */
+static void retry_rebuild(struct projection *p, deed_status status)
+{
+    bool passes = database_is_storage(status) && status != DEED_CORRUPT;
     os_mutex_lock(&p->set->mutex);
     bool other = p->shown == NULL || memcmp(p->newest->hash, p->shown->hash, SHA256_SIZE) != 0;
     os_mutex_unlock(&p->set->mutex);
-    if (!other || !database_is_storage(status) || status == DEED_CORRUPT) return;
-    p->text_ticks = now(p->set) + STORAGE_RETRY_NS;
+    if (passes && p->mending) {
+        p->mend_ticks = now(p->set) + STORAGE_RETRY_NS;
+    } else if (passes && other) {
+        p->text_ticks = now(p->set) + STORAGE_RETRY_NS;
+    }
 }
 
 static void rebuild_start(struct projection *p, const struct projection_file *file,
@@ -450,7 +491,7 @@ static void rebuild_start(struct projection *p, const struct projection_file *fi
     os_mutex_unlock(&set->mutex);
     if (status == DEED_OK) return;
     publish_rebuild_end(p, err.message);
-    retry_text(p, status);
+    retry_rebuild(p, status);
 }
 
 /* The next generation is durable and named by the manifest before it is used. */
@@ -471,6 +512,15 @@ static deed_status rebuild_settle(struct projection *p, struct deed_error *err)
     return status;
 }
 
+/* A generation that could not be opened: nobody reads it. */
+static void remove_closed(struct projection *p, uint64_t number)
+{
+    char name[MANIFEST_FILE_NAME_SIZE];
+    if (number == 0) return;
+    manifest_file_name(deed_str_of(p->name), false, number, name);
+    manifest_remove_database(p->set->dir, name);
+}
+
 static void rebuild_switch(struct projection *p)
 {
     struct deed_error err = {0};
@@ -478,14 +528,16 @@ static void rebuild_switch(struct projection *p)
         /* The manifest may name either: what it does not name is removed at the next opening. */
         side_close(p, &p->next, false);
         publish_rebuild_end(p, err.message);
-        retry_text(p, err.status);
+        retry_rebuild(p, err.status);
         return;
     }
     FAILPOINT("manifest-written");
     struct side old = p->live;
     p->live = p->next;
     p->next = (struct side){0};
-    p->retry_ticks = 0;
+    p->retry_ticks = p->mend_ticks = 0;
+    p->mending = false;
+    p->damage[0] = '\0';
     /* The counters of this process go on. */
     if (old.open) {
         p->live.fold.events += old.fold.events;
@@ -494,6 +546,7 @@ static void rebuild_switch(struct projection *p)
     publish_switch(p, generation_file(p->live.fold.generation));
     publish_state(p, PROJECTION_RUNNING, NULL);
     publish_rebuild_end(p, "");
+    if (old.file == NULL) remove_closed(p, old.number);
     side_close(p, &old, true);
     FAILPOINT("old-removed");
 }
@@ -516,8 +569,8 @@ static uint64_t rebuild_step(struct projection *p)
         }
         deed_status status = failure->status;
         rebuild_drop(p, text);
-        retry_text(p, status);
-        return p->text_ticks == 0 ? ACTOR_WAIT : STORAGE_RETRY_NS;
+        retry_rebuild(p, status);
+        return p->text_ticks == 0 && p->mend_ticks == 0 ? ACTOR_WAIT : STORAGE_RETRY_NS;
     }
     if (PLANTED(REBUILD_SKIPS_LAST) && p->live.fold.position == p->next.fold.position + 1) {
         p->next.fold.position++;
@@ -541,6 +594,28 @@ static void live_failed(struct projection *p)
         p->live.open = false;
         p->retry_ticks = failure.status == DEED_CORRUPT ? 0 : now(p->set) + STORAGE_RETRY_NS;
     }
+    if (failure.status == DEED_CORRUPT && !failure.of_log) {
+        live_damaged(p, &failure);
+    } else {
+        publish_state(p, PROJECTION_FAILED, &failure);
+    }
+}
+
+static struct fold_failure failure_of(deed_status status, const char *message)
+{
+    struct fold_failure failure = {.status = status, .position = DEED_NONE};
+    (void)snprintf(failure.message, sizeof failure.message, "%s", message);
+    return failure;
+}
+
+static void live_not_opened(struct projection *p, deed_status status, const char *message)
+{
+    struct fold_failure failure = failure_of(status, message);
+    if (status == DEED_CORRUPT) {
+        live_damaged(p, &failure);
+        return;
+    }
+    p->retry_ticks = database_is_storage(status) ? now(p->set) + STORAGE_RETRY_NS : 0;
     publish_state(p, PROJECTION_FAILED, &failure);
 }
 
@@ -551,13 +626,11 @@ static void live_reopen(struct projection *p)
     struct side opened = {0};
     deed_status status = side_open(p, &opened, p->live.number, &err);
     if (status != DEED_OK) {
-        p->retry_ticks = database_is_storage(status) && status != DEED_CORRUPT
-                             ? now(p->set) + STORAGE_RETRY_NS
-                             : 0;
-        publish_error(p, status, err.message);
+        live_not_opened(p, status, err.message);
         return;
     }
-    p->retry_ticks = 0;
+    p->retry_ticks = p->mend_ticks = 0;
+    p->mending = false;
     struct side old = p->live;
     opened.fold.events = old.fold.events;
     opened.fold.transactions = old.fold.transactions;
@@ -638,7 +711,8 @@ static void take_file(struct projection *p, const struct projection_file *file)
         p->text_ticks = now(p->set) + STORAGE_RETRY_NS;
         if (!p->next.open) publish_rebuild_end(p, err.message);
     } else if (status != DEED_OK) {
-        publish_error(p, status, err.message);
+        struct fold_failure failure = failure_of(status, err.message);
+        publish_state(p, PROJECTION_FAILED, &failure);
     } else if (!can) {
         rebuild_start(p, file, 0);
     }
@@ -681,6 +755,13 @@ static struct projection_file *newest_copy(struct projection *p)
     return copy;
 }
 
+/* It may have been switched to another since. A paused one is rebuilt when it goes on. */
+static void note_damage(struct projection *p, const struct wants *wants)
+{
+    if (!p->live.open || p->live.number != wants->damaged_generation) return;
+    memcpy(p->damage, wants->damage, sizeof p->damage);
+}
+
 static void take_wants(struct projection *p)
 {
     os_mutex_lock(&p->set->mutex);
@@ -689,8 +770,10 @@ static void take_wants(struct projection *p)
     os_mutex_unlock(&p->set->mutex);
     if (wants.file != NULL) take_file(p, wants.file);
     projection_file_free(wants.file);
+    if (wants.damage[0] != '\0') note_damage(p, &wants);
     if (wants.rebuild) {
         struct projection_file *file = newest_copy(p);
+        p->mend_ticks = 0;
         if (file != NULL) {
             rebuild_start(p, file, wants.without_removed);
         } else {
@@ -700,7 +783,35 @@ static void take_wants(struct projection *p)
     }
     if (wants.resume) take_resume(p);
     if (wants.pause) take_pause(p);
-    p->did_work |= wants.file != NULL || wants.rebuild || wants.resume || wants.pause;
+    p->did_work |= wants.file != NULL || wants.rebuild || wants.resume || wants.pause ||
+                   wants.damage[0] != '\0';
+}
+
+/* What a query found is believed: close the live generation. */
+static void close_damaged(struct projection *p)
+{
+    struct fold_failure failure = failure_of(DEED_CORRUPT, p->damage);
+    p->damage[0] = '\0';
+    fold_done(&p->live.fold);
+    p->live.open = false;
+    p->did_work = true;
+    live_damaged(p, &failure);
+}
+
+static uint64_t mend_step(struct projection *p)
+{
+    if (p->damage[0] != '\0' && p->live.open) close_damaged(p);
+    if (p->mend_ticks == 0 || p->next.open) return ACTOR_WAIT;
+    uint64_t ticks = now(p->set);
+    if (ticks < p->mend_ticks) return p->mend_ticks - ticks;
+    struct projection_file *file = newest_copy(p);
+    p->did_work = true;
+    p->mend_ticks = file == NULL ? ticks + STORAGE_RETRY_NS : 0;
+    if (file == NULL) return STORAGE_RETRY_NS;
+    p->mended_ticks = ticks == 0 ? 1 : ticks;
+    rebuild_start(p, file, 0);
+    projection_file_free(file);
+    return p->mend_ticks == 0 ? ACTOR_AGAIN : STORAGE_RETRY_NS;
 }
 
 static uint64_t text_step(struct projection *p)
@@ -724,8 +835,10 @@ static uint64_t projection_step(void *context)
     if (p->state == PROJECTION_PAUSED) return ACTOR_WAIT; /* written by this thread alone */
     uint64_t text = text_step(p);
     uint64_t live = live_step(p);
+    uint64_t mend = mend_step(p);
     uint64_t next = rebuild_step(p);
     if (text < live) live = text;
+    if (mend < live) live = mend;
     return live < next ? live : next;
 }
 
@@ -775,7 +888,7 @@ static bool is_there(struct projections *set, deed_str projection, uint64_t numb
 static void remove_dead(struct projection *p);
 
 /* Find or make the live generation. What is there but cannot be carried on stays, and the
- * projection is failed until it is rebuilt. */
+ * projection is failed until it is rebuilt; what is damaged is rebuilt unasked. */
 static deed_status open_live(struct projection *p, const struct projection_file *file,
                              struct deed_error *err)
 {
@@ -803,10 +916,7 @@ static deed_status open_live(struct projection *p, const struct projection_file 
     if (status == DEED_NO_MEMORY) return deed_fail(err, status, "%s", why.message);
     if (status == DEED_OK) return DEED_OK;
     p->live.number = number;
-    if (database_is_storage(status) && status != DEED_CORRUPT) {
-        p->retry_ticks = now(set) + STORAGE_RETRY_NS;
-    }
-    publish_error(p, status, why.message);
+    live_not_opened(p, status, why.message);
     /* A text that an older version accepted and this one does not: the new one replaces it. */
     if (status == DEED_INVALID) rebuild_start(p, file, 0);
     return DEED_OK;
@@ -1468,18 +1578,33 @@ deed_status projections_resume(struct projections *set, deed_str name, struct de
 
 static deed_status failed_status(const struct projection *p, struct deed_error *err)
 {
-    if (p->failure.position == DEED_NONE) {
-        return deed_fail(err, DEED_STOPPED, "projection %s has failed: %s", p->name,
-                         p->failure.message);
+    const char *message = p->failure.message;
+    if (p->failure.position != DEED_NONE) {
+        return deed_fail(err, DEED_STOPPED, "projection %s has failed on event %" PRIu64 ": %s",
+                         p->name, p->failure.position, message);
     }
-    return deed_fail(err, DEED_STOPPED, "projection %s has failed on event %" PRIu64 ": %s",
-                     p->name, p->failure.position, p->failure.message);
+    if (p->rebuilding) {
+        return deed_fail(err, DEED_STOPPED, "projection %s has failed: %.240s; it is being rebuilt",
+                         p->name, message);
+    }
+    if (p->rebuild_error[0] != '\0') {
+        return deed_fail(err, DEED_STOPPED,
+                         "projection %s has failed: %.160s; it could not be rebuilt: %.160s",
+                         p->name, message, p->rebuild_error);
+    }
+    return deed_fail(err, DEED_STOPPED, "projection %s has failed: %s", p->name, message);
+}
+
+/* A query has found damage, and the actor has not come to it. */
+static bool is_damaged(const struct projection *p)
+{
+    return p->wants.damage[0] != '\0' && p->wants.damaged_generation == p->generation;
 }
 
 /* DEED_END: not yet. The mutex is held. */
 static deed_status reached(const struct projection *p, uint64_t position, struct deed_error *err)
 {
-    if (p->position >= position && p->state != PROJECTION_FAILED) return DEED_OK;
+    if (p->position >= position && p->state != PROJECTION_FAILED && !is_damaged(p)) return DEED_OK;
     bool asked = p->wants.resume || p->wants.file != NULL || p->rebuilding;
     if (p->state == PROJECTION_FAILED && !asked) return failed_status(p, err);
     if ((p->state == PROJECTION_PAUSED && !p->wants.resume) || p->wants.pause) {
@@ -1619,6 +1744,10 @@ static deed_status lease_live(struct projections *set, deed_str name,
         status = not_found(name, err);
     } else if (p->state == PROJECTION_FAILED || p->live_file == NULL) {
         status = failed_status(p, err);
+    } else if (is_damaged(p)) {
+        status = deed_fail(err, DEED_STOPPED,
+                           "projection %s has failed: %.240s; it is about to be rebuilt", p->name,
+                           p->wants.damage);
     } else {
         lease->file = p->live_file;
         lease->file->references++;
@@ -1686,6 +1815,24 @@ deed_status projections_lease(struct projections *set, deed_str name, uint64_t p
     if (out_position != NULL) *out_position = reached_position;
     *out_lease = lease;
     return DEED_OK;
+}
+
+void projections_damaged(struct projection_lease *lease, const char *message)
+{
+    struct projections *set = lease->set;
+    if (lease->snapshot != NULL) {
+        snapshots_drop(set->snapshots, lease->snapshot);
+        return;
+    }
+    os_mutex_lock(&set->mutex);
+    for (size_t i = 0; i < set->count; i++) {
+        struct projection *p = set->list[i];
+        if (p->live_file != lease->file) continue;
+        (void)snprintf(p->wants.damage, sizeof p->wants.damage, "%s", message);
+        p->wants.damaged_generation = p->generation;
+        actor_wake(p->actor);
+    }
+    os_mutex_unlock(&set->mutex);
 }
 
 void projections_release(struct projection_lease *lease)

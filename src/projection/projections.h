@@ -3,7 +3,14 @@
  * The set of an app's projections: each is a SQL file, runs on an actor of its own and keeps its
  * rows and its checkpoint in one SQLite file a generation, <name>.g<N>.db. A manifest names the
  * live generation. A rebuild makes the next generation beside the live one and switches when it has
- * caught up. */
+ * caught up.
+ *
+ * A live generation that turns out to be damaged (at opening, while folding, or by a query, which says
+ * so) is of no use any more, and the log has all that was in it: the projection is failed, says why, and
+ * begins a rebuild from its newest text by itself, at once, or a minute after it did so last. It runs again
+ * when that has caught up. If that rebuild cannot be done, because events that it needs were removed
+ * or it meets damage too, it is given up: the projection stays failed, with both reasons, until
+ * somebody asks for a rebuild, resumes it or brings another text. */
 #ifndef PROJECTION_PROJECTIONS_H
 #define PROJECTION_PROJECTIONS_H
 
@@ -48,7 +55,7 @@ DEED_MUST_CHECK deed_status projections_load(struct projections *projections, co
 enum projection_state {
     PROJECTION_RUNNING, /* live, or catching up */
     PROJECTION_PAUSED,
-    PROJECTION_FAILED, /* a statement failed: see error, error_position, error_statement */
+    PROJECTION_FAILED, /* see error, error_position, error_statement */
 };
 
 struct projection_status {
@@ -121,7 +128,8 @@ uint64_t projections_schema_version(struct projections *projections);
  * the release. `*out_position`: what its rows have seen at least (a live one goes on).
  *
  *   DEED_NOT_FOUND  no such projection. DEED_INVALID: the position is past the log's end.
- *   DEED_STOPPED    it has failed, or fails on an event up to `position`.
+ *   DEED_STOPPED    it has failed, or fails on an event up to `position`; or it was damaged, and is
+ *                   being rebuilt.
  *   DEED_GONE       an event up to `position` that it answers to was removed from the log.
  *   DEED_TIMEOUT    it could not be folded so far in time; asking again goes on. */
 struct projection_lease;
@@ -131,6 +139,10 @@ DEED_MUST_CHECK deed_status projections_lease(struct projections *projections, d
                                               const char **out_path, uint64_t *out_position,
                                               struct deed_error *err);
 void projections_release(struct projection_lease *lease); /* accepts NULL */
+/* Whoever reads a leased file and meets damage (DEED_CORRUPT) says so, before the release. A live
+ * generation answers no more until it was rebuilt, which begins by itself; a temporary one is folded anew
+ * for whoever asks next. */
+void projections_damaged(struct projection_lease *lease, const char *message);
 
 /* Where it all rests. */
 struct store *projections_store(struct projections *projections);

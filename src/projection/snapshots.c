@@ -3,7 +3,8 @@
  * (1) An entry is `building` in one thread, or has `readers`, or neither; never both. Its file is
  *     opened for writing only while it is building.
  * (2) An entry that is not building is folded exactly up to `position`.
- * (3) The list is guarded by `mutex`; folding runs outside it. */
+ * (3) The list is guarded by `mutex`; folding runs outside it.
+ * (4) What its readers found damaged is found by nobody else, and goes with the last of them. */
 #include "projection/snapshots.h"
 
 #include "base/planted.h"
@@ -28,6 +29,7 @@ struct snapshot {
     uint8_t hash[SHA256_SIZE]; /* of the projection's text, its name included */
     uint64_t position, target; /* target: where the building one is going */
     bool building, made;       /* made: there is a file */
+    bool damaged;              /* (4) */
     unsigned readers;
     uint64_t used; /* larger: more lately */
 };
@@ -128,7 +130,7 @@ static struct snapshot *entry_find(struct snapshots *s, const struct snapshot_so
     struct snapshot *best = NULL;
     for (struct snapshot *e = s->list; e != NULL; e = e->next) {
         bool same = memcmp(e->hash, source->hash, SHA256_SIZE) == 0;
-        if (!same && !PLANTED(SNAPSHOT_OF_ANY_TEXT)) continue;
+        if ((!same && !PLANTED(SNAPSHOT_OF_ANY_TEXT)) || e->damaged) continue;
         if (e->building ? e->target == position : e->position == position && e->made) return e;
         bool idle = !e->building && e->readers == 0;
         if (!idle || (e->position > position && !PLANTED(SNAPSHOT_OF_LATER))) continue;
@@ -157,6 +159,18 @@ static deed_status open_generation(struct snapshots *s, struct snapshot *entry,
     return status;
 }
 
+static deed_status fold_failed(const struct fold_failure *failure, struct deed_error *err)
+{
+    if (failure->status == DEED_CORRUPT && !failure->of_log) {
+        return deed_fail(err, DEED_CORRUPT, "%s", failure->message);
+    }
+    bool gone = failure->status == DEED_GONE;
+    deed_status status = deed_fail(err, gone ? DEED_GONE : DEED_STOPPED, "event %" PRIu64 ": %s",
+                                   failure->position, failure->message);
+    if (err != NULL && gone) err->position = failure->position;
+    return status;
+}
+
 static deed_status fold_to(struct snapshots *s, struct generation *generation, uint64_t position,
                            uint64_t deadline_ticks, uint64_t *out_position, struct deed_error *err)
 {
@@ -170,10 +184,7 @@ static deed_status fold_to(struct snapshots *s, struct generation *generation, u
     }
     deed_status status = DEED_OK;
     if (result == FOLD_FAILED) {
-        bool gone = fold.failure.status == DEED_GONE;
-        status = deed_fail(err, gone ? DEED_GONE : DEED_STOPPED, "event %" PRIu64 ": %s",
-                           fold.failure.position, fold.failure.message);
-        if (err != NULL && gone) err->position = fold.failure.position;
+        status = fold_failed(&fold.failure, err);
     } else if (result == FOLD_MORE) {
         status = deed_fail(err, DEED_TIMEOUT,
                            "folded up to position %" PRIu64 " of %" PRIu64
@@ -240,8 +251,10 @@ static deed_status take(struct snapshots *s, const struct snapshot_source *sourc
         if (entry == NULL) return deed_fail(err, DEED_NO_MEMORY, "no memory for a snapshot");
         entry->used = ++s->uses;
         if (!entry->made || entry->position != position) {
+            bool carried_on = entry->made;
             entry->target = position;
             deed_status status = build_and_tell(s, entry, source, deadline_ticks, err);
+            if (status == DEED_CORRUPT && carried_on) continue; /* it is gone: make it anew */
             if (status != DEED_OK) return status;
         }
         entry->readers++;
@@ -274,5 +287,14 @@ void snapshots_give_back(struct snapshots *s, struct snapshot *snapshot)
     os_mutex_lock(&s->mutex);
     assert(snapshot->readers > 0);
     snapshot->readers--;
+    if (snapshot->damaged && snapshot->readers == 0) entry_remove(s, snapshot);
+    os_mutex_unlock(&s->mutex);
+}
+
+void snapshots_drop(struct snapshots *s, struct snapshot *snapshot)
+{
+    os_mutex_lock(&s->mutex);
+    assert(snapshot->readers > 0);
+    snapshot->damaged = true;
     os_mutex_unlock(&s->mutex);
 }

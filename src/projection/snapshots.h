@@ -2,7 +2,8 @@
  *
  * A question about the past costs a fold from the log's beginning. The next one about the same
  * position finds the file; one about a later position carries an older file on, if nobody reads it.
- * A fold that runs out of time is kept too, so that asking again gets further. */
+ * A fold that runs out of time is kept too, so that asking again gets further. One that is damaged is
+ * dropped, and folded anew. */
 #ifndef PROJECTION_SNAPSHOTS_H
 #define PROJECTION_SNAPSHOTS_H
 
@@ -34,5 +35,7 @@ DEED_MUST_CHECK deed_status snapshots_take(struct snapshots *snapshots,
                                            uint64_t deadline_ticks, struct snapshot **out_snapshot,
                                            const char **out_path, struct deed_error *err);
 void snapshots_give_back(struct snapshots *snapshots, struct snapshot *snapshot);
+/* It is damaged: nobody else takes it, and it goes when it was given back by all. */
+void snapshots_drop(struct snapshots *snapshots, struct snapshot *snapshot);
 
 #endif

@@ -1,8 +1,8 @@
 /* vfs.h - SQLite's files on any machine that os.h can name.
  *
- * On the real machine SQLite keeps its own way to the disk (docs/decisions/0007). On every other one,
- * say the simulator's, its files go through `struct os`: so read models lose, tear and keep what the
- * log beside them does, in the same crash.
+ * It stands below page_check.h. On the real machine SQLite keeps its own way to the disk
+ * (docs/decisions/0007). On every other one, say the simulator's, its files go through `struct os`: so
+ * read models lose, tear and keep what the log beside them does, in the same crash.
  *
  * What SQLite is told here is what its own says on Unix: a file's name is durable after its directory
  * was synced, which happens with the first sync of a new journal; a write leaves the bytes around it

@@ -676,6 +676,22 @@ static deed_status plan_run(struct queries *q, struct plan *plan, bool keep,
     return status;
 }
 
+/* Say which of the files is damaged; with more than one that takes a look. `*out_told`: one is. */
+static void plan_damaged(const struct queries *q, const struct plan *plan, const char *message,
+                         bool *out_told)
+{
+    for (size_t i = 0; i < plan->projection_count; i++) {
+        struct deed_error found = {0};
+        (void)snprintf(found.message, sizeof found.message, "%s", message);
+        bool damaged = plan->projection_count == 1 ||
+                       session_examine(q->os, plan->sources.paths[i], plan->deadline_ticks,
+                                       &found) == DEED_CORRUPT;
+        if (!damaged) continue;
+        projections_damaged(plan->leases[i], found.message);
+        *out_told = true;
+    }
+}
+
 /* The lowest position that any part of the answer is as of. */
 static uint64_t plan_position(const struct queries *q, const struct plan *plan,
                               const struct session_run *run, uint64_t asked)
@@ -693,7 +709,7 @@ static uint64_t plan_position(const struct queries *q, const struct plan *plan,
 
 static deed_status attempt(struct queries *q, struct plan *plan,
                            const struct deed_query_options *options, struct session_run *run,
-                           uint64_t *out_position, struct deed_error *err)
+                           uint64_t *out_position, bool *out_told, struct deed_error *err)
 {
     deed_status status = plan_make(q, plan, err);
     if (status != DEED_OK) return status;
@@ -703,7 +719,9 @@ static deed_status attempt(struct queries *q, struct plan *plan,
                                   options->after, left_ms(q, plan), err);
     }
     if (status == DEED_OK) status = plan_lease(q, plan, options->position, err);
-    if (status == DEED_OK) status = plan_run(q, plan, options->position == 0, run, err);
+    bool leased = status == DEED_OK;
+    if (leased) status = plan_run(q, plan, options->position == 0, run, err);
+    if (leased && status == DEED_CORRUPT) plan_damaged(q, plan, err->message, out_told);
     if (status == DEED_OK) *out_position = plan_position(q, plan, run, options->position);
     plan_release(plan);
     return status;
@@ -720,7 +738,10 @@ static deed_status run_plan(struct queries *q, struct plan *plan,
     if (status != DEED_OK) return status;
     run->values = values;
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
-        status = attempt(q, plan, options, run, out_position, err);
+        bool told = false;
+        status = attempt(q, plan, options, run, out_position, &told, err);
+        /* What was damaged is being made anew by now, and says so, or is waited for. */
+        if (status == DEED_CORRUPT && told) continue;
         /* A projection was switched to other tables between resolving and leasing. */
         bool changed = plan->version != projections_schema_version(q->projections);
         if (status != DEED_INVALID || !changed) break;

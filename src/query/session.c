@@ -202,6 +202,38 @@ bool session_fits(const struct session *s, const struct query_file *file,
     return true;
 }
 
+/* ---- looking for damage ----------------------------------------------------------------------- */
+
+static deed_status examine(struct database *db, struct deed_error *err)
+{
+    sqlite3_stmt *check = NULL;
+    deed_status status = database_prepare(db, DATABASE_TRUSTED, DEED_STR("PRAGMA integrity_check(1)"),
+                                          false, &check, NULL, err);
+    if (status != DEED_OK) return status;
+    if (sqlite3_step(check) != SQLITE_ROW) {
+        status = database_fail(db, err);
+    } else {
+        const char *words = (const char *)sqlite3_column_text(check, 0);
+        bool good = words != NULL && strcmp(words, "ok") == 0;
+        if (!good) status = deed_fail(err, DEED_CORRUPT, "%s", words == NULL ? "" : words);
+    }
+    sqlite3_finalize(check);
+    return status;
+}
+
+deed_status session_examine(struct os *os, const char *path, uint64_t deadline_ticks,
+                            struct deed_error *err)
+{
+    struct database *db = NULL;
+    struct database_options options = {.path = path, .read_only = true};
+    deed_status status = database_open(os, &options, &db, err);
+    if (status != DEED_OK) return status;
+    database_limit_run(db, deadline_ticks, NULL);
+    status = examine(db, err);
+    database_close(db);
+    return status;
+}
+
 /* ---- rows into JSON -------------------------------------------------------------------------- */
 
 /* Statements can make text of any bytes; JSON is UTF-8. Each byte that is not becomes U+FFFD. */

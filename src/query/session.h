@@ -53,6 +53,11 @@ struct session_run {
 DEED_MUST_CHECK deed_status session_go(struct session *session, struct session_run *run,
                                        struct deed_error *err);
 
+/* Read a whole database file, its rows and indices. DEED_CORRUPT: it is damaged. DEED_TIMEOUT, DEED_IO,
+ * DEED_NO_MEMORY */
+DEED_MUST_CHECK deed_status session_examine(struct os *os, const char *path,
+                                            uint64_t deadline_ticks, struct deed_error *err);
+
 /* For a statement that was prepared: two columns of one name would make a malformed object. */
 DEED_MUST_CHECK deed_status session_check_columns(sqlite3_stmt *select, struct deed_error *err);
 

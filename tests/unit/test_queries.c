@@ -486,6 +486,95 @@ static void *ask_again_and_again(void *context)
     return NULL;
 }
 
+/* Every page that a file of this generation has, in it or in SQLite's log, loses a bit. */
+static void damage(const char *name, long first, long step)
+{
+    char path[200];
+    (void)snprintf(path, sizeof path, "%s/projections/%s", folder, name);
+    FILE *file = fopen(path, "r+b");
+    if (file == NULL) fail_msg("no %s", name);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    long size = ftell(file), flipped = 0;
+    for (long at = first + 4000; at < size; at += step) {
+        assert_int_equal(fseek(file, at, SEEK_SET), 0);
+        int byte = fgetc(file);
+        assert_int_equal(fseek(file, at, SEEK_SET), 0);
+        assert_int_equal(fputc(byte ^ 1, file), byte ^ 1);
+        flipped++;
+    }
+    assert_true(flipped > 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static uint64_t generation_of(const char *name)
+{
+    struct projection_status *list = NULL;
+    size_t count = 0;
+    arena_reset(&arena);
+    expect_ok(projections_list(projections, &arena, &list, &count, &failure));
+    for (size_t i = 0; i < count; i++) {
+        if (deed_str_equal(list[i].name, deed_str_of(name))) return list[i].generation;
+    }
+    fail_msg("no projection %s", name);
+    return 0;
+}
+
+TEST(queries, damage_that_a_query_meets_is_mended_and_never_answered)
+{
+    begin();
+    project(ITEMS);
+    project(OTHERS);
+    define("both", "SELECT i.id, n, at FROM items i JOIN others o ON i.id = o.id ORDER BY at");
+    added("a", "1"), added("b", "2");
+    static const char rows[] = "[{\"id\":\"a\",\"n\":1,\"at\":2},{\"id\":\"b\",\"n\":2,\"at\":3}]";
+    answers("both", plain, rows);
+    damage("others.g1.db-wal", 32, 4120);
+    answers("both", plain, rows); /* what it has read is in its memory, and right */
+    /* A new connection reads the file: who waits for it gets the rows that were made anew. */
+    define("again", "SELECT i.id, n, at FROM items i JOIN others o ON i.id = o.id ORDER BY at");
+    answers("again", plain, rows);
+    assert_int_equal(generation_of("others"), 2);
+    assert_int_equal(generation_of("items"), 1); /* that one is sound */
+
+    /* Who does not wait is told. */
+    queries_close(queries);
+    projections_close(projections); /* which brings SQLite's log over */
+    expect_ok(projections_open(store, NULL, &projections, &failure));
+    expect_ok(queries_open(projections, NULL, &queries, &failure));
+    project(ITEMS);
+    define("items", "SELECT id, n FROM items ORDER BY id");
+    static const char items[] = "[{\"id\":\"a\",\"n\":1},{\"id\":\"b\",\"n\":2}]";
+    damage("items.g1.db", 4096, 4096);
+    buf_reset(&out);
+    expect_status(DEED_STOPPED, queries_run(queries, DEED_STR("items"), &plain, &out, NULL, &failure));
+    expect_message(failure, "projection items has failed: items.g1.db: page ");
+    expect_message(failure, "rebuilt");
+    answers("items", plain, items);
+    assert_int_equal(generation_of("items"), 2);
+    end();
+}
+
+TEST(queries, a_damaged_past_is_folded_anew)
+{
+    begin();
+    project(ITEMS);
+    define("all", "SELECT id, n FROM items ORDER BY id");
+    uint64_t first = added("a", "1");
+    uint64_t second = added("b", "2");
+    (void)added("a", "5");
+    struct deed_query_options past = {.position = first};
+    answers("all", past, "[{\"id\":\"a\",\"n\":1}]");
+    damage("items.t1.db", 0, 4096);
+    answers("all", past, "[{\"id\":\"a\",\"n\":1}]");
+    /* And where it would have been carried on. */
+    damage("items.t2.db", 0, 4096);
+    past.position = second;
+    answers("all", past, "[{\"id\":\"a\",\"n\":1},{\"id\":\"b\",\"n\":2}]");
+    answers("all", plain, "[{\"id\":\"a\",\"n\":6},{\"id\":\"b\",\"n\":2}]");
+    assert_int_equal(generation_of("items"), 1);
+    end();
+}
+
 TEST(queries, readers_beside_a_writer_and_a_rebuild)
 {
     begin();
