@@ -193,8 +193,8 @@ static deed_status open_stream(struct deed_cursor *c, struct deed_error *err)
     }
     bool hidden = stream_deleted(&s) && !o->ignore_retention;
     if ((s.count == 0 || hidden) && !o->follow) {
-        return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: %s", DEED_FMT(o->stream),
-                         hidden ? "it is deleted" : "there is no such stream");
+        if (!hidden) return stream_missing(c->store, o->stream, err);
+        return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: it is deleted", DEED_FMT(o->stream));
     }
     uint64_t first = 0;
     if (!o->ignore_retention) status = stream_first_visible(c->store, &s, &first, err);
@@ -471,16 +471,7 @@ static deed_status tail_check(struct deed_cursor *c, struct deed_error *err)
     c->tail_told = true;
     if (chunks_count(&c->store->lost) == 0) return DEED_OK;
     deed_status status = postings_last(&c->list, c->end, &last, err);
-    for (uint64_t i = 0; status == DEED_OK && i < chunks_count(&c->store->lost); i++) {
-        const struct lost_range *range = chunks_at(&c->store->lost, i);
-        if (range->accepted || range->first <= last || range->first > c->end) continue;
-        status = deed_fail(err, DEED_CORRUPT,
-                           "stream %.*s: positions %llu to %llu are damaged, and whether they held "
-                           "events of it is not known",
-                           DEED_FMT(c->options.stream), (unsigned long long)range->first,
-                           (unsigned long long)range->last);
-        if (err != NULL) err->position = range->first;
-    }
+    if (status == DEED_OK) status = stream_lost(c->store, c->options.stream, last, c->end, err);
     if (status != DEED_OK && status != DEED_CORRUPT) c->tail_told = false; /* (3) */
     return status;
 }

@@ -599,13 +599,11 @@ void store_unwatch(struct store *store, struct store_watch *watch)
 
 /* ---- deleting ------------------------------------------------------------------------------- */
 
-static deed_status refuse_deleted(deed_str stream, const struct stream_state *s, bool tombstone,
+static deed_status refuse_deleted(struct store *store, deed_str stream,
+                                  const struct stream_state *s, bool tombstone,
                                   struct deed_error *err)
 {
-    if (s->count == 0) {
-        return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: there is no such stream",
-                         DEED_FMT(stream));
-    }
+    if (s->count == 0) return stream_missing(store, stream, err);
     if (s->tombstoned) {
         return deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(stream));
     }
@@ -682,7 +680,7 @@ deed_status store_delete_stream(struct store *store, deed_str stream, enum deed_
         struct stream_state s;
         bool again = false;
         deed_status status = stream_state_now(store, stream, &s, err);
-        if (status == DEED_OK) status = refuse_deleted(stream, &s, tombstone, err);
+        if (status == DEED_OK) status = refuse_deleted(store, stream, &s, tombstone, err);
         if (status != DEED_OK) return status;
         if (index_is_system(stream)) {
             return deed_fail(err, DEED_INVALID, "stream %.*s is the system's: it cannot be deleted",

@@ -198,6 +198,13 @@ DEED_MUST_CHECK deed_status stream_first_visible(struct store *store, struct str
 /* `first`: as stream_first_visible says. */
 struct deed_stream_info stream_info_of(const struct stream_state *s, uint64_t first);
 
+/* Of a stream whose last known event is at `last` (0: none is). DEED_CORRUPT: what damage took of
+ * positions behind it and up to `end` may have been its own. Not if somebody has accepted the loss. */
+DEED_MUST_CHECK deed_status stream_lost(struct store *store, deed_str stream, uint64_t last,
+                                        uint64_t end, struct deed_error *err);
+/* Why there is nothing of the stream. DEED_NOT_FOUND, or as above. */
+DEED_MUST_CHECK deed_status stream_missing(struct store *store, deed_str stream,
+                                           struct deed_error *err);
 /* Write the stream's metadata with $tb behind its last event: other members stay as they are. */
 DEED_MUST_CHECK deed_status retention_set_truncate(struct store *store,
                                                    const struct stream_state *s, struct buf *out,

@@ -185,6 +185,31 @@ deed_status stream_has_metadata(struct store *store, const struct index_view *vi
     return status;
 }
 
+deed_status stream_lost(struct store *store, deed_str stream, uint64_t last, uint64_t end,
+                        struct deed_error *err)
+{
+    for (uint64_t i = 0; i < chunks_count(&store->lost); i++) {
+        const struct lost_range *range = chunks_at(&store->lost, i);
+        if (range->accepted || range->first <= last || range->first > end) continue;
+        deed_status status = deed_fail(
+            err, DEED_CORRUPT,
+            "stream %.*s: positions %llu to %llu are damaged, and whether they held events of it "
+            "is not known",
+            DEED_FMT(stream), (unsigned long long)range->first, (unsigned long long)range->last);
+        if (err != NULL) err->position = range->first;
+        return status;
+    }
+    return DEED_OK;
+}
+
+deed_status stream_missing(struct store *store, deed_str stream, struct deed_error *err)
+{
+    deed_status status = stream_lost(store, stream, 0, UINT64_MAX, err);
+    if (status != DEED_OK) return status;
+    return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: there is no such stream",
+                     DEED_FMT(stream));
+}
+
 deed_status stream_state_get(struct store *store, const struct index_view *view, deed_str stream,
                              uint64_t end, struct arena *arena, struct stream_state *out,
                              struct deed_error *err)
@@ -283,10 +308,7 @@ deed_status store_stream(struct store *store, deed_str stream, struct deed_strea
     uint64_t end = log_end(store->log);
     const struct index_view *view = index_view_take(store->index);
     deed_status status = stream_state_get(store, view, stream, end, &arena, &s, err);
-    if (status == DEED_OK && s.count == 0) {
-        status = deed_fail(err, DEED_NOT_FOUND, "stream %.*s: there is no such stream",
-                           DEED_FMT(stream));
-    }
+    if (status == DEED_OK && s.count == 0) status = stream_missing(store, stream, err);
     if (status == DEED_OK) status = stream_first_visible(store, &s, &first, err);
     index_view_drop(view);
     arena_done(&arena);
@@ -323,10 +345,7 @@ deed_status store_get_metadata(struct store *store, deed_str stream, struct buf 
     if (s.tombstoned) {
         return deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(stream));
     }
-    if (s.count == 0 && s.metadata_count == 0) {
-        return deed_fail(err, DEED_NOT_FOUND, "stream %.*s: there is no such stream",
-                         DEED_FMT(stream));
-    }
+    if (s.count == 0 && s.metadata_count == 0) return stream_missing(store, stream, err);
     if (s.metadata_count == 0) {
         buf_add_str(out, DEED_STR("{}"));
         if (!buf_ok(out)) return deed_fail(err, DEED_NO_MEMORY, "metadata: out of memory");

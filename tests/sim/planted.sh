@@ -26,6 +26,7 @@ fi
 # The rest is for sim_store. What no machine's history shows in so few seeds, a story in a unit test
 # does.
 declare -A by_test=(
+    [ROLL_INTO_OLD]=test_store_faults
     [HEADER_FROM_CACHE]=test_store_faults
     [IGNORE_CHAIN]=test_store_faults
     [KEEP_TAIL]=test_store_faults
@@ -42,6 +43,7 @@ declare -A by_test=(
     [RUN_FORGETS_BASE]=test_run
     [NEXT_MISSES_NEWEST]=test_run
     [ANY_RUN_BELONGS]=test_run
+    [MEND_SKIPS_DAMAGE]=test_run
     [FENCE_AT_HASH]=test_run
     [GROUP_SEAM]=test_run
     [ANY_FOOTER]=test_seal
@@ -120,7 +122,7 @@ plant() { # name without prefix
     elif [ -n "$test" ]; then
         main=tests/unit/$test.o
         objects+=("$build/libserver.a")
-        if [ "$test" = test_projection_loops ]; then
+        if [[ $test = test_*_loops ]]; then
             objects+=(-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc) # as in the Makefile
         fi
         libraries=(-luv -lcurl -lsmartcols -lcmocka "${libraries[@]}")
