@@ -357,6 +357,27 @@ TEST(store_faults, a_segment_that_cannot_be_made_stops_writing_without_doubt)
     }
 }
 
+/* What was begun of the next segment may come back with the power: appends that fit into the old one
+ * must not pass it. */
+TEST(store_faults, a_segment_that_there_was_no_room_for_comes_before_what_fits_into_the_old_one)
+{
+    static const enum os_sim_op ops[] = {OS_SIM_WRITE, OS_SIM_SYNC, OS_SIM_DIR_SYNC};
+    for (uint64_t seed = 0; seed < 90; seed++) {
+        forget_model();
+        start_machine(seed);
+        open_store();
+        for (int n = 0; n < 2; n++) expect_ok(say_next(20000));
+        os_sim_fail(sim, ops[seed % 3], 1, 0, ENOSPC);
+        deed_status status = say_next(25000);
+        if (status != DEED_FULL && status != DEED_STOPPED) fail_msg("%s", err.message);
+        os_sim_heal(sim);
+        if (status == DEED_FULL) expect_ok(say_next(0));
+        crash();
+        expect_healthy("after there was no room for a segment");
+        finish();
+    }
+}
+
 /* ---- a full disk ---------------------------------------------------------------------------- */
 
 TEST(store_faults, a_full_disk_refuses_appends_and_goes_on_when_there_is_room)
