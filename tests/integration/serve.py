@@ -203,9 +203,13 @@ def patient_queries_do_not_hold_up_reads(folder):
         answers = []
 
         def wait():
-            connection = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
-            connection.request("GET", "/queries/all_names?after=1000&timeout=30000")
-            answers.append(connection.getresponse().status)
+            status = 503
+            while status == 503:  # the one that asks below has a place for a moment
+                connection = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
+                connection.request("GET", "/queries/all_names?after=1000&timeout=30000")
+                status = connection.getresponse().status
+                connection.close()
+            answers.append(status)
         waiting = [threading.Thread(target=wait) for _ in range(3)]
         for thread in waiting:
             thread.start()
