@@ -8,7 +8,8 @@ revision, condition or row never comes out, and nothing is missing without a wor
 The truth is what a healthy server said before. Of each damaged copy:
 
 (1) what the log gives is equal to the truth; a position it does not give is one it names as damaged;
-(2) the same for streams, and for rows of read models once they have caught up;
+(2) the same for streams, and for all rows of read models once they have caught up, also where a
+    database rots while it is served;
 (3) an expected revision that is wrong is refused, and an event id that is known is not taken again;
 (4) files that are made from the log (index, read models, marks) cost nothing in the end: everything
     is there, and appends go on;
@@ -35,6 +36,9 @@ ROUNDS = int(os.environ.get("ROT_ROUNDS", "1"))
 APP = "examples/orders"
 OPTIONS = ["--segment-size=1MiB"]
 STREAMS, ORDERS = 12, 6
+QUERIES = ["all_orders_total", "customer_totals", "daily_revenue", "orders", "orders_by_status", "product_sales",
+           "shipping_queue"]
+ORDER_QUERIES = ["order_lines", "order_status", "order_summary"]
 rng = random.Random(SEED)
 
 # Kinds of files, by where they are; what is made from the log is `made`.
@@ -90,7 +94,39 @@ def delete(path, size):
     os.unlink(path)
 
 
+def pages(path, size):
+    """Some of a database's pages, each in its own way, so that what is asked for is likely to be hit."""
+    with open(path, "r+b") as file:
+        for page in rng.sample(range(size // PAGE + 1), min(size // PAGE + 1, rng.choice([1, 3, 8]))):
+            how, at = rng.choice(["flip", "zero", "scramble"]), page * PAGE + rng.randrange(PAGE)
+            if at >= size:
+                continue
+            file.seek(at)
+            old = file.read(1)
+            file.seek(at)
+            file.write({"flip": bytes([old[0] ^ 1 << rng.randrange(8)]), "zero": bytes(min(16, size - at)),
+                        "scramble": os.urandom(min(16, size - at))}[how])
+
+
+def exchange(path, size):
+    """Two pages stand in each other's place."""
+    if size < 2 * PAGE:
+        return
+    a, b = rng.sample(range(size // PAGE), 2)
+    with open(path, "r+b") as file:
+        file.seek(a * PAGE)
+        one = file.read(PAGE)
+        file.seek(b * PAGE)
+        two = file.read(PAGE)
+        file.seek(a * PAGE)
+        file.write(two)
+        file.seek(b * PAGE)
+        file.write(one)
+
+
+PAGE = 4096
 DAMAGES = [flip, flip, flip, zero, zero, scramble, cut, lengthen, empty, delete]
+PAGE_DAMAGES = [pages, pages, pages, pages, exchange]
 
 
 # ---- the truth ------------------------------------------------------------------------------------
@@ -100,6 +136,7 @@ class Truth:
         self.events = {}   # by position, as the API shows them
         self.streams = {}  # positions, by stream
         self.totals = {}   # of orders
+        self.rows = {}     # of read models: what each query answers
         self.ids = []      # (stream, event, answer)
 
 
@@ -119,6 +156,10 @@ def make(server, truth):
             "shipping_address": {"street": "S 1", "city": "Lund", "region": None, "postal_code": None,
                                  "country": "SE"}, "currency": "EUR", "order_date": "2026-11-23"})
     for n in range(900):
+        if n == 600:  # what came before is in the databases, not in SQLite's logs
+            server.stop()
+            server.start()
+            client = Client(server.url)
         stream = f"load-{rng.randrange(STREAMS)}"
         event = {"id": "%08x-0000-4000-8000-%012x" % (n, rng.randrange(1 << 48)), "type": f"T{n % 5}",
                  "tags": [f"tag-{n % 7}"], "data": {"n": n, "pad": "x" * rng.randrange(6000)}}
@@ -141,6 +182,10 @@ def make(server, truth):
             truth.streams.setdefault(event["subject"], []).append(after)
     for order in truth.totals:
         check(total(client, order, end)[1] == truth.totals[order], "the truth itself is wrong")
+    for query in QUERIES + [f"{name}?order_id={order}" for name in ORDER_QUERIES for order in range(ORDERS)]:
+        status, rows = ask_query(client, query, end)
+        check(status == 200 and rows, f"read the truth: {query}: {status} {rows}")
+        truth.rows[query] = rows
     time.sleep(0.3)  # the mark is synced, runs are written
 
 
@@ -148,6 +193,10 @@ def total(client, order, position, timeout=8000):
     status, rows = client.send("GET", f"/queries/order_summary?order_id={order}&after={position}"
                                       f"&timeout={timeout}")
     return status, rows[0]["total_cents"] if status == 200 and rows else rows
+
+
+def ask_query(client, query, position, timeout=8000):
+    return client.send("GET", f"/queries/{query}{'&' if '?' in query else '?'}after={position}&timeout={timeout}")
 
 
 # ---- what a damaged copy says ------------------------------------------------------------------------
@@ -235,13 +284,13 @@ def ask_rows(client, truth, must):
     """(2)"""
     end = max(truth.events)
     deadline = time.monotonic() + 30
-    for order, want in truth.totals.items():
-        status, got = total(client, order, end)
+    for query, want in rng.sample(sorted(truth.rows.items()), len(truth.rows)):
+        status, got = ask_query(client, query, end)
         while must and status != 200 and time.monotonic() < deadline:
             time.sleep(0.2)
-            status, got = total(client, order, end)
-        check(status != 200 or got == want, f"order {order}: total {got}, not {want}")
-        check(status == 200 or not must, f"order {order}: {status} {got}")
+            status, got = ask_query(client, query, end)
+        check(status != 200 or got == want, f"{query}: {got}, not {want}")
+        check(status == 200 or not must, f"{query}: {status} {got}")
 
 
 def command(*arguments):
@@ -256,8 +305,8 @@ def verify(data):
     return command("verify", "--data", data)
 
 
-def ask_all(data, truth, made):
-    """One damaged copy, in words for the log of this test."""
+def ask_all(data, truth, made, damage=None):
+    """One damaged copy, in words for the log of this test. `damage`: done to it when it is served."""
     server = Server(app=APP, data=data, options=OPTIONS)
     findings = Findings()
     try:
@@ -269,6 +318,8 @@ def ask_all(data, truth, made):
         return "refused to open"
     try:
         client = Client(server.url)
+        if damage:
+            damage()
         ask_log(client, truth, findings)
         check(not made or not findings.positions, f"events are gone: {findings.words[:3]}")
         ask_streams(client, truth, findings)
@@ -307,9 +358,12 @@ def cases(master, backup):
     for name, pattern, made in KINDS:
         found = sorted(glob.glob(os.path.join(master, pattern)))
         check(found or name == "shm", f"there is no {name} to damage")
-        for damage in DAMAGES * ROUNDS:
+        for damage in (DAMAGES + (PAGE_DAMAGES if name in ("database", "wal") else [])) * ROUNDS:
             if found:
                 yield f"{damage.__name__} {name}", master, rng.choice(found), made
+        # Rot does not wait for a restart.
+        for damage in (PAGE_DAMAGES if name == "database" else []) * ROUNDS:
+            yield f"{damage.__name__} served {name}", master, rng.choice(found), made
     for name, pattern in BACKUP_KINDS:
         found = sorted(glob.glob(os.path.join(backup, pattern)))
         check(found, f"there is no {name} to damage")
@@ -322,9 +376,15 @@ def one_case(folder, name, source, path, made, truth):
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(source, copy)
     victim = os.path.join(copy, os.path.relpath(path, source))
-    size = os.path.getsize(victim)
-    if size > 0 or name.startswith(("lengthen", "delete")):
-        globals()[name.split()[0]](victim, size)
+
+    def damage():
+        size = os.path.getsize(victim)
+        if size > 0 or name.startswith(("lengthen", "delete")):
+            globals()[name.split()[0]](victim, size)
+
+    if " served " in name:
+        return ask_all(copy, truth, made, damage)
+    damage()
     if made is None:
         return ask_backup(copy, target, truth)
     return ask_all(copy, truth, made)
