@@ -471,6 +471,25 @@ static deed_status fence_find(struct run_file *run, uint64_t hash, uint64_t *out
     return DEED_OK;
 }
 
+/* Pass entries of smaller hashes, as long as they begin in the block at hand: most of a look-up. What
+ * is odd is left for head_read to tell. */
+static deed_status skip_smaller(struct stream *s, uint64_t hash, struct deed_error *err)
+{
+    deed_bytes in;
+    size_t at = 0;
+    deed_status status = stream_peek(s, &in, err);
+    if (status != DEED_OK) return status;
+    while (at < in.len && in.len - at >= ENTRY_HEAD_MAX && u64_at(in.ptr + at) < hash) {
+        struct reader r = reader_over((deed_bytes){in.ptr + at + 8, ENTRY_HEAD_MAX - 8});
+        uint64_t size = read_varint(&r);
+        size_t behind = at + 8 + r.at;
+        if (!reader_ok(&r) || size < 2 || size > s->size - s->at - behind) break;
+        at = behind + (size_t)size;
+    }
+    s->at += at;
+    return DEED_OK;
+}
+
 static deed_status dictionary_find(struct run_file *run, const struct index_term *term,
                                    bool *out_found, struct run_entry *out, struct deed_error *err)
 {
@@ -478,7 +497,9 @@ static deed_status dictionary_find(struct run_file *run, const struct index_term
     deed_status status = fence_find(run, term->hash, &s.at, err);
     while (status == DEED_OK && !*out_found && s.at < s.size) {
         struct entry_head head;
-        status = head_read(&s, &head, err);
+        status = skip_smaller(&s, term->hash, err);
+        if (status == DEED_OK && s.at == s.size) break;
+        if (status == DEED_OK) status = head_read(&s, &head, err);
         if (status != DEED_OK || head.hash > term->hash) break;
         uint64_t next = s.at + head.size;
         if (head.hash == term->hash) status = entry_match(&s, &head, term, out_found, out, err);

@@ -134,6 +134,8 @@ static inline size_t varint_put(uint8_t *out, uint64_t value)
 static inline uint64_t read_varint(struct reader *r)
 {
     uint64_t value = 0;
+    bool one = !r->dry && r->at < r->in.len && r->in.ptr[r->at] < 0x80; /* most are short */
+    if (one) return r->in.ptr[r->at++];
     for (unsigned shift = 0; shift < 64; shift += 7) {
         uint8_t byte = read_u8(r);
         value |= (uint64_t)(byte & 0x7f) << shift;

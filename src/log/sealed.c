@@ -258,9 +258,9 @@ static uint32_t block_crc(const struct sealed_footer *f, uint64_t offset,
 
 static uint64_t get_uint(const uint8_t *at, size_t size)
 {
-    uint64_t value = 0;
-    for (size_t i = size; i > 0; i--) value = value << 8 | at[i - 1];
-    return value;
+    uint64_t little = 0;
+    memcpy(&little, at, size);
+    return le64toh(little);
 }
 
 /* Read one, and check that it holds `count` entries. */
@@ -289,24 +289,51 @@ static deed_status load_for_cache(void *context, uint64_t number, uint8_t out[BL
     return block_load(c->file, c->footer, number * BLOCK_SIZE, out, c->what, err);
 }
 
+/* A block's bytes, in the cache where there is one: who looks up one entry copies no block. */
+struct loan {
+    const uint8_t *bytes;
+    struct block *block; /* NULL: they are in `own` */
+    uint8_t own[BLOCK_SIZE];
+};
+
+static void block_return(const struct sealed_file *file, struct loan *loan)
+{
+    if (loan->block != NULL) block_cache_put(file->cache, loan->block);
+    loan->block = NULL;
+}
+
+static deed_status block_borrow(const struct sealed_file *file, const struct sealed_footer *f,
+                                uint64_t offset, uint64_t count, struct loan *out,
+                                const char *what, struct deed_error *err)
+{
+    deed_status status;
+    out->block = NULL;
+    if (file->cache == NULL) {
+        status = block_load(file, f, offset, out->own, what, err);
+        out->bytes = out->own;
+    } else {
+        struct load_context context = {file, f, what};
+        status = block_cache_get(file->cache, file->source, offset / BLOCK_SIZE, load_for_cache,
+                                 &context, &out->block, err);
+        if (status != DEED_OK) out->block = NULL;
+        if (status == DEED_OK) out->bytes = block_bytes(out->block);
+    }
+    if (status != DEED_OK || get_uint(out->bytes + 4, 4) == count) return status;
+    block_return(file, out);
+    return deed_fail(err, DEED_CORRUPT, "segment %u: its %s makes no sense at offset %llu",
+                     f->number, what, (unsigned long long)offset);
+}
+
 static deed_status block_read(const struct sealed_file *file, const struct sealed_footer *f,
                               uint64_t offset, uint64_t count, uint8_t out[BLOCK_SIZE],
                               const char *what, struct deed_error *err)
 {
-    deed_status status;
-    if (file->cache == NULL) {
-        status = block_load(file, f, offset, out, what, err);
-    } else {
-        struct load_context context = {file, f, what};
-        struct block *block = NULL;
-        status = block_cache_get(file->cache, file->source, offset / BLOCK_SIZE, load_for_cache,
-                                 &context, &block, err);
-        if (status == DEED_OK) memcpy(out, block_bytes(block), BLOCK_SIZE);
-        if (status == DEED_OK) block_cache_put(file->cache, block);
-    }
-    if (status != DEED_OK || get_uint(out + 4, 4) == count) return status;
-    return deed_fail(err, DEED_CORRUPT, "segment %u: its %s makes no sense at offset %llu",
-                     f->number, what, (unsigned long long)offset);
+    struct loan loan;
+    deed_status status = block_borrow(file, f, offset, count, &loan, what, err);
+    if (status != DEED_OK) return status;
+    memcpy(out, loan.bytes, BLOCK_SIZE);
+    block_return(file, &loan);
+    return DEED_OK;
 }
 
 static uint64_t table_count(const struct sealed_footer *f, uint64_t block)
@@ -315,11 +342,11 @@ static uint64_t table_count(const struct sealed_footer *f, uint64_t block)
     return left < SEALED_TABLE_PER_BLOCK ? left : SEALED_TABLE_PER_BLOCK;
 }
 
-static deed_status table_read(const struct sealed_file *file, const struct sealed_footer *f, uint64_t block,
-                              uint8_t out[BLOCK_SIZE], struct deed_error *err)
+static deed_status table_borrow(const struct sealed_file *file, const struct sealed_footer *f,
+                                uint64_t block, struct loan *out, struct deed_error *err)
 {
-    return block_read(file, f, f->table_offset + block * BLOCK_SIZE, table_count(f, block), out,
-                      "table of commits", err);
+    return block_borrow(file, f, f->table_offset + block * BLOCK_SIZE, table_count(f, block), out,
+                        "table of commits", err);
 }
 
 static void table_entry(const struct sealed_footer *f, const uint8_t *block, uint64_t i,
@@ -345,10 +372,11 @@ static deed_status entry_at(const struct sealed_file *file, const struct sealed_
     if (i + 1 < table_count(f, block)) {
         table_entry(f, bytes, i + 1, &e.next_position, &next_offset, &ignored);
     } else if (block + 1 < f->table_blocks && !PLANTED(TABLE_SEAM)) {
-        uint8_t next[BLOCK_SIZE];
-        deed_status status = table_read(file, f, block + 1, next, err);
+        struct loan next;
+        deed_status status = table_borrow(file, f, block + 1, &next, err);
         if (status != DEED_OK) return status;
-        table_entry(f, next, 0, &e.next_position, &next_offset, &ignored);
+        table_entry(f, next.bytes, 0, &e.next_position, &next_offset, &ignored);
+        block_return(file, &next);
     }
     bool good = e.offset >= SEGMENT_HEADER_SIZE && next_offset <= f->logical_end &&
                 next_offset > e.offset && next_offset - e.offset >= COMMIT_HEAD_SIZE &&
@@ -365,28 +393,34 @@ static deed_status entry_at(const struct sealed_file *file, const struct sealed_
 deed_status sealed_at(const struct sealed_file *file, const struct sealed_footer *f, uint64_t i,
                       struct sealed_entry *out_entry, struct deed_error *err)
 {
-    uint8_t bytes[BLOCK_SIZE];
+    struct loan loan;
+    uint64_t block = i / SEALED_TABLE_PER_BLOCK;
     assert(i < f->commit_count);
-    deed_status status = table_read(file, f, i / SEALED_TABLE_PER_BLOCK, bytes, err);
+    deed_status status = table_borrow(file, f, block, &loan, err);
     if (status != DEED_OK) return status;
-    return entry_at(file, f, i / SEALED_TABLE_PER_BLOCK, bytes, i % SEALED_TABLE_PER_BLOCK, out_entry, err);
+    status = entry_at(file, f, block, loan.bytes, i % SEALED_TABLE_PER_BLOCK, out_entry, err);
+    block_return(file, &loan);
+    return status;
 }
 
-/* How many entries of a block begin at or before `position`. */
+/* How many entries of a block begin at or before `position`. Each commit has an event at least, so that
+ * many entries lie before it at most: where each has one, the first look finds it. */
 static uint64_t entries_up_to(const struct sealed_footer *f, const uint8_t *bytes, uint64_t count,
                               uint64_t position)
 {
     uint64_t low = 0;
     uint64_t high = count;
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        uint64_t at, offset;
-        int64_t time;
-        table_entry(f, bytes, middle, &at, &offset, &time);
+    uint64_t at, offset;
+    int64_t time;
+    table_entry(f, bytes, 0, &at, &offset, &time);
+    if (at > position) return 0;
+    if (position - at < high) high = position - at + 1;
+    for (uint64_t probe = high - 1; low < high; probe = low + (high - low) / 2) {
+        table_entry(f, bytes, probe, &at, &offset, &time);
         if (at <= position) {
-            low = middle + 1;
+            low = probe + 1;
         } else {
-            high = middle;
+            high = probe;
         }
     }
     return low;
@@ -403,10 +437,36 @@ static uint64_t guess_block(uint64_t low, uint64_t high, uint64_t from, uint64_t
     return guess < low ? low : guess > high ? high : guess;
 }
 
+/* Where the position stands to what one block of the table has. */
+enum side { IN_BLOCK, BEFORE_BLOCK, BEHIND_BLOCK, NOWHERE };
+
+/* `*out_from`: the position that the block begins with, or (BEHIND_BLOCK) that follows it. */
+static deed_status find_in_block(const struct sealed_file *file, const struct sealed_footer *f,
+                                 uint64_t block, uint64_t position, enum side *out_side,
+                                 uint64_t *out_from, struct sealed_entry *out,
+                                 struct deed_error *err)
+{
+    struct loan loan;
+    uint64_t count = table_count(f, block);
+    uint64_t offset;
+    int64_t time;
+    deed_status status = table_borrow(file, f, block, &loan, err);
+    if (status != DEED_OK) return status;
+    uint64_t up_to = entries_up_to(f, loan.bytes, count, position);
+    table_entry(f, loan.bytes, 0, out_from, &offset, &time);
+    *out_side = BEFORE_BLOCK;
+    if (up_to > 0) {
+        status = entry_at(file, f, block, loan.bytes, up_to - 1, out, err);
+        *out_side = position < out->next_position ? IN_BLOCK : up_to < count ? NOWHERE : BEHIND_BLOCK;
+        *out_from = out->next_position;
+    }
+    block_return(file, &loan);
+    return status;
+}
+
 deed_status sealed_find(const struct sealed_file *file, const struct sealed_footer *f, uint64_t position,
                         struct sealed_entry *out_entry, struct deed_error *err)
 {
-    uint8_t bytes[BLOCK_SIZE];
     uint64_t low = 0;
     uint64_t high = f->table_blocks - 1;
     uint64_t from = f->first_position;
@@ -414,59 +474,66 @@ deed_status sealed_find(const struct sealed_file *file, const struct sealed_foot
     assert(position >= f->first_position && position <= f->last_position);
     for (unsigned tries = 0;; tries++) {
         uint64_t block = guess_block(low, high, from, to, position, tries);
-        uint64_t count = table_count(f, block);
-        deed_status status = table_read(file, f, block, bytes, err);
+        uint64_t at = 0;
+        struct sealed_entry e = {0};
+        enum side side = NOWHERE;
+        deed_status status = find_in_block(file, f, block, position, &side, &at, &e, err);
         if (status != DEED_OK) return status;
-        uint64_t up_to = entries_up_to(f, bytes, count, position);
-        uint64_t first, offset;
-        int64_t time;
-        table_entry(f, bytes, 0, &first, &offset, &time);
-        if (up_to == 0 && block > low) {
-            high = block - 1;
-            to = first;
-            continue;
-        }
-        if (up_to == 0) break;
-        struct sealed_entry e;
-        status = entry_at(file, f, block, bytes, up_to - 1, &e, err);
-        if (status != DEED_OK) return status;
-        if (position < e.next_position) {
+        if (side == IN_BLOCK) {
             *out_entry = e;
             return DEED_OK;
         }
-        if (up_to < count || block == high) break;
-        low = block + 1;
-        from = e.next_position;
+        if (side == BEFORE_BLOCK && block > low) {
+            high = block - 1;
+            to = at;
+        } else if (side == BEHIND_BLOCK && block < high) {
+            low = block + 1;
+            from = at;
+        } else {
+            break;
+        }
     }
     return deed_fail(err, DEED_CORRUPT, "segment %u: its table of commits makes no sense",
                      f->number);
 }
 
+/* How many entries of the block were recorded at or before `time_ns`, and the position of the next. */
+static deed_status older_in_block(const struct sealed_file *file, const struct sealed_footer *f,
+                                  uint64_t block, int64_t time_ns, uint64_t *out_count,
+                                  uint64_t *out_position, struct deed_error *err)
+{
+    struct loan loan;
+    uint64_t i = 0;
+    deed_status status = table_borrow(file, f, block, &loan, err);
+    if (status != DEED_OK) return status;
+    for (; i < table_count(f, block); i++) {
+        uint64_t position, offset;
+        int64_t time;
+        table_entry(f, loan.bytes, i, &position, &offset, &time);
+        if (time <= time_ns) continue;
+        *out_position = position;
+        break;
+    }
+    block_return(file, &loan);
+    *out_count = i;
+    return DEED_OK;
+}
+
 deed_status sealed_find_time(const struct sealed_file *file, const struct sealed_footer *f, int64_t time_ns,
                              uint64_t *out_position, struct deed_error *err)
 {
-    uint8_t bytes[BLOCK_SIZE];
     uint64_t low = 0;
     uint64_t high = f->table_blocks;
     uint64_t answer = f->last_position + 1;
     time_ns -= PLANTED(TIME_OFF_BY_ONE);
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
-        uint64_t count = table_count(f, middle);
-        deed_status status = table_read(file, f, middle, bytes, err);
+        uint64_t older = 0;
+        deed_status status = older_in_block(file, f, middle, time_ns, &older, &answer, err);
         if (status != DEED_OK) return status;
-        uint64_t i = 0;
-        for (; i < count; i++) {
-            uint64_t position, offset;
-            int64_t time;
-            table_entry(f, bytes, i, &position, &offset, &time);
-            if (time <= time_ns) continue;
-            answer = position;
-            break;
-        }
-        if (i == 0) {
+        if (older == 0) {
             high = middle; /* maybe an earlier block has one */
-        } else if (i == count) {
+        } else if (older == table_count(f, middle)) {
             low = middle + 1;
         } else {
             break;
@@ -520,7 +587,7 @@ deed_status sealed_check_block(const struct sealed_file *file, const struct seal
     uint64_t i = (offset - f->table_offset) / BLOCK_SIZE;
     if (i < f->table_blocks) {
         *out_what = "a sealed segment's table of commits is damaged";
-        return table_read(file, f, i, bytes, err);
+        return block_read(file, f, offset, table_count(f, i), bytes, "table of commits", err);
     }
     *out_what = "one of a sealed segment's two maps of blocks is damaged";
     uint64_t count = map_count(f, (i - f->table_blocks) % f->map_blocks);
