@@ -148,6 +148,8 @@ struct deed_limits {
 struct deed_options {
     struct deed_limits limits;
     uint64_t segment_size; /* bytes; 0: 64 MiB */
+    uint64_t cache_size;   /* bytes for what was read of the index and of the log's tables; 0: 48 MiB */
+    uint32_t open_file_count_max; /* files of the log that stay open for reading; 0: 64 */
     bool read_only;        /* open without the lock's write side: no appends, nothing is repaired */
     bool must_exist;       /* do not make a missing directory */
     /* Acknowledge before the disk has it. A power cut may then lose acknowledged events; every

@@ -70,6 +70,8 @@ static deed_status open_parts(struct deed *deed, const char *directory,
 {
     struct store_options store_options = {.limits = o->limits,
                                           .segment_size = o->segment_size,
+                                          .cache_size = o->cache_size,
+                                          .open_file_count_max = o->open_file_count_max,
                                           .read_only = o->read_only,
                                           .must_exist = o->must_exist,
                                           .unsafe_no_sync = o->unsafe_no_sync};

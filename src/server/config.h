@@ -96,6 +96,10 @@ struct config_list {
     X(command_queue_count_max, "command-queue-count-max", COUNT, "4096", 1, 1000000,               \
       "commands waiting for the domain; past it: 503")                                             \
     X(segment_size, "segment-size", SIZE, "64MiB", 1048576, 4294967296, "one file of the log")     \
+    X(cache_size, "cache-size", SIZE, "48MiB", 1048576, 1099511627776,                             \
+      "memory for what was read of the index and of the log's tables")                             \
+    X(open_file_count_max, "open-file-count-max", COUNT, "64", 8, 65536,                           \
+      "files of the log that stay open for reading")                                               \
     X(event_size_max, "event-size-max", SIZE, "16MiB", 1024, 1073741824, "one event")              \
     X(commit_size_max, "commit-size-max", SIZE, "32MiB", 1024, 1073741824, "one append")           \
     X(commit_count_max, "commit-count-max", COUNT, "65536", 1, 16777216, "events in one append")   \

@@ -80,6 +80,8 @@ static deed_status store_build(struct house *h, struct deed_error *err)
                    .queue_count_max = (uint32_t)c->queue_count_max,
                    .queue_size_max = c->queue_size_max},
         .segment_size = c->segment_size,
+        .cache_size = c->cache_size,
+        .open_file_count_max = (uint32_t)c->open_file_count_max,
         .unsafe_no_sync = c->unsafe_no_sync,
     };
     deed_status status = store_open(os_real(), c->data, &options, &h->store, err);

@@ -276,7 +276,7 @@ static deed_status open_parts(struct store *store, const char *directory, struct
 {
     const struct store_options *o = &store->options;
     bool create = !o->must_exist && !o->read_only;
-    store->files = file_cache_create(0);
+    store->files = file_cache_create(o->open_file_count_max);
     if (store->files == NULL) return deed_fail(err, DEED_NO_MEMORY, "store: out of memory");
     deed_status status = os_dir_open(store->os, directory, create, &store->dir, err);
     if (status == DEED_OK && !o->read_only) status = os_dir_lock(store->dir, err);

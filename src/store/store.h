@@ -21,6 +21,7 @@ struct store_options {
     bool accept_losses; /* go on without damaged events: writes down which, see deedbook repair */
     bool no_threads; /* the caller repeats store_step: the simulator */
     uint64_t cache_size; /* bytes for blocks of the index's files and their filters; 0: 48 MiB */
+    uint32_t open_file_count_max; /* of the log, for reading; those in use may be more. 0: 64 */
     /* For tests: only these bits of the index's hashes are left, so that terms collide. 0: all. */
     uint64_t index_hash_mask;
 };

@@ -181,6 +181,25 @@ TEST(seal, opening_costs_the_same_however_many_segments_are_sealed)
     assert_int_equal(operations_to_open(2 * PER_SEGMENT + 3), operations_to_open(20 * PER_SEGMENT + 3));
 }
 
+/* Segments one fewer, as many and one more than may be open, all read. */
+TEST(seal, files_and_memory_stay_within_their_options)
+{
+    enum { OPEN = 3, CACHE = 1 << 20 };
+    for (unsigned segments = OPEN - 1; segments <= OPEN + 1; segments++) {
+        struct store_metrics metrics;
+        unsigned words = (segments - 1) * PER_SEGMENT + 3; /* the active one is open too */
+        start_sealed(words);
+        options.open_file_count_max = OPEN;
+        options.cache_size = CACHE;
+        reopen();
+        expect_story(words);
+        store_get_metrics(store, &metrics);
+        assert_int_equal(metrics.files_open, segments < OPEN ? segments : OPEN);
+        assert_true(metrics.cache_size > 0 && metrics.cache_size <= CACHE);
+        finish();
+    }
+}
+
 static void at_once(void *context, const struct deed_appended *answer, const struct deed_error *e)
 {
     (void)context, (void)e;
