@@ -25,14 +25,44 @@
 static_assert(COMMIT_HEAD_SIZE == 4 + 4 + 4 + 4 + 8 + 8 + 8 + 8 + 32 + 32, "see the picture");
 static_assert(SECTOR_SIZE % COMMIT_ALIGN == 0, "a boundary is aligned");
 
+static_assert(COMMIT_PLACE_SIZE == 4 + 8, "segment and offset");
+
+static uint32_t crc_of_place(deed_uuid log_id, const uint8_t *secret,
+                             const uint8_t place[COMMIT_PLACE_SIZE])
+{
+    uint8_t bytes[16 + COMMIT_SECRET_SIZE + COMMIT_PLACE_SIZE];
+    memcpy(bytes, log_id.bytes, 16);
+    memcpy(bytes + 16, secret, COMMIT_SECRET_SIZE);
+    memcpy(bytes + 16 + COMMIT_SECRET_SIZE, place, COMMIT_PLACE_SIZE);
+    return crc32c(0, (deed_bytes){bytes, sizeof bytes});
+}
+
+void commit_places_make(deed_uuid log_id, const uint8_t secret[COMMIT_SECRET_SIZE],
+                        struct commit_places *out)
+{
+    uint8_t place[COMMIT_PLACE_SIZE] = {0};
+    out->zero = crc_of_place(log_id, secret, place);
+    for (size_t i = 0; i < COMMIT_PLACE_SIZE; i++) {
+        for (unsigned byte = 0; byte < 256; byte++) {
+            place[i] = (uint8_t)byte;
+            out->changes[i][byte] = crc_of_place(log_id, secret, place) ^ out->zero;
+        }
+        place[i] = 0;
+    }
+}
+
+/* A checksum is linear: of inputs of one length, that of a XOR b XOR c is the XOR of theirs. Small
+ * commits would spend as long on their seed as on themselves. */
 static uint32_t seed_crc(const struct commit_seed *seed)
 {
-    uint8_t bytes[16 + COMMIT_SECRET_SIZE + 4 + 8];
-    memcpy(bytes, seed->log_id.bytes, 16);
-    memcpy(bytes + 16, seed->secret, COMMIT_SECRET_SIZE);
-    put_uint(bytes + 32, seed->segment, 4);
-    put_uint(bytes + 36, seed->offset, 8);
-    return PLANTED(UNSEEDED_CRC) ? 0 : crc32c(0, (deed_bytes){bytes, sizeof bytes});
+    uint8_t place[COMMIT_PLACE_SIZE];
+    if (PLANTED(UNSEEDED_CRC)) return 0;
+    put_uint(place, seed->segment, 4);
+    put_uint(place + 4, seed->offset, 8);
+    if (seed->places == NULL) return crc_of_place(seed->log_id, seed->secret, place);
+    uint32_t crc = seed->places->zero;
+    for (size_t i = 0; i < COMMIT_PLACE_SIZE; i++) crc ^= seed->places->changes[i][place[i]];
+    return crc;
 }
 
 /* (1): how many bytes, from byte 8 on. */

@@ -15,6 +15,14 @@
 
 #define COMMIT_SECRET_SIZE 16
 
+/* The checksums of all seeds of one log, taken apart: that of place zero, and what each byte of another
+ * place changes in it. */
+#define COMMIT_PLACE_SIZE 12
+struct commit_places {
+    uint32_t zero;
+    uint32_t changes[COMMIT_PLACE_SIZE][256];
+};
+
 /* Where a commit's bytes belong: a stale or misdirected block has another seed and cannot pass.
  * The secret is the log's, and leaves it in no form. */
 struct commit_seed {
@@ -22,7 +30,11 @@ struct commit_seed {
     uint8_t secret[COMMIT_SECRET_SIZE];
     uint32_t segment;
     uint64_t offset;
+    const struct commit_places *places; /* of this log; NULL: the same, slower */
 };
+
+void commit_places_make(deed_uuid log_id, const uint8_t secret[COMMIT_SECRET_SIZE],
+                        struct commit_places *out);
 
 struct commit {
     uint32_t size; /* bytes with head and alignment, without a group's padding */

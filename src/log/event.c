@@ -48,6 +48,7 @@ enum {
     FIELD_ACTOR = 32,
     FIELD_KEY = 64,
     FIELDS_KNOWN = 127,
+    FIELDS_SAYING = FIELDS_KNOWN & ~FIELD_TAGS, /* see parts_say_something */
     /* (4) */
     FIELDS_REMOVED = FIELD_METADATA,
     FIELDS_ERASED = FIELD_METADATA | FIELD_CAUSATION | FIELD_ACTOR,
@@ -173,6 +174,7 @@ static bool read_tags(struct reader *r, struct arena *arena, struct deed_event *
 /* A part that is said to be there says something (3). */
 static bool parts_say_something(const struct deed_event *event, uint16_t fields)
 {
+    if ((fields & FIELDS_SAYING) == 0) return true; /* most events */
     struct {
         unsigned field;
         bool empty;
@@ -213,6 +215,7 @@ static bool decode_canonical(deed_bytes bytes, enum event_kind kind, struct aren
     static const uint16_t missing[] = {[EVENT_REMOVED] = FIELDS_REMOVED,
                                        [EVENT_ERASED] = FIELDS_ERASED};
     struct reader r = reader_over(bytes);
+    if (bytes.len < EVENT_FIXED_SIZE) return false;
     event->position = read_u64(&r);
     event->revision = read_u64(&r);
     read_into(&r, event->id.bytes, sizeof event->id.bytes);
@@ -230,12 +233,11 @@ static bool decode_canonical(deed_bytes bytes, enum event_kind kind, struct aren
     return reader_finished(&r);
 }
 
-/* A record, taken apart. */
+/* A record, taken apart; its event goes where the caller wants it. */
 struct record {
     enum event_kind kind;
     deed_bytes salt, leaf; /* leaf: of a stub */
     deed_bytes salted;     /* salt and canonical event, as the leaf of a whole event covers them */
-    struct deed_event event;
 };
 
 /* The record's bytes behind its size; the reader moves on. */
@@ -257,7 +259,8 @@ static bool all_zero(deed_bytes bytes)
     return true;
 }
 
-static bool decode_record(struct reader *r, struct arena *arena, struct record *out)
+static bool decode_record(struct reader *r, struct arena *arena, struct record *out,
+                          struct deed_event *out_event)
 {
     struct reader bytes = reader_over(read_record(r));
     if (!reader_ok(r)) return false;
@@ -270,14 +273,15 @@ static bool decode_record(struct reader *r, struct arena *arena, struct record *
     if (known && record.kind != EVENT_WHOLE) record.leaf = read_bytes(&bytes, SHA256_SIZE);
     deed_bytes canonical = read_bytes(&bytes, reader_left(&bytes));
     record.salted = (deed_bytes){bytes.in.ptr + salt_at, bytes.in.len - salt_at};
+    *out_event = (struct deed_event){0};
     if (!known || reserved != 0 || !reader_ok(&bytes) ||
         (record.kind == EVENT_ERASED && !all_zero(record.salt)) ||
-        !decode_canonical(canonical, record.kind, arena, &record.event)) {
+        !decode_canonical(canonical, record.kind, arena, out_event)) {
         r->dry = true;
         return false;
     }
-    record.event.removed = record.kind != EVENT_WHOLE;
-    record.event.erased = record.kind == EVENT_ERASED;
+    out_event->removed = record.kind != EVENT_WHOLE;
+    out_event->erased = record.kind == EVENT_ERASED;
     *out = record;
     return true;
 }
@@ -295,9 +299,8 @@ bool event_decode(struct reader *r, struct arena *arena, struct deed_event *out_
                   uint8_t *out_leaf)
 {
     struct record record;
-    if (!decode_record(r, arena, &record)) return false;
+    if (!decode_record(r, arena, &record, out_event)) return false;
     if (out_leaf != NULL) leaf_of(&record, out_leaf);
-    *out_event = record.event;
     return true;
 }
 
@@ -331,13 +334,14 @@ static void undecode(const struct deed_event *event, struct deed_new_event *out_
                                       .request_hash = event->request_hash};
 }
 
-static void write_stub(struct buf *out, const struct record *record, enum event_kind kind,
+static void write_stub(struct buf *out, const struct record *record,
+                       const struct deed_event *whole, enum event_kind kind,
                        const uint8_t leaf[SHA256_SIZE])
 {
     static const uint8_t no_salt[EVENT_SALT_SIZE];
     struct deed_new_event event;
     struct event_place place;
-    undecode(&record->event, &event, &place);
+    undecode(whole, &event, &place);
     event.metadata = event.data = (deed_bytes){0};
     if (kind == EVENT_ERASED) event.causation_id = event.actor = (deed_str){0};
     bool keep_salt = kind == EVENT_REMOVED || PLANTED(ERASE_KEEPS_SALT);
@@ -353,13 +357,14 @@ bool event_reduce(struct reader *r, enum event_fate fate, struct arena *arena, s
 {
     size_t from = r->at;
     struct record record;
-    if (!decode_record(r, arena, &record)) return false;
+    struct deed_event event;
+    if (!decode_record(r, arena, &record, &event)) return false;
     leaf_of(&record, out_leaf);
     enum event_kind kind = fate == EVENT_ERASE    ? EVENT_ERASED
                            : fate == EVENT_REMOVE ? EVENT_REMOVED
                                                   : EVENT_WHOLE;
     if (kind > record.kind) {
-        write_stub(out, &record, kind, out_leaf);
+        write_stub(out, &record, &event, kind, out_leaf);
     } else {
         buf_add(out, r->in.ptr + from, r->at - from); /* what is gone stays gone */
     }
@@ -370,15 +375,16 @@ bool event_was(struct reader *r, struct arena *arena, deed_bytes data, deed_byte
                struct buf *scratch, bool *out_same)
 {
     struct record record;
-    if (!decode_record(r, arena, &record)) return false;
-    assert(record.event.removed);
+    struct deed_event stub;
+    if (!decode_record(r, arena, &record, &stub)) return false;
+    assert(stub.removed);
     *out_same = true;
     if (record.kind == EVENT_ERASED) return true;
 
     struct deed_new_event event;
     struct event_place place;
     uint8_t leaf[SHA256_SIZE];
-    undecode(&record.event, &event, &place);
+    undecode(&stub, &event, &place);
     event.data = data;
     event.metadata = metadata;
     size_t start = scratch->len;

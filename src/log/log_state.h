@@ -19,6 +19,7 @@ struct log {
     deed_uuid id;
     uint64_t epoch;
     uint8_t secret[COMMIT_SECRET_SIZE]; /* of the commits' checksums; never shown */
+    struct commit_places places;        /* of both */
 
     struct file_cache *files;
     bool own_files;
@@ -76,7 +77,8 @@ struct log {
 
 static inline struct commit_seed log_seed(const struct log *log, uint32_t segment, uint64_t offset)
 {
-    struct commit_seed seed = {.log_id = log->id, .segment = segment, .offset = offset};
+    struct commit_seed seed = {
+        .log_id = log->id, .segment = segment, .offset = offset, .places = &log->places};
     memcpy(seed.secret, log->secret, COMMIT_SECRET_SIZE);
     return seed;
 }

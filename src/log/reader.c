@@ -19,7 +19,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define AHEAD_MAX  (1u << 20)
+#define AHEAD_MAX  (256u << 10)
 #define AHEAD_SOME (4u * SECTOR_SIZE)
 /* Commits this close together are read in one go. */
 #define GAP_MAX    (64u << 10)

@@ -823,6 +823,7 @@ deed_status log_recover(struct log *log, const struct log_visitor *visitor, stru
     FAILPOINT("segments-open");
     if (status == DEED_OK) status = find_identity(log, &entries, &mark, err);
     if (status != DEED_OK) goto done;
+    commit_places_make(log->id, log->secret, &log->places);
     if (!uuid_equal(mark.log_id, log->id)) mark = (struct mark){.sequence = mark.sequence};
 
     if (visitor->begin != NULL) visitor->begin(visitor->context, log->id);

@@ -734,7 +734,7 @@ deed_status sealed_writer_begin(struct sealed_writer *w, struct os_dir *dir,
                                        .logical_end = SEGMENT_HEADER_SIZE};
     memcpy(w->footer.previous, header->previous, SHA256_SIZE);
     memcpy(w->footer.hash, header->previous, SHA256_SIZE);
-    memcpy(w->secret, header->secret, COMMIT_SECRET_SIZE);
+    commit_places_make(header->log_id, header->secret, &w->places);
     buf_init(&w->raw, SIZE_MAX);
     buf_init(&w->out, SIZE_MAX);
     buf_init(&w->table, SIZE_MAX);
@@ -775,8 +775,7 @@ deed_status sealed_writer_add(struct sealed_writer *w, deed_bytes bytes,
     struct sealed_footer *f = &w->footer;
     struct buf *body = w->level > 0 ? &w->raw : &w->out;
     struct commit_seed seed = {
-        .log_id = f->log_id, .segment = f->number, .offset = f->logical_end};
-    memcpy(seed.secret, w->secret, COMMIT_SECRET_SIZE);
+        .segment = f->number, .offset = f->logical_end, .places = &w->places};
     assert(bytes.len == commit->size && bytes.len % COMMIT_ALIGN == 0);
     assert(commit->first_position == f->last_position + 1);
     uint8_t *room = buf_reserve(body, bytes.len);

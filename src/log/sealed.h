@@ -115,7 +115,7 @@ struct sealed_writer {
     struct os_file *file;
     char name[SEALED_NAME_SIZE], new_name[SEALED_NAME_SIZE + 8];
     struct sealed_footer footer; /* grows with what is added */
-    uint8_t secret[COMMIT_SECRET_SIZE];
+    struct commit_places places;
     int level;           /* zstd's; 0: not compressed */
     struct buf raw;      /* commits that are not a whole block yet */
     struct buf out;      /* file bytes that are not written yet */
