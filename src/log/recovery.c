@@ -359,8 +359,19 @@ static deed_status entries_open(struct log *log, const struct names *names, stru
     return status;
 }
 
-/* Beside a running writer files are replaced while a reader opens them: it looks again. */
+/* Beside a running writer files are replaced while a reader lists and opens them: it looks again. A
+ * directory that changes meanwhile may show neither the old name of a segment nor the new one. */
 #define LOOKS_MAX 16
+
+/* Is there a number without a name, up to the mark's segment? */
+static bool have_gap(const struct names *names, const struct mark *mark)
+{
+    uint32_t last = names->count == 0 ? 0 : names->ptr[names->count - 1].number;
+    for (size_t i = 1; i < names->count; i++) {
+        if (names->ptr[i].number - names->ptr[i - 1].number > 1) return true;
+    }
+    return mark->position > 0 && last < mark->segment;
+}
 
 static deed_status find_files(struct log *log, struct mark *mark, struct entries *out,
                               struct deed_error *err)
@@ -380,8 +391,8 @@ static deed_status find_files(struct log *log, struct mark *mark, struct entries
             status = drop_unborn_segment(log, &names, mark, err);
         }
         if (status == DEED_OK) status = entries_open(log, &names, out, err);
-        bool again = status == DEED_NOT_FOUND && log->options.read_only && looks < LOOKS_MAX;
-        if (!again) break;
+        bool replaced = status == DEED_NOT_FOUND || (status == DEED_OK && have_gap(&names, mark));
+        if (!replaced || !log->options.read_only || looks == LOOKS_MAX) break;
         entries_done(out);
     }
     names_done(&names);
@@ -393,11 +404,13 @@ bool log_find_again(struct log *log, uint32_t number)
     struct names names = {0};
     struct log_segment *segment = NULL;
     arena_init(&names.arena, SIZE_MAX);
-    deed_status status = names_list(log, &names, NULL);
-    for (size_t i = 0; status == DEED_OK && segment == NULL && i < names.count; i++) {
-        const struct sealed_name *name = &names.ptr[i];
-        if (name->number != number || name->generation == 0) continue;
-        segment = log_segment_make(number, name->generation, name->first_position);
+    for (unsigned looks = 0; segment == NULL && looks < LOOKS_MAX; looks++) {
+        deed_status status = names_list(log, &names, NULL);
+        for (size_t i = 0; status == DEED_OK && segment == NULL && i < names.count; i++) {
+            const struct sealed_name *name = &names.ptr[i];
+            if (name->number != number || name->generation == 0) continue;
+            segment = log_segment_make(number, name->generation, name->first_position);
+        }
     }
     names_done(&names);
     if (segment == NULL) return false;

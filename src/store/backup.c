@@ -18,6 +18,8 @@
  * (3) A file is taken for the one that is there already when it was hashed now and has that name,
  *     or, if it is sealed, when its last bytes, which hold a hash of all before, are the same.
  * (4) Before the manifest names it, a file was read again from the device.
+ * (5) A directory that changes while it is listed may show neither the old name of a segment nor the
+ *     new one: only a segment of which the log knows no file has none.
  *
  * Normative: docs/format/backup.md */
 #include "store/backup.h"
@@ -370,6 +372,14 @@ static uint64_t head_size(const struct making *m)
     return PLANTED(BACKUP_PAST_END) ? DEED_NONE : align_up(m->head.offset, SECTOR_SIZE);
 }
 
+/* (5) */
+static bool has_file(const struct making *m, uint32_t number)
+{
+    struct log_segment_info info;
+    return log_segment_info(m->store->log, number, &info, NULL) == DEED_OK &&
+           info.state != LOG_MISSING;
+}
+
 /* `*out_taken` is false if the segment has no file. A segment with accepted losses is not sealed. */
 static deed_status segment_look(struct making *m, uint32_t number, struct backup_file *slot,
                                 bool *out_taken)
@@ -378,7 +388,7 @@ static deed_status segment_look(struct making *m, uint32_t number, struct backup
         const struct source *source = source_find(m, number);
         struct os_file *file = number == m->head.segment ? m->head_file : NULL;
         deed_status status = DEED_OK;
-        *out_taken = source != NULL || file != NULL;
+        *out_taken = source != NULL || file != NULL || has_file(m, number);
         if (!*out_taken) return DEED_OK;
         *slot = (struct backup_file){0};
         if (file != NULL) {
@@ -386,8 +396,11 @@ static deed_status segment_look(struct making *m, uint32_t number, struct backup
             m->work.forgiving = true;
             return file_take(m, file, head_size(m), false, slot);
         }
-        (void)snprintf(slot->name, sizeof slot->name, "%s", source->name);
-        status = os_file_open(m->source, source->name, OS_READ, &file, m->err);
+        status = DEED_NOT_FOUND;
+        if (source != NULL) {
+            (void)snprintf(slot->name, sizeof slot->name, "%s", source->name);
+            status = os_file_open(m->source, source->name, OS_READ, &file, m->err);
+        }
         if (status == DEED_OK) {
             m->work.forgiving = source->generation == 0;
             status = file_take(m, file, DEED_NONE, source->generation > 0, slot);
@@ -456,9 +469,18 @@ static deed_status slot_add(struct making *m, struct backup_file **out)
     return *out != NULL ? DEED_OK : no_memory(m->err);
 }
 
+static void note_first(void *context, const struct log_segment_info *info)
+{
+    uint32_t *first = context;
+    if (info->number < *first) *first = info->number;
+}
+
+/* (5) */
 static uint32_t number_first(const struct making *m)
 {
-    return m->sources.count == 0 ? m->head.segment : m->sources.ptr[0].number;
+    uint32_t first = m->head.segment;
+    log_each_segment(m->store->log, note_first, &first);
+    return first;
 }
 
 static deed_status files_take(struct making *m)

@@ -125,6 +125,7 @@ plant() { # name without prefix
         if [[ $test = test_*_loops ]]; then
             objects+=(-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc) # as in the Makefile
         fi
+        if [ "$test" = test_backup ]; then objects+=(-Wl,--wrap=readdir64); fi
         libraries=(-luv -lcurl -lsmartcols -lcmocka "${libraries[@]}")
     fi
     if ! gcc -rdynamic -o "$out/$name" "$build/$main" "${objects[@]}" "$build/libdeedbook.a" \
