@@ -11,9 +11,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "../support")]
 from log_by_hand import Fields, Wrong, crc32c, expect  # noqa: E402
+from server import Server  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KINDS = ["stream", "category", "type", "tag", "correlation", "event id", "key", "system"]
@@ -181,15 +184,19 @@ def compare(count):
                              "subject": f"cart-{i % 700}", "type": f"T{i % 3}", "data": "x" * 400})
                  for i in range(count)]
         deedbook("import", "--data", data, "-", text="\n".join(lines) + "\n")
-        deedbook("info", "--data", data)
-        found, covered = {}, set()
         folder = os.path.join(data, "index")
+        with Server(data=data):  # an import may be over before its first segment is sealed
+            deadline = time.monotonic() + 30
+            while not any(name.endswith(".run") for name in os.listdir(folder)):
+                expect(time.monotonic() < deadline, "no segment was closed")
+                time.sleep(0.05)
+        found, covered = {}, set()
         for name in sorted(os.listdir(folder)):
             run = Run(os.path.join(folder, name))
             covered.update(range(run.positions[0], run.positions[1] + 1))
             for kind, term, _, positions in run.entries():
                 found.setdefault((kind, term.decode(errors="replace")), []).extend(positions)
-        expect(len(covered) > 0, "no segment was closed")
+        expect(len(covered) > 0, "the runs have no positions")
         wanted = {}
         for i in range(count):
             position = i + 2
