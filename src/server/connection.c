@@ -254,15 +254,19 @@ static void loop_wake(struct service *service)
     if (!on_loop_thread && !atomic_load(&service->awake)) (void)uv_async_send(&service->async);
 }
 
+/* Once an exchange is on the stack the loop may be done with everything, and end, before this thread
+ * has looked whether to wake it: `finishing` keeps the service until it has. */
 static void finished_push(struct exchange *x)
 {
     struct service *service = x->service;
+    if (!on_loop_thread) atomic_fetch_add(&service->finishing, 1);
     struct exchange *newest = atomic_load_explicit(&service->finished, memory_order_relaxed);
     do {
         x->next_finished = newest;
     } while (!atomic_compare_exchange_weak_explicit(&service->finished, &newest, x,
                                                     memory_order_seq_cst, memory_order_relaxed));
     if (newest == NULL) loop_wake(service);
+    if (!on_loop_thread) atomic_fetch_sub(&service->finishing, 1);
 }
 
 /* (5) */
@@ -1330,6 +1334,7 @@ void service_enter(struct service *service)
 void service_close(struct service *service)
 {
     assert(service_idle(service));
+    while (atomic_load(&service->finishing) > 0) uv_sleep(1); /* some instructions more */
     on_loop_thread = false;
     uv_close((uv_handle_t *)&service->async, NULL);
     uv_close((uv_handle_t *)&service->prepare, NULL);

@@ -57,6 +57,7 @@ struct service {
     _Atomic bool awake; /* the loop looks at `finished` and `growths` before it waits */
     uv_async_t async;
     _Atomic(struct exchange *) finished; /* by any thread; newest first */
+    _Atomic uint32_t finishing;          /* threads that are putting something there */
     _Atomic uint64_t growths;            /* of the log */
     _Atomic uint64_t waiting_count;
     uint64_t growths_seen;
