@@ -202,11 +202,8 @@ static deed_status sync_late(struct log *log, struct deed_error *err)
 /* Handles of a cache that outlives the log: its directory is closed, another may get its address. */
 static void forget_files(struct log *log)
 {
-    for (size_t i = 0; i < log->view->count; i++) {
-        char name[SEALED_NAME_SIZE];
-        log_segment_name(log->view->segments[i], name);
-        file_cache_forget(log->files, log->dir, name);
-    }
+    for (size_t i = 0; i < log->view->count; i++)
+        file_cache_forget(log->files, log->dir, log->view->segments[i]->name);
 }
 
 void log_close(struct log *log)

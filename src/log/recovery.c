@@ -109,15 +109,6 @@ static deed_status names_list(struct log *log, struct names *names, struct deed_
     return status;
 }
 
-static void name_text(const struct sealed_name *name, char out[SEALED_NAME_SIZE])
-{
-    if (name->generation == 0) {
-        segment_name(name->number, out);
-    } else {
-        sealed_name_format(name, out);
-    }
-}
-
 /* Read a file's header; `*out_good`: it is the header of a file of this name. */
 static deed_status header_read(struct os_file *file, const struct sealed_name *name,
                                struct segment_header *out_header, bool *out_good,
@@ -149,7 +140,7 @@ static deed_status is_whole(struct log *log, const struct sealed_name *name, boo
     struct segment_header header;
     struct sealed_footer footer;
     *out_whole = false;
-    name_text(name, text);
+    log_file_name(name, text);
     deed_status status = os_file_open(log->dir, text, OS_READ, &file, err);
     if (status != DEED_OK) return status;
     status = header_read(file, name, &header, out_whole, err);
@@ -195,7 +186,7 @@ static deed_status group_clear(struct log *log, const struct sealed_name *group,
     for (size_t k = count; status == DEED_OK && k-- > 0;) {
         char text[SEALED_NAME_SIZE];
         if (k == chosen || (k < chosen && !whole[k])) continue;
-        name_text(&group[k], text);
+        log_file_name(&group[k], text);
         status = os_remove(log->dir, text, err);
     }
     return status;
@@ -274,7 +265,7 @@ static deed_status entry_open(struct log *log, const struct sealed_name *name, s
     if (segment == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
     *out = (struct entry){.segment = segment};
     if (name->generation > 0) return DEED_OK;
-    name_text(name, text);
+    log_file_name(name, text);
     unsigned flags = log->options.read_only ? OS_READ : OS_WRITE;
     struct os_file *direct = NULL;
     deed_status status = os_file_open(log->dir, text, flags, &out->file, err);
@@ -320,7 +311,7 @@ static deed_status drop_unborn_segment(struct log *log, struct names *names,
     if (status != DEED_OK || good || content || PLANTED(KEEP_UNBORN_SEGMENT)) return status;
 
     char text[SEALED_NAME_SIZE];
-    name_text(name, text);
+    log_file_name(name, text);
     names->count--;
     if (log->options.read_only) return DEED_OK;
     status = os_remove(log->dir, text, err);

@@ -282,11 +282,7 @@ static deed_status remove_older(struct repack *p, struct deed_error *err)
     for (uint32_t g = 0; g < p->segment->generation && status == DEED_OK; g++) {
         char name[SEALED_NAME_SIZE];
         struct sealed_name older = {p->segment->number, g, p->segment->first_position};
-        if (g == 0) {
-            segment_name(older.number, name);
-        } else {
-            sealed_name_format(&older, name);
-        }
+        log_file_name(&older, name);
         status = os_remove(p->log->dir, name, err);
         if (status == DEED_NOT_FOUND) status = DEED_OK;
     }
@@ -295,8 +291,7 @@ static deed_status remove_older(struct repack *p, struct deed_error *err)
 
 static deed_status remove_old(struct repack *p, struct deed_error *err)
 {
-    char name[SEALED_NAME_SIZE];
-    log_segment_name(p->segment, name);
+    const char *name = p->segment->name;
     deed_status status = os_remove(p->log->dir, name, err);
     file_cache_forget(p->log->files, p->log->dir, name); /* now nobody opens it again */
     if (status != DEED_OK || p->how == NULL) return status;
@@ -317,20 +312,17 @@ static deed_status show(struct repack *p, struct deed_error *err)
     deed_status status = sealed_writer_publish(&p->writer, err);
     if (status == DEED_OK) {
         file_cache_forget(p->log->files, p->log->dir, p->writer.name);
-        log_segment_hold(segment); /* the view takes one */
-        status = log_view_replace(p->log, segment, err);
+        status = log_view_replace(p->log, log_segment_hold(segment), err);
         if (status != DEED_OK) log_segment_drop(segment);
     }
-    if (status == DEED_OK) {
+    bool shown = status == DEED_OK;
+    if (shown) {
         status = remove_old(p, err);
         atomic_store(&segment->settled, status == DEED_OK && p->how != NULL);
-        log_segment_drop(segment);
-    } else {
-        log_segment_drop(segment);
-        return status;
     }
+    log_segment_drop(segment);
     /* A sealed segment's .seg that cannot be removed does no harm: the next opening seals again. */
-    return status == DEED_OK || p->how == NULL ? DEED_END : status;
+    return shown && (status == DEED_OK || p->how == NULL) ? DEED_END : status;
 }
 
 /* DEED_OK: there is more to do. DEED_END: the segment is the new file now. */

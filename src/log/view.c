@@ -20,7 +20,7 @@ struct log_segment *log_segment_make(uint32_t number, uint32_t generation, uint6
     atomic_store(&segment->holders, 1);
     chunks_init(&segment->refs, sizeof(struct commit_ref));
     os_mutex_init(&segment->lock);
-    log_segment_name(segment, segment->name);
+    log_file_name(&(struct sealed_name){number, generation, first_position}, segment->name);
     return segment;
 }
 
@@ -40,13 +40,12 @@ void log_segment_drop(struct log_segment *segment)
     free(segment);
 }
 
-void log_segment_name(const struct log_segment *segment, char out[SEALED_NAME_SIZE])
+void log_file_name(const struct sealed_name *name, char out[SEALED_NAME_SIZE])
 {
-    if (segment->generation == 0) {
-        segment_name(segment->number, out);
+    if (name->generation == 0) {
+        segment_name(name->number, out);
     } else {
-        struct sealed_name name = {segment->number, segment->generation, segment->first_position};
-        sealed_name_format(&name, out);
+        sealed_name_format(name, out);
     }
 }
 

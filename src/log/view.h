@@ -44,7 +44,8 @@ struct log_view {
 struct log_segment *log_segment_make(uint32_t number, uint32_t generation, uint64_t first_position);
 struct log_segment *log_segment_hold(struct log_segment *segment);
 void log_segment_drop(struct log_segment *segment); /* accepts NULL */
-void log_segment_name(const struct log_segment *segment, char out[SEALED_NAME_SIZE]);
+/* The name of a segment's file: sealed, or (generation 0) written to. */
+void log_file_name(const struct sealed_name *name, char out[SEALED_NAME_SIZE]);
 
 /* The segment's file, to be unpinned. DEED_NOT_FOUND: it was replaced, or it is missing. */
 DEED_MUST_CHECK deed_status log_segment_pin(struct log *log, const struct log_segment *segment,
