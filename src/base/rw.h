@@ -43,12 +43,16 @@ static inline deed_bytes read_bytes(struct reader *r, size_t len)
     return out;
 }
 /* `size` is at most 8. A copy of a known size is one load; a loop over bytes stays one (gcc 12). */
+static inline uint64_t get_uint(const uint8_t *at, size_t size)
+{
+    uint64_t little = 0;
+    memcpy(&little, at, size);
+    return le64toh(little);
+}
 static inline uint64_t read_uint(struct reader *r, size_t size)
 {
     deed_bytes b = read_bytes(r, size);
-    uint64_t value = 0;
-    if (b.len == size && size > 0) memcpy(&value, b.ptr, size);
-    return le64toh(value);
+    return b.len == size && size > 0 ? get_uint(b.ptr, size) : 0;
 }
 static inline uint8_t read_u8(struct reader *r)
 {

@@ -40,9 +40,7 @@ struct run_file {
 
 static bool block_good(const struct run_file *run, uint64_t number, const uint8_t *block)
 {
-    uint32_t crc = (uint32_t)block[RUN_PAYLOAD_SIZE] | (uint32_t)block[RUN_PAYLOAD_SIZE + 1] << 8 |
-                   (uint32_t)block[RUN_PAYLOAD_SIZE + 2] << 16 |
-                   (uint32_t)block[RUN_PAYLOAD_SIZE + 3] << 24;
+    uint64_t crc = get_uint(block + RUN_PAYLOAD_SIZE, 4);
     return run_block_crc(run->footer.run_id, number, block) == crc || PLANTED(RUN_UNCHECKED);
 }
 
@@ -74,7 +72,7 @@ static deed_status told(struct run_file *run, deed_status status, struct deed_er
 {
     if (status == DEED_IO) run_file_set_suspect(run);
     if (status != DEED_CORRUPT) return status;
-    atomic_store(&run->damaged, true);
+    run_file_set_damaged(run);
     if (err != NULL) err->position = DEED_NONE;
     return deed_fail(err, DEED_BUSY, "the index of segments %u to %u is being rebuilt",
                      run->footer.first_segment, run->footer.last_segment);
@@ -107,13 +105,6 @@ static deed_status footer_load(struct run_file *run, const char *name, struct de
     return DEED_OK;
 }
 
-static inline uint64_t u64_at(const uint8_t *at)
-{
-    uint64_t value = 0;
-    for (unsigned i = 8; i > 0; i--) value = value << 8 | at[i - 1]; /* one load */
-    return value;
-}
-
 /* A hash for each 409 blocks of the dictionary stays in memory. */
 static deed_status tops_load(struct run_file *run, struct deed_error *err)
 {
@@ -124,7 +115,7 @@ static deed_status tops_load(struct run_file *run, struct deed_error *err)
         uint8_t block[BLOCK_SIZE];
         deed_status status = block_load(run, run->layout.fences + i, block, err);
         if (status != DEED_OK) return status;
-        run->tops[i] = u64_at(block);
+        run->tops[i] = get_uint(block, 8);
     }
     return DEED_OK;
 }
@@ -456,14 +447,13 @@ static deed_status fence_find(struct run_file *run, uint64_t hash, uint64_t *out
     size_t to = count;
     while (to - from > 1) {
         size_t middle = from + (to - from) / 2;
-        if (u64_at(fences + middle * RUN_FENCE_SIZE) < hash + PLANTED(FENCE_AT_HASH)) {
+        if (get_uint(fences + middle * RUN_FENCE_SIZE, 8) < hash + PLANTED(FENCE_AT_HASH)) {
             from = middle;
         } else {
             to = middle;
         }
     }
-    uint32_t offset = (uint32_t)fences[from * RUN_FENCE_SIZE + 8] |
-                      (uint32_t)fences[from * RUN_FENCE_SIZE + 9] << 8;
+    uint32_t offset = (uint32_t)get_uint(fences + from * RUN_FENCE_SIZE + 8, 2);
     block_cache_put(run->cache, block);
     if (first + from == 0) return DEED_OK;
     if (offset >= RUN_PAYLOAD_SIZE) return damage(err, run->layout.fences + low);
@@ -479,7 +469,7 @@ static deed_status skip_smaller(struct stream *s, uint64_t hash, struct deed_err
     size_t at = 0;
     deed_status status = stream_peek(s, &in, err);
     if (status != DEED_OK) return status;
-    while (at < in.len && in.len - at >= ENTRY_HEAD_MAX && u64_at(in.ptr + at) < hash) {
+    while (at < in.len && in.len - at >= ENTRY_HEAD_MAX && get_uint(in.ptr + at, 8) < hash) {
         struct reader r = reader_over((deed_bytes){in.ptr + at + 8, ENTRY_HEAD_MAX - 8});
         uint64_t size = read_varint(&r);
         size_t behind = at + 8 + r.at;
@@ -546,8 +536,8 @@ static deed_status skip_get(struct run_file *run, const struct run_entry *e, uin
     deed_status status = block_get(run, number, &block, err);
     if (status != DEED_OK) return status;
     const uint8_t *at = block_bytes(block) + record % RUN_SKIPS_A_BLOCK * RUN_SKIP_SIZE;
-    *out_first = u64_at(at);
-    *out_data = u64_at(at + 8);
+    *out_first = get_uint(at, 8);
+    *out_data = get_uint(at + 8, 8);
     block_cache_put(run->cache, block);
     if (*out_first < e->first || *out_first > e->last) return damage(err, number);
     return DEED_OK;
@@ -612,7 +602,7 @@ static deed_status skip_search(struct run_file *run, const struct run_entry *e, 
     while (high - low > 1) {
         uint64_t middle = low + (high - low) / 2;
         uint64_t record = e->skip + middle - number * RUN_SKIPS_A_BLOCK;
-        if (u64_at(records + record * RUN_SKIP_SIZE) <= end) {
+        if (get_uint(records + record * RUN_SKIP_SIZE, 8) <= end) {
             low = middle;
         } else {
             high = middle;
@@ -846,8 +836,8 @@ deed_status run_scan_position(struct run_scan *scan, uint64_t *out_position, str
             if (number >= run->footer.skips) return damage(err, run->layout.skips);
             deed_status status = straight_read(run, &scan->skips, record, sizeof record, err);
             if (status != DEED_OK) return status;
-            position = u64_at(record);
-            data = u64_at(record + 8);
+            position = get_uint(record, 8);
+            data = get_uint(record + 8, 8);
         }
         /* The groups stand one behind another. */
         if (data != scan->postings.at || position < scan->previous || position > e->last ||
@@ -912,7 +902,7 @@ deed_status run_scan_next(struct run_scan *scan, struct run_scan_term *out_term,
     }
     scan->given = 0;
     scan->previous = 0;
-    *out_term = (struct run_scan_term){.hash = u64_at(hash),
+    *out_term = (struct run_scan_term){.hash = get_uint(hash, 8),
                                        .kind = (enum index_kind)kind,
                                        .term = {scan->term, (size_t)length},
                                        .count = e->count,

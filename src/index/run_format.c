@@ -52,9 +52,7 @@ deed_status run_footer_decode(const uint8_t in[BLOCK_SIZE], uint64_t number, str
     struct reader r = reader_over((deed_bytes){in, RUN_PAYLOAD_SIZE});
     struct run_footer f = {0};
     deed_bytes magic = read_bytes(&r, 8);
-    uint32_t crc = (uint32_t)in[RUN_PAYLOAD_SIZE] | (uint32_t)in[RUN_PAYLOAD_SIZE + 1] << 8 |
-                   (uint32_t)in[RUN_PAYLOAD_SIZE + 2] << 16 |
-                   (uint32_t)in[RUN_PAYLOAD_SIZE + 3] << 24;
+    uint64_t crc = get_uint(in + RUN_PAYLOAD_SIZE, 4);
     if (memcmp(magic.ptr, RUN_MAGIC, 8) != 0 || run_block_crc(no_run_id, number, in) != crc) {
         return deed_fail(err, DEED_CORRUPT, "the footer is damaged");
     }

@@ -256,13 +256,6 @@ static uint32_t block_crc(const struct sealed_footer *f, uint64_t offset,
     return crc32c(crc, (deed_bytes){block + 4, BLOCK_SIZE - 4});
 }
 
-static uint64_t get_uint(const uint8_t *at, size_t size)
-{
-    uint64_t little = 0;
-    memcpy(&little, at, size);
-    return le64toh(little);
-}
-
 /* Read one, and check that it holds `count` entries. */
 static deed_status block_load(const struct sealed_file *file, const struct sealed_footer *f,
                               uint64_t offset, uint8_t out[BLOCK_SIZE], const char *what,

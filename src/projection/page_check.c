@@ -32,6 +32,7 @@
 
 #include "base/hash.h"
 #include "base/planted.h"
+#include "base/rw.h"
 
 #include <assert.h>
 #include <sqlite3.h>
@@ -108,9 +109,7 @@ static void page_sum(const struct checked_file *f, uint64_t number, const uint8_
                      uint8_t out[PAGE_CHECK_SIZE])
 {
     if (PLANTED(PAGE_OF_ANY_PLACE)) number = 0;
-    uint64_t sum = xxh64(f->seed + number, (deed_bytes){page, BODY_SIZE});
-    for (int i = 0; i < PAGE_CHECK_SIZE; i++)
-        out[i] = (uint8_t)(sum >> 8 * i);
+    put_uint(out, xxh64(f->seed + number, (deed_bytes){page, BODY_SIZE}), PAGE_CHECK_SIZE);
 }
 
 static bool page_is_good(const struct checked_file *f, uint64_t number, const uint8_t *page)
