@@ -215,7 +215,6 @@ static bool decode_canonical(deed_bytes bytes, enum event_kind kind, struct aren
     static const uint16_t missing[] = {[EVENT_REMOVED] = FIELDS_REMOVED,
                                        [EVENT_ERASED] = FIELDS_ERASED};
     struct reader r = reader_over(bytes);
-    if (bytes.len < EVENT_FIXED_SIZE) return false;
     event->position = read_u64(&r);
     event->revision = read_u64(&r);
     read_into(&r, event->id.bytes, sizeof event->id.bytes);
