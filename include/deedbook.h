@@ -577,7 +577,8 @@ struct deed_query_options {
  *
  *   DEED_NOT_FOUND  no such query. DEED_INVALID: parameters missing or unknown, named.
  *   DEED_TIMEOUT    the read model did not get there, or the query took too long, in time.
- *   DEED_STOPPED    a projection it needs has failed. DEED_TOO_LARGE: too many rows. */
+ *   DEED_STOPPED    a projection it needs has failed. DEED_TOO_LARGE: too many rows.
+ *   DEED_BUSY       a damaged part of the index is being rebuilt from the log: try again. */
 DEED_PUBLIC DEED_MUST_CHECK deed_status deed_query(struct deed *deed, deed_str name,
                                                    const struct deed_query_options *options,
                                                    char **out_json, uint64_t *out_position,

@@ -185,7 +185,8 @@ static deed_status commit(struct fold *f, struct deed_error *err)
     return DEED_OK;
 }
 
-/* The log could not be read at this position: what came before it counts. */
+/* The log could not be read at this position: what came before it counts. An index that is being
+ * rebuilt says DEED_BUSY. */
 static enum fold_result reading_failed(struct fold *f, const struct deed_error *err)
 {
     struct deed_error again;
@@ -194,7 +195,7 @@ static enum fold_result reading_failed(struct fold *f, const struct deed_error *
     }
     cursor_close(f->cursor);
     f->cursor = NULL;
-    return log_failed(f, err, err->position);
+    return err->status == DEED_BUSY ? FOLD_BUSY : log_failed(f, err, err->position);
 }
 
 enum fold_result fold_step(struct fold *f, uint32_t count_max)
@@ -206,6 +207,7 @@ enum fold_result fold_step(struct fold *f, uint32_t count_max)
     if (f->position >= f->options.until) return FOLD_END;
     deed_status status = open_cursor(f, &err);
     if (status == DEED_STOPPED) return FOLD_END; /* the store is closing */
+    if (status == DEED_BUSY) return FOLD_BUSY;
     if (status != DEED_OK) return log_failed(f, &err, DEED_NONE);
 
     uint64_t position = DEED_NONE;

@@ -15,6 +15,7 @@ enum fold_result {
     FOLD_MORE,   /* call again */
     FOLD_END,    /* nothing more now; or `until` is reached */
     FOLD_FAILED, /* see `failure`; fold_retry to try again */
+    FOLD_BUSY,   /* a part of the log's index is being rebuilt: call again in a while */
 };
 
 struct fold_failure {

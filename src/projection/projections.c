@@ -35,6 +35,7 @@
 #define BATCH_COUNT_DEFAULT 4096
 /* A disk that was full may have room again. */
 #define STORAGE_RETRY_NS UINT64_C(5000000000)
+#define BUSY_RETRY_NS    UINT64_C(250000000)
 /* What is damaged again so soon after it was rebuilt is on a bad disk, or in bad memory: to go on making
  * it anew without a pause would only wear that out. */
 #define MEND_PAUSE_NS UINT64_C(60000000000)
@@ -457,17 +458,22 @@ static void live_damaged(struct projection *p, const struct fold_failure *failur
     publish_damage(p, failure, at_once || p->next.open);
 }
 
+/* Trouble that trying again may get over. */
+static bool passes(deed_status status)
+{
+    return status == DEED_BUSY || (database_is_storage(status) && status != DEED_CORRUPT);
+}
+
 /* A rebuild that another text began, or damage, is begun again when storage failed it. One that somebody
  * asked for is given up, and says why; so is one that is damaged itself. */
 static void retry_rebuild(struct projection *p, deed_status status)
 {
-    bool passes = database_is_storage(status) && status != DEED_CORRUPT;
     os_mutex_lock(&p->set->mutex);
     bool other = p->shown == NULL || memcmp(p->newest->hash, p->shown->hash, SHA256_SIZE) != 0;
     os_mutex_unlock(&p->set->mutex);
-    if (passes && p->mending) {
+    if (passes(status) && p->mending) {
         p->mend_ticks = now(p->set) + STORAGE_RETRY_NS;
-    } else if (passes && other) {
+    } else if (passes(status) && other) {
         p->text_ticks = now(p->set) + STORAGE_RETRY_NS;
     }
 }
@@ -556,8 +562,9 @@ static uint64_t rebuild_step(struct projection *p)
     if (!p->next.open) return ACTOR_WAIT;
     uint64_t before = p->next.fold.position;
     enum fold_result result = fold_step(&p->next.fold, p->set->options.batch_count_max);
-    p->did_work = true;
+    p->did_work |= result != FOLD_BUSY || p->next.fold.position != before;
     publish_rebuild(p);
+    if (result == FOLD_BUSY) return BUSY_RETRY_NS;
     if (result == FOLD_FAILED) {
         char text[DEED_MESSAGE_SIZE];
         const struct fold_failure *failure = &p->next.fold.failure;
@@ -660,9 +667,10 @@ static uint64_t live_step(struct projection *p)
     if (stands) return ACTOR_WAIT;
     uint64_t position = p->live.fold.position, transactions = p->live.fold.transactions;
     enum fold_result result = fold_step(&p->live.fold, p->set->options.batch_count_max);
-    p->did_work |= p->live.fold.position != position || result != FOLD_END ||
-                   p->live.fold.transactions != transactions;
+    p->did_work |= p->live.fold.position != position || result == FOLD_MORE ||
+                   result == FOLD_FAILED || p->live.fold.transactions != transactions;
     publish_live(p);
+    if (result == FOLD_BUSY) return BUSY_RETRY_NS;
     if (result == FOLD_FAILED) {
         live_failed(p);
         /* Nothing else wakes it where the log does not grow. */
@@ -706,7 +714,7 @@ static void take_file(struct projection *p, const struct projection_file *file)
     bool can = false;
     deed_status status = fold_can_carry_on(&p->live.fold, file, &can, &err);
     if (status == DEED_OK && can) status = carry_on(p, file, &err);
-    if (database_is_storage(status) && status != DEED_CORRUPT) {
+    if (passes(status)) {
         /* The text that is live goes on meanwhile. */
         p->text_ticks = now(p->set) + STORAGE_RETRY_NS;
         if (!p->next.open) publish_rebuild_end(p, err.message);

@@ -131,7 +131,8 @@ uint64_t projections_schema_version(struct projections *projections);
  *   DEED_STOPPED    it has failed, or fails on an event up to `position`; or it was damaged, and is
  *                   being rebuilt.
  *   DEED_GONE       an event up to `position` that it answers to was removed from the log.
- *   DEED_TIMEOUT    it could not be folded so far in time; asking again goes on. */
+ *   DEED_TIMEOUT    it could not be folded so far in time; asking again goes on.
+ *   DEED_BUSY       the same, since the index is being rebuilt. */
 struct projection_lease;
 DEED_MUST_CHECK deed_status projections_lease(struct projections *projections, deed_str name,
                                               uint64_t position, uint32_t timeout_ms,

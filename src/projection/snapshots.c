@@ -185,6 +185,11 @@ static deed_status fold_to(struct snapshots *s, struct generation *generation, u
     deed_status status = DEED_OK;
     if (result == FOLD_FAILED) {
         status = fold_failed(&fold.failure, err);
+    } else if (result == FOLD_BUSY) {
+        status = deed_fail(err, DEED_BUSY,
+                           "folded up to position %" PRIu64 " of %" PRIu64
+                           ": the index is being rebuilt; ask again in a while",
+                           fold.position, position);
     } else if (result == FOLD_MORE) {
         status = deed_fail(err, DEED_TIMEOUT,
                            "folded up to position %" PRIu64 " of %" PRIu64

@@ -29,7 +29,7 @@ struct snapshot_source {
  *
  *   DEED_TIMEOUT  os_ticks_ns passed `deadline_ticks`. DEED_STOPPED: the projection fails on an
  * event up to there. DEED_GONE: such an event was removed from the log. DEED_INVALID: the position
- * is past the log's end. */
+ * is past the log's end. DEED_BUSY: the index is being rebuilt. */
 DEED_MUST_CHECK deed_status snapshots_take(struct snapshots *snapshots,
                                            const struct snapshot_source *source, uint64_t position,
                                            uint64_t deadline_ticks, struct snapshot **out_snapshot,

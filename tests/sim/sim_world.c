@@ -1971,19 +1971,22 @@ static void list_file(void *context, const char *name)
     (void)snprintf(list->names[list->count++], sizeof list->names[0], "%s", name);
 }
 
-/* A sector of a read model's file, or of a manifest, goes bad while nobody looks, in one of the first
- * `kinds` ways of enum os_sim_rot. */
-static void rot_view(struct world *w, uint64_t kinds)
+/* A sector of a file in this folder goes bad while nobody looks, in one of the first `kinds` ways of
+ * enum os_sim_rot. */
+static void rot_in(struct world *w, const char *folder, uint64_t kinds)
 {
-    static const char folder[] = DIRECTORY "/projections";
     struct file_list list = {.count = 0};
     struct os_dir *dir = NULL;
     struct os_file *file = NULL;
     uint64_t size = 0;
     char path[160];
     if (os_dir_open(os_sim_os(w->sim), folder, false, &dir, NULL) != DEED_OK ||
-        os_dir_list(dir, list_file, &list, NULL) != DEED_OK || list.count == 0) {
-        fail(w, "no read model to rot", 0, 0);
+        os_dir_list(dir, list_file, &list, NULL) != DEED_OK) {
+        fail_text(w, "no folder to rot in", folder);
+    }
+    if (list.count == 0) { /* no segment is sealed: there is no run */
+        os_dir_close(dir);
+        return;
     }
     const char *name = list.names[pick(w, list.count)];
     if (os_file_open(dir, name, OS_READ, &file, NULL) != DEED_OK ||
@@ -2024,12 +2027,15 @@ static void look_for_damage(struct world *w, unsigned view)
 }
 
 /* What is opened or folded into meets the damage and is rebuilt unasked; where nobody comes by, a rebuild
- * that is asked for mends it. Half of the worlds do not ask: theirs is found by who looks at all rows. */
+ * that is asked for mends it. Half of the worlds do not ask: theirs is found by who looks at all rows.
+ * A rebuild that meets a damaged index waits until that is mended. */
 static void expect_rebuild_mends(struct world *w)
 {
     struct deed_error err = {0};
     bool asks = one_in(w, 2);
-    rot_view(w, asks ? 3 : 2); /* a page that is stale as a whole is not found: page_check.h */
+    if (one_in(w, 3)) rot_in(w, DIRECTORY "/index", 3);
+    /* A page that is stale as a whole is not found: page_check.h */
+    rot_in(w, DIRECTORY "/projections", asks ? 3 : 2);
     if (open_store(w, &err) != DEED_OK) fail_text(w, "the store does not open", err.message);
     check_log(w);
     struct projections_options options = {.no_threads = true, .batch_count_max = w->fold_batch};

@@ -28,6 +28,7 @@ static char folder[64];
 static struct store *store;
 static struct projections *projections;
 static struct projections_options options;
+static struct store_options log_options;
 static struct deed_error failure;
 static struct arena arena;
 
@@ -39,8 +40,7 @@ static int remove_one(const char *path, const struct stat *s, int flag, struct F
 
 static void open_both(void)
 {
-    struct store_options store_options = {.unsafe_no_sync = true};
-    expect_ok(store_open(os_real(), folder, &store_options, &store, &failure));
+    expect_ok(store_open(os_real(), folder, &log_options, &store, &failure));
     expect_ok(projections_open(store, &options, &projections, &failure));
 }
 
@@ -59,6 +59,7 @@ static void begin_with(struct projections_options wanted)
     failure = (struct deed_error){0};
     arena_init(&arena, 64u << 20);
     options = wanted;
+    log_options = (struct store_options){.unsafe_no_sync = true};
     open_both();
 }
 
@@ -1357,6 +1358,72 @@ TEST(projections, a_damaged_file_is_rebuilt_unasked)
     assert_int_equal(s.error.len, 0);
     assert_int_equal(s.rebuild_error.len, 0);
     assert_int_equal(databases(), 1); /* the damaged one is gone */
+    end();
+}
+
+/* All of it but what was read when it was opened. */
+static void spoil_first_run(void)
+{
+    static const char zeros[4096];
+    char path[200];
+    (void)snprintf(path, sizeof path, "%s/index/0000000001-0000000001.run", folder);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    long blocks = ftell(file) / 4096;
+    rewind(file);
+    for (long i = 0; i < blocks - 1; i++)
+        assert_int_equal(fwrite(zeros, sizeof zeros, 1, file), 1);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void log_works(void)
+{
+    while (store_step(store))
+        continue;
+}
+
+TEST(projections, a_damaged_index_is_waited_for)
+{
+    begin();
+    log_options = (struct store_options){
+        .unsafe_no_sync = true, .no_threads = true, .segment_size = 64 << 10};
+    reopen();
+    uint64_t last = 0;
+    for (int i = 0; i < 40; i++)
+        last = added("a", 1);
+    log_works();
+    reopen();
+    spoil_first_run();
+
+    /* The first reading of it, and a rebuild. */
+    add(ITEMS);
+    run();
+    struct projection_status s = status_of("items");
+    assert_int_equal(s.state, PROJECTION_RUNNING);
+    assert_int_equal(s.position, 0);
+    expect_ok(projections_rebuild(projections, DEED_STR("items"), false, &failure));
+    run();
+    assert_true(status_of("items").rebuilding);
+    expect_status(DEED_TIMEOUT, projections_wait(projections, NULL, 0, last, 0, &failure));
+    expect_message(failure, "projection items is at position 0, not yet at 41");
+
+    /* A question about the past. */
+    struct projection_lease *lease = NULL;
+    const char *path = NULL;
+    expect_status(DEED_BUSY, projections_lease(projections, DEED_STR("items"), 7, 1000, &lease,
+                                               &path, NULL, &failure));
+    expect_message(failure, "the index is being rebuilt; ask again in a while");
+
+    log_works();
+    run();
+    s = status_of("items");
+    assert_int_equal(s.generation, 2);
+    assert_int_equal(s.lag, 0);
+    expect_rows("a|40\n");
+    expect_ok(projections_lease(projections, DEED_STR("items"), 7, 1000, &lease, &path, NULL,
+                                &failure));
+    projections_release(lease);
     end();
 }
 
