@@ -205,6 +205,7 @@ DEED_MUST_CHECK deed_status stream_lost(struct store *store, deed_str stream, ui
 /* Why there is nothing of the stream. DEED_NOT_FOUND, or as above. */
 DEED_MUST_CHECK deed_status stream_missing(struct store *store, deed_str stream,
                                            struct deed_error *err);
+
 /* Write the stream's metadata with $tb behind its last event: other members stay as they are. */
 DEED_MUST_CHECK deed_status retention_set_truncate(struct store *store,
                                                    const struct stream_state *s, struct buf *out,

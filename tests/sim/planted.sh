@@ -115,17 +115,14 @@ plant() { # name without prefix
         echo "FAIL $name: is planted nowhere" >"$out/$name.line"
         return
     fi
-    local test=${by_test[$name]:-} main=tests/sim/sim_store.o
-    if [ "$test" = sim_world ]; then
-        main=tests/sim/sim_world.o test=
-        objects+=(-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc) # as in the Makefile
-    elif [ -n "$test" ]; then
+    local test=${by_test[$name]:-sim_store} main=tests/sim/sim_store.o
+    # shellcheck disable=SC2207 # one word each
+    objects+=($(sed -n "s/.*$test.*: private LDFLAGS += //p" Makefile)) # what it wraps
+    if [[ $test = sim_* ]]; then
+        main=tests/sim/$test.o test=
+    else
         main=tests/unit/$test.o
         objects+=("$build/libserver.a")
-        if [[ $test = test_*_loops ]]; then
-            objects+=(-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc) # as in the Makefile
-        fi
-        if [ "$test" = test_backup ]; then objects+=(-Wl,--wrap=readdir64); fi
         libraries=(-luv -lcurl -lsmartcols -lcmocka "${libraries[@]}")
     fi
     if ! gcc -rdynamic -o "$out/$name" "$build/$main" "${objects[@]}" "$build/libdeedbook.a" \

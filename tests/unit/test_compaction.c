@@ -715,6 +715,18 @@ TEST(compaction, there_must_be_something_to_erase)
 
 /* ---- interruptions --------------------------------------------------------------------------- */
 
+/* Cut the power, or only end the process, without closing; then open again. */
+static void die(bool kill)
+{
+    if (kill) {
+        os_sim_kill(sim);
+    } else {
+        os_sim_crash(sim);
+    }
+    close_store();
+    open_store();
+}
+
 /* Begin a job, cut the power after `operations`, and open again: true if the job had ended. */
 static bool interrupted(uint64_t operations, bool erasing, bool kill)
 {
@@ -725,13 +737,7 @@ static bool interrupted(uint64_t operations, bool erasing, bool kill)
     if (status == DEED_OK) status = store_compaction_wait(store, &compaction, &err);
     bool ended = os_sim_powered(sim);
     os_sim_power_off_after(sim, DEED_NONE);
-    if (kill) {
-        os_sim_kill(sim);
-    } else {
-        os_sim_crash(sim);
-    }
-    close_store();
-    open_store();
+    die(kill);
     if (ended) assert_int_equal(status, DEED_OK);
     return ended;
 }
@@ -783,18 +789,6 @@ TEST(compaction, the_power_may_go_while_erasing)
 TEST(compaction, it_may_be_killed_at_any_moment)
 {
     interrupt_everywhere(false, true);
-}
-
-/* Cut the power, or only end the process, without closing; then open again. */
-static void die(bool kill)
-{
-    if (kill) {
-        os_sim_kill(sim);
-    } else {
-        os_sim_crash(sim);
-    }
-    close_store();
-    open_store();
 }
 
 /* A sync of the log's directory fails while the erasure seals segments, or writes them anew, and the

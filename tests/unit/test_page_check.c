@@ -1,8 +1,7 @@
 /* Damage in SQLite's files: it is found, named, and never becomes an answer. */
 #include "projection/page_check.h"
 
-#include "projection/database.h"
-#include "unit/test.h"
+#include "unit/database_fixture.h"
 
 #include <ftw.h>
 #include <unistd.h>
@@ -14,7 +13,6 @@
 /* ---- the fixture's verbs --------------------------------------------------------------------- */
 
 static char folder[64], path[100], log_path[110];
-static struct deed_error err;
 
 static int remove_one(const char *name, const struct stat *s, int flag, struct FTW *ftw)
 {
@@ -33,25 +31,6 @@ static void begin(void)
 static void end(void)
 {
     assert_int_equal(nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
-}
-
-static struct database *opened(const char *name, bool create)
-{
-    struct database *db = NULL;
-    struct database_options options = {.path = name, .create = create, .read_only = !create};
-    deed_status status = database_open(os_real(), &options, &db, &err);
-    if (status != DEED_OK) fail_msg("open: %s", err.message);
-    return db;
-}
-
-static deed_status try_run(struct database *db, const char *sql)
-{
-    return database_run(db, DATABASE_TRUSTED, sql, &err);
-}
-
-static void run(struct database *db, const char *sql)
-{
-    if (try_run(db, sql) != DEED_OK) fail_msg("%s: %s", sql, err.message);
 }
 
 /* The sum over the rows; false: it cannot be had, and `err` says why. */
@@ -112,7 +91,7 @@ static void make_rows(struct database *db)
 /* A database as a read model's is: all in its file. */
 static int64_t made(void)
 {
-    struct database *db = opened(path, true);
+    struct database *db = opened(os_real(), path, false);
     run(db, "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0");
     make_rows(db);
     run(db, "PRAGMA wal_checkpoint(TRUNCATE)");
@@ -217,7 +196,7 @@ TEST(page_check, a_page_of_another_file_is_found)
     int64_t want = made();
     char other[120];
     (void)snprintf(other, sizeof other, "%s/other.db", folder);
-    struct database *db = opened(other, true);
+    struct database *db = opened(os_real(), other, false);
     run(db, "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL");
     make_rows(db);
     database_close(db);
@@ -265,7 +244,7 @@ TEST(page_check, a_file_without_checksums_is_read_as_it_is)
     assert_int_equal(sqlite3_close(plain), SQLITE_OK);
     assert_int_equal(expect_reads(), 1 + 7 + 5);
     /* And written: it goes on without. */
-    struct database *db = opened(path, true);
+    struct database *db = opened(os_real(), path, false);
     run(db, "INSERT INTO rows VALUES (8, 'eight')");
     run(db, "PRAGMA wal_checkpoint(TRUNCATE)");
     database_close(db);
@@ -295,7 +274,7 @@ TEST(page_check, sqlite_by_itself_can_read_what_has_checksums)
 TEST(page_check, without_a_log_pages_come_and_go)
 {
     begin();
-    struct database *db = opened(path, true);
+    struct database *db = opened(os_real(), path, false);
     run(db, "PRAGMA page_size = 4096; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;"
             "PRAGMA cache_size = 10");
     make_rows(db);
@@ -322,7 +301,7 @@ TEST(page_check, without_a_log_pages_come_and_go)
 TEST(page_check, damage_in_the_log_is_found_by_who_reads_it_later)
 {
     begin();
-    struct database *db = opened(path, true);
+    struct database *db = opened(os_real(), path, false);
     run(db, "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0");
     make_rows(db);
     int64_t want = expect_reads(), sum = 0;
@@ -361,7 +340,7 @@ TEST(page_check, damage_in_the_log_is_found_by_who_reads_it_later)
 TEST(page_check, a_log_that_is_begun_anew_is_read)
 {
     begin();
-    struct database *db = opened(path, true);
+    struct database *db = opened(os_real(), path, false);
     run(db, "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0");
     make_rows(db);
     for (int i = 0; i < 5; i++) {
@@ -381,7 +360,7 @@ TEST(page_check, a_log_that_is_begun_anew_is_read)
 TEST(page_check, a_transaction_larger_than_memory_reads_its_own)
 {
     begin();
-    struct database *db = opened(path, true), *reader = NULL;
+    struct database *db = opened(os_real(), path, false), *reader = NULL;
     run(db, "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;"
             "PRAGMA cache_size = 8");
     make_rows(db);
@@ -401,7 +380,7 @@ TEST(page_check, a_transaction_larger_than_memory_reads_its_own)
         assert_int_equal(before, sum);
         if (i == 7) run(db, "PRAGMA wal_checkpoint(PASSIVE)");
         database_close(reader);
-        reader = opened(path, false);
+        reader = opened(os_real(), path, true);
         run(reader, "BEGIN");
         assert_true(sum_of(reader, &sum));
     }

@@ -1,8 +1,7 @@
 /* SQLite on a simulated machine: what its files, locks and syncs are there. */
 #include "os/os_sim.h"
-#include "projection/database.h"
 #include "projection/vfs.h"
-#include "unit/test.h"
+#include "unit/database_fixture.h"
 
 #include <errno.h>
 #include <sqlite3.h>
@@ -12,7 +11,6 @@
 
 static struct os_sim *sim;
 static struct os *os;
-static struct deed_error err;
 static struct os_dir *folder;
 
 static void start(void)
@@ -26,25 +24,6 @@ static void finish(void)
 {
     os_dir_close(folder);
     os_sim_destroy(sim);
-}
-
-static struct database *opened(const char *path, bool read_only)
-{
-    struct database *db = NULL;
-    struct database_options options = {.path = path, .read_only = read_only, .create = !read_only};
-    deed_status status = database_open(os, &options, &db, &err);
-    if (status != DEED_OK) fail_msg("open: %s", err.message);
-    return db;
-}
-
-static deed_status try_run(struct database *db, const char *sql)
-{
-    return database_run(db, DATABASE_TRUSTED, sql, &err);
-}
-
-static void run(struct database *db, const char *sql)
-{
-    if (try_run(db, sql) != DEED_OK) fail_msg("%s: %s", sql, err.message);
 }
 
 static int64_t number(struct database *db, const char *sql)
@@ -73,7 +52,7 @@ static void expect_sound(struct database *db)
 static struct database *with_rows(const char *mode)
 {
     char sql[64];
-    struct database *db = opened(PATH, false);
+    struct database *db = opened(os, PATH, false);
     (void)snprintf(sql, sizeof sql, "PRAGMA journal_mode = %s; PRAGMA synchronous = FULL", mode);
     run(db, sql);
     run(db, "CREATE TABLE t (n INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)");
@@ -139,7 +118,7 @@ TEST(vfs, what_was_committed_survives_a_crash)
         crash();
         database_close(db);
         come_back();
-        db = opened(PATH, false);
+        db = opened(os, PATH, false);
         assert_int_equal(number(db, "SELECT count(*) FROM t"), 4);
         expect_sound(db);
         database_close(db);
@@ -162,7 +141,7 @@ TEST(vfs, a_new_journals_name_is_synced_with_it)
 TEST(vfs, one_writes_and_the_others_wait)
 {
     start();
-    struct database *one = with_rows("DELETE"), *two = opened(PATH, false);
+    struct database *one = with_rows("DELETE"), *two = opened(os, PATH, false);
     run(one, "BEGIN IMMEDIATE; INSERT INTO t VALUES (4)");
     assert_int_equal(number(two, "SELECT count(*) FROM t"), 3);
     expect_status(DEED_IO, try_run(two, "INSERT INTO t VALUES (5)"));
@@ -178,7 +157,7 @@ TEST(vfs, one_writes_and_the_others_wait)
 TEST(vfs, readers_keep_their_view_beside_a_write_ahead_log)
 {
     start();
-    struct database *writer = with_rows("WAL"), *reader = opened(PATH, true);
+    struct database *writer = with_rows("WAL"), *reader = opened(os, PATH, true);
     run(reader, "BEGIN");
     assert_int_equal(number(reader, "SELECT count(*) FROM t"), 3);
     run(writer, "INSERT INTO t VALUES (4)");
@@ -197,13 +176,13 @@ TEST(vfs, readers_keep_their_view_beside_a_write_ahead_log)
 TEST(vfs, the_last_writer_leaves_one_file_and_a_reader_leaves_all)
 {
     start();
-    struct database *writer = with_rows("WAL"), *reader = opened(PATH, true);
+    struct database *writer = with_rows("WAL"), *reader = opened(os, PATH, true);
     assert_int_equal(number(reader, "SELECT count(*) FROM t"), 3);
     (void)sqlite3_db_config(database_sqlite(writer), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     database_close(writer);
     database_close(reader);
     assert_true(is_there("rows.db-wal"));
-    writer = opened(PATH, false);
+    writer = opened(os, PATH, false);
     assert_int_equal(number(writer, "SELECT count(*) FROM t"), 3);
     database_close(writer);
     assert_false(is_there("rows.db-wal"));
@@ -218,7 +197,7 @@ TEST(vfs, a_file_in_the_place_of_a_removed_one_is_another)
     expect_ok(os_remove(folder, "rows.db", &err));
     expect_ok(os_remove(folder, "rows.db-wal", &err));
     database_close(old);
-    struct database *fresh = opened(PATH, false);
+    struct database *fresh = opened(os, PATH, false);
     assert_int_equal(number(fresh, "SELECT count(*) FROM sqlite_schema"), 0);
     database_close(fresh);
     finish();
@@ -267,7 +246,7 @@ TEST(vfs, paths_may_hold_what_a_uri_takes_for_its_own)
 TEST(vfs, time_is_the_machines)
 {
     start();
-    struct database *db = opened(PATH, false);
+    struct database *db = opened(os, PATH, false);
     os_sim_set_clock(sim, INT64_C(1000000000) * 86400 * 365);
     assert_int_equal(number(db, "SELECT strftime('%s', 'now')"), 86400 * 365);
     database_close(db);
