@@ -102,6 +102,8 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(SUPPORT) $(B)/libserver.a $(B)/libdeedb
 	$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(BIN_LIBS) $(LIB_LIBS) -lcmocka
 # This one makes the engine's allocations fail.
 $(B)/tests/unit/test_store_loops: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+# This one has a device that does not answer.
+$(B)/tests/unit/test_os: private LDFLAGS += -Wl,--wrap=pread64,--wrap=ioctl
 # This one lets two threads' syncs meet.
 $(B)/tests/unit/test_store_syncs: private LDFLAGS += -Wl,--wrap=fdatasync
 # This one hides files from those who list a directory.

@@ -13,9 +13,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -376,6 +379,41 @@ static int read_at_hand(int fd, uint64_t offset, uint8_t *out, size_t size, size
     return 0;
 }
 
+/* Has this block of a file no place on the device yet? Allocation is put off until pages are written
+ * back; where a process was killed in the midst of a large write, blocks can be left for which it is put
+ * off for good, as no page of theirs is dirty. A direct read of such a block is EIO (Linux 6.18, ext4). */
+static bool is_unplaced(int fd, uint64_t offset)
+{
+    union {
+        struct fiemap map;
+        uint8_t room[sizeof(struct fiemap) + sizeof(struct fiemap_extent)];
+    } ask = {.map = {.fm_start = offset, .fm_length = OS_DIRECT_ALIGN, .fm_extent_count = 1}};
+    if (ioctl(fd, FS_IOC_FIEMAP, &ask) != 0) return false;
+    return ask.map.fm_mapped_extents == 1 &&
+           (ask.map.fm_extents[0].fe_flags & FIEMAP_EXTENT_DELALLOC) != 0 &&
+           ask.map.fm_extents[0].fe_logical <= offset;
+}
+
+/* The device holds nothing of it: zeros, to the end of the file. */
+static ssize_t unplaced_bytes(int fd, uint64_t offset, void *out, size_t size)
+{
+    struct stat s;
+    if (fstat(fd, &s) != 0) return -1;
+    uint64_t left = (uint64_t)s.st_size > offset ? (uint64_t)s.st_size - offset : 0;
+    if (left < size) size = (size_t)left;
+    memset(out, 0, size);
+    return (ssize_t)size;
+}
+
+static ssize_t pread_again(int fd, void *out, size_t size, uint64_t offset)
+{
+    ssize_t got;
+    do {
+        got = pread(fd, out, size, (off_t)offset);
+    } while (got < 0 && errno == EINTR);
+    return got;
+}
+
 /* The same from the device, through aligned memory. EINVAL: this file system has no such thing. */
 static int read_direct(int fd, uint64_t offset, uint8_t *out, size_t size, size_t *out_read)
 {
@@ -384,12 +422,19 @@ static int read_direct(int fd, uint64_t offset, uint8_t *out, size_t size, size_
     if (bounce == NULL) return ENOMEM;
 
     int error = 0;
-    size_t done = 0;
+    size_t done = 0, step = bounce_size;
     while (done < size) {
-        size_t part = size - done < bounce_size ? size - done : bounce_size;
-        ssize_t got = pread(fd, bounce, part, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) error = errno;
+        size_t part = size - done < step ? size - done : step;
+        ssize_t got = pread_again(fd, bounce, part, offset + done);
+        if (got < 0 && errno == EIO && step > OS_DIRECT_ALIGN) {
+            step = OS_DIRECT_ALIGN; /* which block is it? */
+            continue;
+        }
+        int trouble = got < 0 ? errno : 0;
+        if (trouble == EIO && is_unplaced(fd, offset + done)) {
+            got = unplaced_bytes(fd, offset + done, bounce, part);
+        }
+        if (got < 0) error = trouble;
         if (got <= 0) break;
         memcpy(out + done, bounce, (size_t)got);
         done += (size_t)got;

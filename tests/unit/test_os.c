@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -266,6 +268,77 @@ BOTH(a_direct_read_out_of_step_is_misuse)
     expect_message(err, "offset 1 ");
     expect_status(DEED_MISUSE, os_file_read(file, 0, bytes, OS_DIRECT_ALIGN - 1, &size, &err));
     assert_int_equal(size, 77);
+}
+
+/* A device of which a direct read fails at one block. The program is linked so that pread (of large
+ * files) and ioctl come here first. */
+static uint64_t failing_block = UINT64_MAX;
+static bool failing_block_is_unplaced;
+ssize_t __real_pread64(int fd, void *out, size_t size, off_t offset);
+ssize_t __wrap_pread64(int fd, void *out, size_t size, off_t offset);
+int __wrap_ioctl(int fd, unsigned long what, struct fiemap *map);
+
+ssize_t __wrap_pread64(int fd, void *out, size_t size, off_t offset)
+{
+    bool meets = (uint64_t)offset < failing_block + OS_DIRECT_ALIGN &&
+                 failing_block < (uint64_t)offset + size;
+    if (failing_block == UINT64_MAX || !meets || (fcntl(fd, F_GETFL) & O_DIRECT) == 0) {
+        return __real_pread64(fd, out, size, offset);
+    }
+    errno = EIO;
+    return -1;
+}
+
+int __wrap_ioctl(int fd, unsigned long what, struct fiemap *map)
+{
+    (void)fd;
+    assert_int_equal(what, FS_IOC_FIEMAP);
+    assert_int_equal(map->fm_extent_count, 1);
+    map->fm_mapped_extents = 1;
+    map->fm_extents[0] = (struct fiemap_extent){
+        .fe_logical = failing_block,
+        .fe_length = OS_DIRECT_ALIGN,
+        .fe_flags = failing_block_is_unplaced ? FIEMAP_EXTENT_DELALLOC : 0,
+    };
+    return 0;
+}
+
+static deed_status read_with_failing_block(uint64_t block, bool unplaced, uint8_t *bytes,
+                                           size_t size, size_t *out_read)
+{
+    open_file("log", OS_DIRECT);
+    failing_block = block;
+    failing_block_is_unplaced = unplaced;
+    deed_status status = os_file_read(file, 0, bytes, size, out_read, &err);
+    failing_block = UINT64_MAX;
+    return status;
+}
+
+TEST(os, blocks_that_the_device_was_never_given_are_zeros)
+{
+    enum { SIZE = 4 * OS_DIRECT_ALIGN };
+    static uint8_t bytes[SIZE];
+    size_t size = 0;
+    start_here();
+    open_file("log", OS_WRITE | OS_CREATE);
+    fill_at(0, 'x', 3 * OS_DIRECT_ALIGN + 100);
+    expect_ok(os_file_sync(file, &err));
+
+    expect_ok(read_with_failing_block(OS_DIRECT_ALIGN, true, bytes, SIZE, &size));
+    assert_int_equal(size, 3 * OS_DIRECT_ALIGN + 100);
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal(bytes[i], i / OS_DIRECT_ALIGN == 1 ? 0 : 'x');
+
+    /* Up to the end of the file. */
+    expect_ok(read_with_failing_block(3 * OS_DIRECT_ALIGN, true, bytes, SIZE, &size));
+    assert_int_equal(size, 3 * OS_DIRECT_ALIGN + 100);
+    assert_int_equal(bytes[3 * OS_DIRECT_ALIGN - 1], 'x');
+    assert_int_equal(bytes[3 * OS_DIRECT_ALIGN], 0);
+
+    /* One that it has and cannot read is an error. */
+    expect_status(DEED_IO, read_with_failing_block(OS_DIRECT_ALIGN, false, bytes, SIZE, &size));
+    expect_message(err, "cannot read 16384 bytes at offset 0");
+    finish();
 }
 
 BOTH(a_large_read_and_write_go_through)
