@@ -33,7 +33,7 @@
 
 /* Zeros are written in steps of this size: small enough that the committer, which needs the file's
  * lock for its own write, waits a fraction of a sync at most. */
-#define FILL_STEP_SIZE  (UINT64_C(256) << 10)
+#define FILL_STEP_SIZE  (UINT64_C(1) << 20)
 #define FILL_AHEAD_MAX  (UINT64_C(8) << 20)
 #define FILL_AHEAD_MIN  (UINT64_C(256) << 10)
 #define FILL_PAUSE_NS   UINT64_C(1000000)
