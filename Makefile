@@ -22,8 +22,8 @@ OPT     := $(OPT_$(VARIANT))
 CFLAGS  += -std=c17 -g -fPIC -fvisibility=hidden $(WARN) $(OPT) -MMD -MP
 LDFLAGS += $(filter -fsanitize=% -fno-sanitize-recover=%,$(OPT:fuzzer-no-link,%=%))
 
-LIB_LAYERS := base os json log index store domain projection query embed
-BIN_LAYERS := http1 api server cli
+LIB_LAYERS := base os json log index store groups domain projection query embed
+BIN_LAYERS := http1 http2 grpc api server cli
 LIB_SRC := $(foreach l,$(LIB_LAYERS),$(wildcard src/$(l)/*.c))
 BIN_SRC := $(foreach l,$(BIN_LAYERS),$(wildcard src/$(l)/*.c))
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
@@ -31,13 +31,18 @@ BIN_OBJ := $(filter-out $(B)/src/cli/main.o,$(BIN_SRC:%.c=$(B)/%.o))
 MAIN_OBJ := $(filter $(B)/src/cli/main.o,$(BIN_SRC:%.c=$(B)/%.o))
 
 LIB_LIBS := -lsqlite3 -lcrypto -lxxhash -lzstd -lisal -ldl -lpthread -lm
-BIN_LIBS := -luv -lcurl -lsmartcols
+BIN_LIBS := -lnghttp2 -lprotobuf-c -lpcre2-8 -luv -lcurl -lsmartcols
 
 # Node's HTTP/1.1 parser, C inside Debian's node-llhttp package. Without its strict mode it accepts
 # bytes that other parsers read otherwise (a CR followed by anything ends a line).
 LLHTTP_DIR ?= /usr/share/llhttp
 LLHTTP_INC ?= /usr/share/include/llhttp
 LLHTTP_OBJ := $(B)/llhttp/api.o $(B)/llhttp/http.o $(B)/llhttp/llhttp.o
+
+# What gRPC's messages are, and the C that protoc-c makes of it: #include "proto/NAME.pb-c.h".
+PROTO_DIR := src/grpc/proto
+PROTO_C   := $(patsubst $(PROTO_DIR)/%.proto,$(B)/proto/%.pb-c.c,$(wildcard $(PROTO_DIR)/*.proto))
+PROTO_OBJ := $(PROTO_C:.c=.o)
 
 UNIT   := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 SIM    := $(patsubst tests/sim/%.c,$(B)/tests/sim/%,$(wildcard tests/sim/sim_*.c))
@@ -69,7 +74,7 @@ $(B)/libdeedbook.a: $(LIB_OBJ)
 $(B)/libdeedbook.so: $(LIB_OBJ)
 	$(CC) -shared -Wl,-soname,libdeedbook.so.0 $(LDFLAGS) -o $@ $^ $(LIB_LIBS)
 
-$(B)/libserver.a: $(BIN_OBJ) $(LLHTTP_OBJ)
+$(B)/libserver.a: $(BIN_OBJ) $(LLHTTP_OBJ) $(PROTO_OBJ)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
@@ -80,9 +85,17 @@ $(B)/llhttp/%.o: $(LLHTTP_DIR)/%.c
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -g -fPIC $(OPT) -w -DLLHTTP_STRICT_MODE=1 -I$(LLHTTP_INC) -c -o $@ $<
 
-$(B)/%.o: %.c
+# A message may hold those of another file: when one changes, all are made again.
+$(B)/proto/%.pb-c.c $(B)/proto/%.pb-c.h &: $(PROTO_DIR)/%.proto $(wildcard $(PROTO_DIR)/*.proto)
 	@mkdir -p $(@D)
-	$(CC) $(DEFS) $(INCS) -I$(LLHTTP_INC) $(CFLAGS) -c -o $@ $<
+	protoc-c -I$(PROTO_DIR) --c_out=$(B)/proto $<
+
+$(B)/proto/%.o: $(B)/proto/%.c
+	$(CC) -std=c17 -g -fPIC $(OPT) -w -c -o $@ $<
+
+$(B)/%.o: %.c | $(PROTO_C)
+	@mkdir -p $(@D)
+	$(CC) $(DEFS) $(INCS) -isystem $(B) -I$(LLHTTP_INC) $(CFLAGS) -c -o $@ $<
 
 # Domains are shared objects beside their source, as an app folder has them.
 domains: $(DOMAINS) ## the example apps' domains

@@ -23,19 +23,22 @@ LAYERS = {
     "log": ["base", "os", "json"],
     "index": ["base", "os", "json", "log"],
     "store": ["base", "os", "json", "log", "index"],
+    "groups": ["base", "os", "json", "log", "index", "store"],
     "projection": ["base", "os", "json", "log", "index", "store"],
     "domain": ["base", "os", "json", "log", "index", "store"],
 }
 LAYERS["query"] = LAYERS["domain"] + ["projection", "domain"]
 LAYERS["embed"] = LAYERS["query"] + ["query"]
-LAYERS["api"] = LAYERS["query"] + ["query", "embed", "http1", "http2", "grpc"]
+LAYERS["api"] = LAYERS["query"] + ["query", "embed", "groups", "http1", "http2", "grpc", "proto"]
+# proto/ is what the build makes of src/grpc/proto.
+LAYERS["grpc"] += ["proto"]
 LAYERS["server"] = LAYERS["api"] + ["api"]
 LAYERS["cli"] = LAYERS["server"] + ["server"]
 
 # The engine: one thread in the simulator, so no system call of its own. The server's libuv and the
 # cli's curl are outside (DESIGN, section 3).
-ENGINE = ["base", "json", "http1", "http2", "grpc", "log", "index", "store", "projection", "domain",
-          "query", "embed", "api"]
+ENGINE = ["base", "json", "http1", "http2", "grpc", "log", "index", "store", "groups",
+          "projection", "domain", "query", "embed", "api"]
 LIBRARY = ENGINE + ["os"]
 
 SYSTEM_HEADERS = re.compile(

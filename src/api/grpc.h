@@ -1,0 +1,18 @@
+/* grpc.h - gRPC's services: one file and one table each.
+ *
+ * grpc_NAME.c defines NAME's methods as rpc.h says; the line here makes them reachable. */
+#ifndef API_GRPC_H
+#define API_GRPC_H
+
+#include "api/rpc.h"
+
+/* The busiest first: they are looked up in this order. */
+#define GRPC_TABLES(X) X(grpc_features)
+
+#define GRPC_DECLARE(name)                           \
+    extern const struct rpc_method name##_methods[]; \
+    extern const size_t name##_method_count;
+GRPC_TABLES(GRPC_DECLARE)
+#undef GRPC_DECLARE
+
+#endif
