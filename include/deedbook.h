@@ -407,6 +407,10 @@ struct deed_event {
      * actor too. The rest is as it was. Only reads that ask for such events meet one. */
     bool removed;
     bool erased; /* removed, and nothing is left to check a guess at it with */
+    /* Read from a virtual stream: its name, and the event's place in it; all else is the event's own.
+     * ptr NULL: read from where it stands. */
+    deed_str link_stream;
+    uint64_t link_revision;
 };
 
 /* Each list: any of it, except tags: all of them. Empty lists do not filter. */
@@ -416,6 +420,16 @@ struct deed_filter {
     int64_t from_time_ns, to_time_ns; /* recorded_at, from inclusive, to exclusive; 0: open */
     bool system;                      /* also streams whose name begins with '$' */
 };
+
+/* Virtual streams show events of other streams in the order of the log, and are read like any other:
+ * nothing is stored for them, and nothing can be written to them, neither events nor metadata.
+ *
+ *   $ce-CATEGORY  the events of the category: "$ce-order" of "order-1", "order-2" ...
+ *   $et-TYPE      those of the type
+ *   $bc-ID        those with the correlation id
+ *   $streams      the first event of each stream that is not the system's
+ *
+ * docs/decisions/0022-virtual-streams.md says what belongs to them, and what they do about damage. */
 
 struct deed_read_options {
     deed_str stream; /* one stream; or ptr NULL: the log */

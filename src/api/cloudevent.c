@@ -226,6 +226,13 @@ void cloudevent_write(struct buf *out, const struct cloudevent_source *source,
         PUT(out, ",\"datacontenttype\":");
         put_string(out, event->content_type);
     }
+    if (event->link_stream.ptr != NULL) {
+        PUT(out, ",\"linkstream\":");
+        put_string(out, event->link_stream);
+        PUT(out, ",\"linkrevision\":\"");
+        put_number_text(out, event->link_revision);
+        buf_add_byte(out, '"');
+    }
     if (event->removed) {
         PUT(out, ",\"removed\":true");
     } else {
@@ -257,13 +264,15 @@ enum attribute {
     ATTRIBUTE_METADATA,
     ATTRIBUTE_METADATABASE64,
     ATTRIBUTE_REMOVED,
+    ATTRIBUTE_LINKSTREAM,
+    ATTRIBUTE_LINKREVISION,
     ATTRIBUTE_COUNT
 };
 static const char *const attribute_names[ATTRIBUTE_COUNT] = {
     "specversion", "id",         "source",        "type",        "subject",  "time",
     "datacontenttype", "data",   "data_base64",   "revision",    "position", "recordedat",
     "tags",        "correlationid", "causationid", "actor",      "metadata", "metadatabase64",
-    "removed"};
+    "removed",     "linkstream", "linkrevision"};
 
 struct parse {
     struct arena *arena;
@@ -461,7 +470,8 @@ static deed_status parse_stream(struct parse *p)
 static deed_status parse_place(struct parse *p)
 {
     static const enum attribute places[] = {ATTRIBUTE_REVISION, ATTRIBUTE_POSITION,
-                                            ATTRIBUTE_RECORDEDAT, ATTRIBUTE_REMOVED};
+                                            ATTRIBUTE_RECORDEDAT, ATTRIBUTE_REMOVED,
+                                            ATTRIBUTE_LINKSTREAM, ATTRIBUTE_LINKREVISION};
     p->event.revision = DEED_NONE;
     p->event.position = DEED_NONE;
     if (p->foreign) { /* another program's words, whatever they mean there */

@@ -14,6 +14,7 @@
  *   metadata         its JSON text in a string: a CloudEvents attribute is no object
  *   metadatabase64   instead, where metadata is not UTF-8
  *   removed          true: its content was removed, there is no data; else left out
+ *   linkstream, linkrevision              the virtual stream it was read from, and its place there
  *
  * Attributes without a value are left out. What cloudevent_write writes with CLOUDEVENT_EXACT,
  * cloudevent_parse reads back to the byte. */

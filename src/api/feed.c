@@ -152,7 +152,7 @@ static deed_status page_fill(struct page *p, struct buf *out)
         if (p->count++ > 0) buf_add(out, ",\n", 2);
         cloudevent_write(out, &api->source, &event, flags);
         p->last_position = event.position;
-        p->last_revision = event.revision;
+        p->last_revision = event_revision_read(&event);
     }
     buf_add(out, "]\n", 2);
     return DEED_OK;
@@ -257,7 +257,7 @@ static void event_put(struct feed *f, struct buf *out, const struct deed_event *
         return;
     }
     if (f->is_stream) {
-        sse_put_id(f, out, TOKEN_REVISION, event->revision);
+        sse_put_id(f, out, TOKEN_REVISION, event_revision_read(event));
     } else {
         sse_put_id(f, out, TOKEN_POSITION, event->position);
     }

@@ -36,7 +36,10 @@ static const struct {
              "datacontenttype": {"type": "string"},
              "data": {"description": "JSON, as it was stored"},
              "data_base64": {"type": "string", "contentEncoding": "base64"},
-             "removed": {"const": true, "description": "its content was removed: there is no data"}
+             "removed": {"const": true, "description": "its content was removed: there is no data"},
+             "linkstream": {"type": "string", "description": "the virtual stream it was read from"},
+             "linkrevision": {"type": "string", "pattern": "^[0-9]+$",
+                              "description": "its place in that stream"}
          }
      })},
     {"NewEvent", TEXT({

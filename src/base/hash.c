@@ -29,7 +29,7 @@ uint64_t xxh64(uint64_t seed, deed_bytes bytes)
 }
 
 /* Fetched once and one context a thread: half the time of EVP_Digest for an event's size. */
-static EVP_MD *sha256_method;
+static EVP_MD *sha256_method, *sha1_method;
 static pthread_key_t sha256_key;
 static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
 
@@ -41,8 +41,9 @@ static void context_free(void *context)
 static void sha256_setup(void)
 {
     sha256_method = EVP_MD_fetch(NULL, "SHA256", NULL);
+    sha1_method = EVP_MD_fetch(NULL, "SHA1", NULL);
     int failed = pthread_key_create(&sha256_key, context_free);
-    if (sha256_method == NULL || failed != 0) abort();
+    if (sha256_method == NULL || sha1_method == NULL || failed != 0) abort();
 }
 
 static EVP_MD_CTX *context_get(void)
@@ -55,16 +56,27 @@ static EVP_MD_CTX *context_get(void)
     return context;
 }
 
-void sha256(const deed_bytes *parts, size_t count, uint8_t out[SHA256_SIZE])
+static void digest(EVP_MD **method, const deed_bytes *parts, size_t count, uint8_t *out,
+                   unsigned size_wanted)
 {
-    EVP_MD_CTX *context = context_get();
-    int ok = EVP_DigestInit_ex2(context, sha256_method, NULL);
+    EVP_MD_CTX *context = context_get(); /* first: it sets the method */
+    int ok = EVP_DigestInit_ex2(context, *method, NULL);
     for (size_t i = 0; i < count; i++) {
         if (parts[i].len > 0) ok &= EVP_DigestUpdate(context, parts[i].ptr, parts[i].len);
     }
     unsigned int size = 0;
     ok &= EVP_DigestFinal_ex(context, out, &size);
-    if (ok != 1 || size != SHA256_SIZE) abort();
+    if (ok != 1 || size != size_wanted) abort();
+}
+
+void sha256(const deed_bytes *parts, size_t count, uint8_t out[SHA256_SIZE])
+{
+    digest(&sha256_method, parts, count, out, SHA256_SIZE);
+}
+
+void sha1(const deed_bytes *parts, size_t count, uint8_t out[SHA1_SIZE])
+{
+    digest(&sha1_method, parts, count, out, SHA1_SIZE);
 }
 
 bool sha256_begin(struct sha256_stream *stream)

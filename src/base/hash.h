@@ -8,12 +8,16 @@
 
 #include "deedbook.h"
 
+#define SHA1_SIZE   20
 #define SHA256_SIZE 32
 
 /* The checksum of `bytes` as a continuation of `seed`; start with seed 0. */
 uint32_t crc32c(uint32_t seed, deed_bytes bytes);
 
 uint64_t xxh64(uint64_t seed, deed_bytes bytes);
+
+/* For names that others compute too (UUIDs of version 5). It proves nothing. */
+void sha1(const deed_bytes *parts, size_t count, uint8_t out[SHA1_SIZE]);
 
 /* The hash of the `count` parts one after another. Cannot fail: OpenSSL without SHA-256, or
  * without memory for its context, ends the process at the first use, before anything is stored. */

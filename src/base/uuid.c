@@ -1,6 +1,10 @@
 /* uuid.c - RFC 9562, sections 4 and 5. */
 #include "base/uuid.h"
 
+#include "base/hash.h"
+
+#include <assert.h>
+
 #include <endian.h>
 
 bool uuid_is_zero(deed_uuid id)
@@ -91,4 +95,16 @@ deed_uuid uuid_v4(const uint8_t random[16])
     deed_uuid id;
     memcpy(id.bytes, random, sizeof id.bytes);
     return versioned(id, 4);
+}
+
+deed_uuid uuid_v5(deed_uuid space, const deed_bytes *name, size_t part_count)
+{
+    deed_bytes parts[8] = {{space.bytes, sizeof space.bytes}};
+    uint8_t hash[SHA1_SIZE];
+    deed_uuid id;
+    assert(part_count <= 7);
+    for (size_t i = 0; i < part_count; i++) parts[i + 1] = name[i];
+    sha1(parts, part_count + 1, hash);
+    memcpy(id.bytes, hash, sizeof id.bytes);
+    return versioned(id, 5);
 }

@@ -20,4 +20,7 @@ deed_uuid uuid_v7(int64_t now_ns, const uint8_t random[10]);
 /* Version 4 from 16 random bytes. */
 deed_uuid uuid_v4(const uint8_t random[16]);
 
+/* Version 5: of a name of up to 7 parts, in the namespace: the same name, the same id, everywhere. */
+deed_uuid uuid_v5(deed_uuid space, const deed_bytes *name, size_t part_count);
+
 #endif

@@ -88,7 +88,7 @@ static deed_status on_line(void *context, deed_str line, struct deed_error *err)
     if (fflush(stdout) != 0) return deed_fail(err, DEED_IO, "standard output is gone");
     following->came = true;
     if (o->filter.stream != NULL) {
-        snprintf(following->seen, sizeof following->seen, "%" PRIu64, view.revision + 1);
+        snprintf(following->seen, sizeof following->seen, "%" PRIu64, view.place + 1);
         o->filter.from = following->seen;
     } else {
         snprintf(following->seen, sizeof following->seen, "%" PRIu64, view.position);
@@ -108,7 +108,7 @@ static deed_status on_newest(void *context, deed_str line, struct deed_error *er
     if (status != DEED_OK) return status;
     bool stream = following->options->filter.stream != NULL;
     snprintf(following->seen, sizeof following->seen, "%" PRIu64,
-             stream ? view.revision + 1 : view.position);
+             stream ? view.place + 1 : view.position);
     return DEED_OK;
 }
 

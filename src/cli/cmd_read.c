@@ -48,6 +48,7 @@ static const struct argp read_argp = {
     .doc = "Read a stream, or without one the whole log, filtered.\v"
            "Examples:\n"
            "  deedbook read order-1001\n"
+           "  deedbook read '$ce-order' --limit 10\n"
            "  deedbook read --type OrderShipped --backwards --limit 10\n"
            "  deedbook read --json --data ./data | wc -l",
     .children = events_children,

@@ -207,6 +207,7 @@ deed_status events_parse(struct arena *arena, deed_str line, bool for_people,
     }
     json_value data = json_get(event, DEED_STR("data"));
     json_value base64 = json_get(event, DEED_STR("data_base64"));
+    bool linked = json_kind_of(json_get(event, DEED_STR("linkstream"))) != JSON_NONE;
     *out_view = (struct events_view){
         .stream = text_of(event, "subject"),
         .type = text_of(event, "type"),
@@ -219,6 +220,7 @@ deed_status events_parse(struct arena *arena, deed_str line, bool for_people,
         .data = json_text(base64),
         .position = number_of(event, "position"),
         .revision = number_of(event, "revision"),
+        .place = number_of(event, linked ? "linkrevision" : "revision"),
         .removed = json_kind_of(json_get(event, DEED_STR("removed"))) == JSON_TRUE,
     };
     if (out_view->removed) out_view->data = DEED_STR("(removed)");

@@ -51,6 +51,7 @@ struct events_view {
     deed_str stream, type, id, time, tags, correlation, causation, actor;
     deed_str data; /* JSON without white space between its tokens, or base64 */
     uint64_t position, revision;
+    uint64_t place; /* in the stream that was read: of a virtual one, the place there */
     bool removed;
 };
 DEED_MUST_CHECK deed_status events_parse(struct arena *arena, deed_str line, bool for_people,

@@ -716,6 +716,8 @@ static struct index_term text_term(const struct index *index, enum index_kind ki
     return term_make(index->hashing, kind, deed_bytes_of(text), (deed_bytes){0});
 }
 
+#define TERMS_FIXED 8 /* and then the tags */
+
 /* The event's i-th term. false: past the last; a kind of INDEX_KIND_COUNT: this one is left out. */
 static bool event_term(const struct index *index, const struct index_event *event, size_t i,
                        struct index_term *out)
@@ -742,12 +744,17 @@ static bool event_term(const struct index *index, const struct index_event *even
         if (!index_is_system(event->stream)) break;
         *out = text_term(index, INDEX_SYSTEM, (deed_str){0});
         break;
+    case 7:
+        if (event->revision != 0 || index_is_system(event->stream)) break;
+        *out = text_term(index, INDEX_SYSTEM, DEED_STR(INDEX_FIRST_TERM));
+        break;
     default:
-        if (i - 7 >= event->tag_count) return false;
-        if (tag_repeated(event, i - 7) || (PLANTED(LOSE_POSTING) && event->position % 64 == 0)) {
+        if (i - TERMS_FIXED >= event->tag_count) return false;
+        if (tag_repeated(event, i - TERMS_FIXED) ||
+            (PLANTED(LOSE_POSTING) && event->position % 64 == 0)) {
             break;
         }
-        *out = text_term(index, INDEX_TAG, event->tags[i - 7]);
+        *out = text_term(index, INDEX_TAG, event->tags[i - TERMS_FIXED]);
         break;
     }
     return true;
@@ -792,7 +799,7 @@ deed_status index_add_event(struct index *index, const struct index_event *event
 
 void index_remove_event(struct index *index, const struct index_event *event)
 {
-    remove_terms(index, index->active->memory, event, 7 + event->tag_count);
+    remove_terms(index, index->active->memory, event, TERMS_FIXED + event->tag_count);
     if (event->revision == 0) {
         atomic_fetch_sub_explicit(&index->stream_count, 1, memory_order_relaxed);
     }

@@ -24,9 +24,12 @@ enum index_kind {
     INDEX_CORRELATION,
     INDEX_EVENT_ID, /* term: 16 bytes of id, then the stream's name */
     INDEX_KEY,
-    INDEX_SYSTEM, /* the empty term: events of streams whose name begins with '$' */
+    INDEX_SYSTEM, /* the empty term: events of streams whose name begins with '$'; INDEX_FIRST_TERM:
+                     the first events of all other streams */
     INDEX_KIND_COUNT
 };
+
+#define INDEX_FIRST_TERM "first"
 
 struct index;
 struct index_view;

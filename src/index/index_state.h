@@ -28,6 +28,7 @@ struct index_run {
 
     /* The background actor's. */
     bool checked, suspect, filter_tried, no_merge; /* suspect: to be checked before all else */
+    bool not_renewed; /* it lacks terms that are known now, and reading the log again has failed */
 };
 
 struct index_view {

@@ -254,10 +254,12 @@ static deed_status merge_begin(struct index *index, struct job *job, struct run_
     job->inputs = calloc(count, sizeof *job->inputs);
     if (job->inputs == NULL) return no_memory(err);
     job->meta.terms_max = 0;
+    job->meta.terms_unknown = 0;
     for (size_t i = 0; i < count; i++) {
         struct input *in = &job->inputs[i];
         in->file = files[i];
         job->meta.terms_max += run_file_footer(files[i])->terms;
+        job->meta.terms_unknown |= RUN_KNOWS_ALL & ~run_file_footer(files[i])->terms_known;
         job->input_count++;
         deed_status status = run_scan_create(files[i], &in->scan, err);
         if (status == DEED_OK) status = input_next(in, err);
@@ -485,6 +487,19 @@ static bool find_damaged(const struct index_view *view, size_t *out)
     return false;
 }
 
+/* A run that lacks terms which are indexed now. */
+static bool find_outdated(const struct index_view *view, size_t *out)
+{
+    for (size_t i = view->run_count; i > 0; i--) {
+        const struct index_run *run = view->runs[i - 1];
+        if (run->file == NULL || run->not_renewed) continue;
+        if (run_file_footer(run->file)->terms_known == RUN_KNOWS_ALL) continue;
+        *out = i - 1;
+        return true;
+    }
+    return false;
+}
+
 static bool find_suspect(const struct index_view *view, size_t *out)
 {
     for (size_t i = 0; i < view->run_count; i++) {
@@ -523,6 +538,15 @@ static deed_status begin_check(struct index *index, struct job *job, const struc
     return run_check_create(job->runs[0]->file, index->options.hash_mask, &job->check, err);
 }
 
+/* Make the run again from the log. */
+static deed_status begin_read(struct index *index, struct job *job, const struct index_view *view,
+                              size_t i, struct deed_error *err)
+{
+    deed_status status = job_begin(index, job, JOB_READ, view, i, 1, err);
+    job->position = job->meta.first_position;
+    return status;
+}
+
 /* DEED_END: nothing is to be done. */
 static deed_status begin_slow(struct index *index, struct index_work *work, struct log *log,
                               struct deed_error *err)
@@ -530,13 +554,10 @@ static deed_status begin_slow(struct index *index, struct index_work *work, stru
     const struct index_view *view = index_view_take(index);
     struct job *job = &work->slow;
     size_t i = 0;
-    if (find_damaged(view, &i) && log != NULL) {
-        deed_status status = job_begin(index, job, JOB_READ, view, i, 1, err);
-        job->position = job->meta.first_position;
-        return status;
-    }
+    if (find_damaged(view, &i) && log != NULL) return begin_read(index, job, view, i, err);
     /* A merge that reads what cannot be read would fail again and again. */
     if (find_suspect(view, &i)) return begin_check(index, job, view, i, err);
+    if (find_outdated(view, &i) && log != NULL) return begin_read(index, job, view, i, err);
     i = find_merge(view);
     if (i != SIZE_MAX) return begin_merge(index, job, view, i, err);
     if (find_unchecked(view, &i)) return begin_check(index, job, view, i, err);
@@ -587,6 +608,11 @@ static deed_status slow_step(struct index *index, struct job *job, struct log *l
 
 static uint64_t failed(struct index *index, struct index_work *work, const struct deed_error *err)
 {
+    const struct job *slow = &work->slow;
+    /* One that lacks terms is good for all others: let it be, and go on with the rest. */
+    if (slow->kind == JOB_READ && slow->runs != NULL && !run_file_damaged(slow->runs[0]->file)) {
+        slow->runs[0]->not_renewed = err->status == DEED_CORRUPT;
+    }
     os_mutex_lock(&index->lock);
     index->stats.failures++;
     index->stats.failing = true;

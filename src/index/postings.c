@@ -5,7 +5,9 @@
  * (2) Of a stream each run knows the revision of its first event there, so counting and finding a
  *     revision need the newest run that reaches there alone. For other terms counts are summed.
  * (3) A position belongs to one run by its range; lost revisions alone may stand in a later run
- *     than their position says, and nobody asks for those by position. */
+ *     than their position says, and nobody asks for those by position.
+ * (4) Only the last run of a view may still grow: what those before it have is counted once.
+ * (5) A file of before first events were indexed cannot say that it has none of them. */
 #include "index/postings.h"
 
 #include "base/planted.h"
@@ -98,6 +100,19 @@ static deed_status no_memory(struct deed_error *err)
     return deed_fail(err, DEED_NO_MEMORY, "index: out of memory");
 }
 
+/* (5) */
+static deed_status part_known(const struct postings *p, const struct run_file *file,
+                              struct deed_error *err)
+{
+    const struct run_footer *f = run_file_footer(file);
+    if (p->term.kind != INDEX_SYSTEM || p->term.head.len == 0) return DEED_OK;
+    if ((f->terms_known & RUN_KNOWS_FIRST) != 0) return DEED_OK;
+    return deed_fail(err, DEED_BUSY,
+                     "the index of segments %u to %u is being rebuilt: it does not know streams' first "
+                     "events yet",
+                     f->first_segment, f->last_segment);
+}
+
 /* The term in run `i`; NULL: it has none of it (1). */
 static deed_status part_get(struct postings *p, size_t i, struct postings_part **out,
                             struct deed_error *err)
@@ -113,7 +128,8 @@ static deed_status part_get(struct postings *p, size_t i, struct postings_part *
         return DEED_OK;
     }
     if (run->file != NULL) {
-        deed_status status = run_file_find(run->file, &p->term, &found, &entry, err);
+        deed_status status = part_known(p, run->file, err);
+        if (status == DEED_OK) status = run_file_find(run->file, &p->term, &found, &entry, err);
         if (status != DEED_OK) return status;
         if (!found) p->parts[i] = &absent;
     } else {
@@ -217,10 +233,9 @@ deed_status postings_count(struct postings *p, uint64_t end, uint64_t *out_count
     return DEED_OK;
 }
 
-deed_status postings_at(struct postings *p, uint64_t revision, uint64_t *out_position,
-                        struct deed_error *err)
+static deed_status stream_at(struct postings *p, uint64_t revision, uint64_t *out_position,
+                             struct deed_error *err)
 {
-    assert(p->view != NULL && p->term.kind == INDEX_STREAM);
     for (size_t i = p->view->run_count; i > 0; i--) {
         struct postings_part *part;
         uint64_t count = 0;
@@ -235,6 +250,37 @@ deed_status postings_at(struct postings *p, uint64_t revision, uint64_t *out_pos
     return deed_fail(err, DEED_CORRUPT, "stream %.*s: revision %llu is lost",
                      (int)p->term.head.len, (const char *)p->term.head.ptr,
                      (unsigned long long)revision);
+}
+
+/* Where no run knows the ordinal of its first position the runs before it are counted: once, since
+ * only the last one of a view grows (4). */
+static deed_status other_at(struct postings *p, uint64_t ordinal, uint64_t *out_position,
+                            struct deed_error *err)
+{
+    if (ordinal < p->at_before) p->at_run = p->at_before = 0;
+    for (; p->at_run < p->view->run_count; p->at_run++) {
+        struct postings_part *part;
+        uint64_t count = 0;
+        deed_status status = part_get(p, p->at_run, &part, err);
+        if (status == DEED_OK) status = part_count(p, p->at_run, part, UINT64_MAX, &count, err);
+        if (status != DEED_OK) return status;
+        if (ordinal - p->at_before < count) {
+            return part_at(p, p->at_run, part, ordinal - p->at_before, out_position, err);
+        }
+        if (p->at_run + 1 == p->view->run_count) break;
+        p->at_before += count;
+    }
+    return deed_fail(err, DEED_CORRUPT, "index: number %llu of %.*s is lost",
+                     (unsigned long long)ordinal, (int)p->term.head.len,
+                     (const char *)p->term.head.ptr);
+}
+
+deed_status postings_at(struct postings *p, uint64_t ordinal, uint64_t *out_position,
+                        struct deed_error *err)
+{
+    assert(p->view != NULL);
+    return p->term.kind == INDEX_STREAM ? stream_at(p, ordinal, out_position, err)
+                                        : other_at(p, ordinal, out_position, err);
 }
 
 deed_status postings_last(struct postings *p, uint64_t end, uint64_t *out_position,

@@ -8,6 +8,11 @@
  *   DEED_BUSY  a part of the index is damaged, and being built again from the log.
  *   DEED_IO
  *
+ * The ordinal of a position in its list (of a stream: the revision) never changes, whatever runs are
+ * written, merged or made again, but for one case: positions that damage took from the log, and that
+ * a run held that had to be made again after that, are in the list no more; of a stream they keep
+ * their places, of other terms they do not.
+ *
  * `end` is the last position that counts: the published one, or UINT64_MAX for the writer. */
 #ifndef INDEX_POSTINGS_H
 #define INDEX_POSTINGS_H
@@ -24,6 +29,8 @@ struct postings {
     struct index_term term;
     struct postings_part **parts; /* by run; NULL: not looked at yet */
     uint64_t next_from, next;     /* after positions [next_from, next) comes next */
+    size_t at_run;                /* not a stream's: the run looked at last for an ordinal, */
+    uint64_t at_before;           /* and how many positions the runs before it have */
 };
 
 /* The term's bytes are borrowed, as the view and the arena are, for as long as it is used. */
@@ -51,8 +58,9 @@ DEED_MUST_CHECK deed_status postings_single(const struct index_view *view,
  * a look into the newest run that has it. */
 DEED_MUST_CHECK deed_status postings_count(struct postings *p, uint64_t end, uint64_t *out_count,
                                            struct deed_error *err);
-/* Of a stream: the position of a revision below postings_count. */
-DEED_MUST_CHECK deed_status postings_at(struct postings *p, uint64_t revision,
+/* The position of an ordinal, from 0 and below postings_count; of a stream that is a revision. Costs
+ * a look into the run that has it; into all before it at the first call, unless it is a stream's. */
+DEED_MUST_CHECK deed_status postings_at(struct postings *p, uint64_t ordinal,
                                         uint64_t *out_position, struct deed_error *err);
 /* The newest position at or below `end`; 0: none. */
 DEED_MUST_CHECK deed_status postings_last(struct postings *p, uint64_t end, uint64_t *out_position,

@@ -28,6 +28,7 @@ void run_footer_encode(const struct run_footer *f, uint64_t number, uint8_t out[
     write_u64(&b, f->postings_size);
     write_u64(&b, f->skips);
     write_u64(&b, f->lines);
+    write_u32(&b, f->terms_known);
     memset(out, 0, BLOCK_SIZE);
     if (buf_ok(&b)) memcpy(out, b.ptr, b.len); /* without memory it is no footer, and found out */
     buf_done(&b);
@@ -77,6 +78,7 @@ deed_status run_footer_decode(const uint8_t in[BLOCK_SIZE], uint64_t number, str
     f.postings_size = read_u64(&r);
     f.skips = read_u64(&r);
     f.lines = read_u64(&r);
+    f.terms_known = read_u32(&r);
     if (!makes_sense(&f)) return deed_fail(err, DEED_CORRUPT, "the footer makes no sense");
     *out = f;
     return DEED_OK;

@@ -16,6 +16,11 @@
 #define RUN_NAME_SIZE    26u               /* "0000000001-0000000008.run" and its NUL */
 #define RUN_PART_NAME_SIZE (RUN_NAME_SIZE + 16u) /* with ".part1" */
 
+/* Bits of terms_known: which terms a run was made with, of those that the first runs had not. One
+ * without is read as it is, and made again in the background. */
+#define RUN_KNOWS_FIRST 1u
+#define RUN_KNOWS_ALL   RUN_KNOWS_FIRST
+
 /* Positions that an entry of the dictionary holds itself; with more it points to postings. */
 #define RUN_INLINE_MAX 8u
 #define RUN_GROUP      128u /* postings decoded at a time */
@@ -44,6 +49,7 @@ struct run_footer {
     uint8_t hash[SHA256_SIZE];              /* of the last commit that it covers */
     uint64_t terms, postings, streams;      /* streams: those that begin here */
     uint64_t dictionary_size, postings_size, skips, lines;
+    uint32_t terms_known; /* RUN_KNOWS_... */
 };
 
 /* Where the sections begin, in blocks. */

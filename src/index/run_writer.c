@@ -96,6 +96,7 @@ deed_status run_writer_create(struct os *os, struct os_dir *dir, const struct ru
                                     .last_segment = meta->last_segment,
                                     .first_position = meta->first_position,
                                     .last_position = meta->last_position};
+    w->footer.terms_known = RUN_KNOWS_ALL & ~meta->terms_unknown;
     memcpy(w->footer.hash, meta->hash, SHA256_SIZE);
     os_random(os, w->footer.run_id, sizeof w->footer.run_id);
     w->footer.lines = blocks_for(meta->terms_max * RUN_BITS_A_TERM, RUN_LINE_BITS);

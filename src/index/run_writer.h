@@ -19,6 +19,7 @@ struct run_meta {
     uint8_t hash[SHA256_SIZE];
     uint64_t terms_max;      /* there will be no more terms than this: the filter's size */
     uint64_t spill_size_max; /* bytes of a section in memory; 0: 1 MiB */
+    uint32_t terms_unknown;  /* RUN_KNOWS_...: what an input of a merge was made without */
     uint32_t part;           /* not 0: NAME.part1, ... : some of the positions, to be merged */
 };
 

@@ -102,6 +102,7 @@ static deed_status check_names(const struct deed_limits *limits, const struct de
                                bool system, struct deed_error *err)
 {
     deed_status status = check_stream(limits, "stream", e->stream, err);
+    if (status == DEED_OK) status = stream_writable(e->stream, err);
     /* The system's own types are good below any limit. */
     if (status == DEED_OK && !system) status = check_name(limits, "type", e->type, true, err);
     if (status == DEED_OK) status = check_name(limits, "content type", e->content_type, false, err);
@@ -156,7 +157,8 @@ static deed_status check_condition(const struct deed_limits *limits, const struc
             return deed_fail(err, DEED_INVALID, "condition: expect %d is not known",
                              (int)c->expect);
         }
-        return check_stream(limits, "condition's stream", c->stream, err);
+        deed_status status = check_stream(limits, "condition's stream", c->stream, err);
+        return status == DEED_OK ? stream_writable(c->stream, err) : status;
     }
     if (c->kind != DEED_CONDITION_NO_MATCH) {
         return deed_fail(err, DEED_INVALID, "condition: kind %d is not known", (int)c->kind);

@@ -640,7 +640,8 @@ static deed_status hide(struct store *store, deed_str stream, deed_str actor,
     struct stream_state s;
     struct deed_appended appended;
     uint64_t hidden = 0; /* by the deletion, though another's metadata may show it again by now */
-    deed_status status = stream_state_now(store, stream, &s, err);
+    deed_status status = stream_writable(stream, err);
+    if (status == DEED_OK) status = stream_state_now(store, stream, &s, err);
     if (status == DEED_OK && s.count == 0) status = stream_missing(job->store, stream, err);
     if (status == DEED_OK && index_is_system(stream)) {
         status = deed_fail(err, DEED_INVALID, "stream %.*s is the system's: it cannot be erased",

@@ -2,7 +2,7 @@
  *
  * A cursor is a way to the next position, and a way to load the event there:
  *
- *   STREAM  the stream's posting list, by revision
+ *   STREAM  the stream's posting list, by revision; a virtual stream's is another kind of list
  *   TERMS   the union of the lists of the rarest filter, checked against the other filters' lists:
  *           no event is read that does not match
  *   SCAN    position after position, filtered after decoding: without filters, or when most events
@@ -17,7 +17,9 @@
  *     lost range in its way, since what it asks for may have been there.
  * (5) So does a stream read, once, where events were lost behind the stream's last one: they may
  *     have been its own. Not if somebody has accepted the loss, since nothing would bring an
- *     aggregate back to life then. */
+ *     aggregate back to life then.
+ * (6) A virtual stream's read stops at each lost range in its way, as a filtered one does, and goes on
+ *     behind it with what the list has there. */
 #include "store/store_state.h"
 
 #include "base/planted.h"
@@ -53,6 +55,7 @@ struct deed_cursor {
     bool tail_told; /* STREAM: what was lost behind its last event was told (5) */
     bool drained; /* the last answer was DEED_END: more can come only with a new end */
 
+    struct stream_list source;     /* STREAM */
     struct postings list;          /* STREAM */
     uint64_t ordinal, ordinal_end; /* STREAM: next revision, and behind the last one in view */
     struct deed_stream_info stream_info; /* STREAM: as of opening */
@@ -87,6 +90,7 @@ static bool copy_options(struct deed_cursor *c, const struct deed_read_options *
     if (options->stream.ptr != NULL) {
         c->options.stream = arena_str(&c->names, options->stream);
         if (c->options.stream.ptr == NULL) return false;
+        c->source = stream_list_of(c->options.stream);
     }
     return copy_list(&c->names, &f->types, f->type_count) &&
            copy_list(&c->names, &f->tags, f->tag_count) &&
@@ -146,7 +150,7 @@ static void view_renew(struct deed_cursor *c)
     c->view = index_view_take(c->store->index);
     arena_reset(&c->lists);
     if (c->options.stream.ptr != NULL) {
-        postings_open(&c->list, c->view, INDEX_STREAM, c->options.stream, &c->lists);
+        postings_open(&c->list, c->view, c->source.kind, c->source.term, &c->lists);
         return;
     }
     size_t at = group_open(c, 0, INDEX_TYPE, f->types, f->type_count);
@@ -180,6 +184,20 @@ static deed_status choose_way(struct deed_cursor *c, struct deed_error *err)
     return DEED_OK;
 }
 
+/* Of a virtual stream: the position of the event before the first one that is wanted (backwards: of
+ * the one behind it), so that damage between the two is told (6). */
+static deed_status virtual_begin(struct deed_cursor *c, struct deed_error *err)
+{
+    bool back = c->options.backwards;
+    c->position = back ? c->end + 1 : 0;
+    if (back ? c->ordinal >= c->ordinal_end : c->ordinal == 0) return DEED_OK;
+    if (c->ordinal > c->ordinal_end) {
+        c->position = c->end;
+        return DEED_OK;
+    }
+    return postings_at(&c->list, back ? c->ordinal : c->ordinal - 1, &c->position, err);
+}
+
 static deed_status open_stream(struct deed_cursor *c, struct deed_error *err)
 {
     const struct deed_read_options *o = &c->options;
@@ -208,7 +226,7 @@ static deed_status open_stream(struct deed_cursor *c, struct deed_error *err)
     } else {
         c->ordinal = o->from_revision < c->ordinal_end ? o->from_revision + 1 : c->ordinal_end;
     }
-    return DEED_OK;
+    return c->source.kind == INDEX_STREAM ? DEED_OK : virtual_begin(c, err);
 }
 
 /* The positions that the filter's times leave: after `*out_low`; `end` and `end_max` come down. */
@@ -508,6 +526,51 @@ static deed_status stream_next(struct deed_cursor *c, struct deed_event *out,
     return status;
 }
 
+/* (6): the event at `position` cannot be read; go on behind the whole range. */
+static deed_status virtual_pass(struct deed_cursor *c, uint64_t position, struct deed_error *err)
+{
+    struct deed_error why = {0};
+    uint64_t behind = behind_damage(c, position);
+    uint64_t count = 0;
+    bool back = c->options.backwards;
+    deed_status status = postings_count(&c->list, back ? behind - 1 : behind, &count, &why);
+    if (status != DEED_OK) { /* (3) */
+        if (err != NULL) *err = why;
+        return status;
+    }
+    c->position = behind;
+    if (back ? count < c->ordinal : count > c->ordinal) c->ordinal = count;
+    return DEED_CORRUPT;
+}
+
+static deed_status virtual_next(struct deed_cursor *c, struct deed_event *out,
+                                struct deed_error *err)
+{
+    bool back = c->options.backwards;
+    for (;;) {
+        bool more = back ? c->ordinal > 0 : c->ordinal < c->ordinal_end;
+        uint64_t ordinal = back ? c->ordinal - 1 : c->ordinal;
+        uint64_t position = 0;
+        deed_status status = more ? postings_at(&c->list, ordinal, &position, err) : DEED_OK;
+        if (status != DEED_OK) return status;
+        uint64_t next = lost_before(c, c->position, position);
+        bool lost = next != position && next <= c->end;
+        if (!more && !lost) {
+            if (!back && c->end > c->position) c->position = c->end;
+            return DEED_END;
+        }
+        status = event_at(c, lost ? next : position, out, err);
+        if (status == DEED_CORRUPT) return virtual_pass(c, lost ? next : position, err);
+        if (status != DEED_OK) return status; /* (3) */
+        c->position = lost ? next : position;
+        if (lost) continue;
+        c->ordinal = back ? ordinal : ordinal + 1;
+        out->link_stream = c->options.stream;
+        out->link_revision = ordinal;
+        return DEED_OK;
+    }
+}
+
 /* (1): take the new end, and the newest view after it. DEED_END: the end is the old one. */
 static deed_status look_again(struct deed_cursor *c, struct deed_error *err)
 {
@@ -546,8 +609,9 @@ deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
      * and what was damaged may have been made again. */
     if (index_view_generation(c->view) != index_generation(c->store->index)) view_renew(c);
     do {
-        status = c->mode == CURSOR_STREAM ? stream_next(c, out_event, err)
-                                          : log_next(c, out_event, err);
+        status = c->mode != CURSOR_STREAM           ? log_next(c, out_event, err)
+                 : c->source.kind == INDEX_STREAM ? stream_next(c, out_event, err)
+                                                  : virtual_next(c, out_event, err);
         if (status == DEED_OK && passed_over(c, out_event)) continue;
         if (status != DEED_END || c->finished || !c->options.follow) break;
         again = look_again(c, err);

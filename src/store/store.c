@@ -603,6 +603,8 @@ static deed_status refuse_deleted(struct store *store, deed_str stream,
                                   const struct stream_state *s, bool tombstone,
                                   struct deed_error *err)
 {
+    deed_status status = stream_writable(stream, err);
+    if (status != DEED_OK) return status;
     if (s->count == 0) return stream_missing(store, stream, err);
     if (s->tombstoned) {
         return deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(stream));

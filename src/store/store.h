@@ -76,6 +76,12 @@ DEED_MUST_CHECK deed_status store_delete_stream(struct store *store, deed_str st
 
 /* ---- reading: the cursor is deedbook.h's ---------------------------------------------------- */
 
+/* Where the event stands in the stream that was read: in a virtual one its place there. */
+static inline uint64_t event_revision_read(const struct deed_event *event)
+{
+    return event->link_stream.ptr != NULL ? event->link_revision : event->revision;
+}
+
 DEED_MUST_CHECK deed_status store_read(struct store *store, const struct deed_read_options *options,
                                        struct deed_cursor **out_cursor, struct deed_error *err);
 DEED_MUST_CHECK deed_status cursor_next(struct deed_cursor *cursor, struct deed_event *out_event,
@@ -87,6 +93,12 @@ bool cursor_stream(const struct deed_cursor *cursor, struct deed_stream_info *ou
 DEED_MUST_CHECK deed_status cursor_wait(struct deed_cursor *cursor, uint32_t timeout_ms,
                                         struct deed_error *err);
 void cursor_close(struct deed_cursor *cursor);
+
+/* "$ce-…", "$et-…", "$bc-…", "$streams": deedbook.h says what they are. */
+bool store_is_virtual(deed_str stream);
+/* The id of a place in a virtual stream: a UUID of version 5 over "STREAM@REVISION", with the log's id
+ * as its namespace. */
+deed_uuid store_link_id(struct store *store, deed_str stream, uint64_t revision);
 
 DEED_MUST_CHECK deed_status store_stream(struct store *store, deed_str stream,
                                          struct deed_stream_info *out_info, struct deed_error *err);

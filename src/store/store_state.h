@@ -1,6 +1,6 @@
 /* store_state.h - the store's own fields, shared by the files of src/store only: store.c,
- * append.c (the committer), sealer.c, check.c, condition.c, read.c (the cursors), retention.c and
- * stream.c. */
+ * append.c (the committer), sealer.c, check.c, condition.c, read.c (the cursors), retention.c,
+ * stream.c and virtual.c. */
 #ifndef STORE_STORE_STATE_H
 #define STORE_STORE_STATE_H
 
@@ -175,6 +175,15 @@ struct store {
     struct metrics metrics;
     struct backup_state backup;
 };
+
+/* virtual.c. The index's list that a stream of this name is. */
+struct stream_list {
+    enum index_kind kind; /* INDEX_STREAM: it is no virtual one */
+    deed_str term;        /* a part of the name, or a constant */
+};
+struct stream_list stream_list_of(deed_str stream);
+/* May somebody write it, or (names that begin with "$$") what its metadata is of? DEED_INVALID. */
+DEED_MUST_CHECK deed_status stream_writable(deed_str stream, struct deed_error *err);
 
 /* stream.c. `end`: as readers see it, taken before the view; UINT64_MAX: with the group, for the
  * committer. `stream`, `view` and `arena` are borrowed for as long as `out` is used; the committer

@@ -1,7 +1,8 @@
 /* stream.c - what a stream is: its end, its metadata, what retention hides.
  *
  * (1) A stream's number of events is its posting list's; nothing else counts.
- * (2) Retention is a pure function of the newest $metadata event, so it is cached by that event's
+ * (2) A virtual stream is a list, and nothing else.
+ * (3) Retention is a pure function of the newest $metadata event, so it is cached by that event's
  *     position, once published. */
 #include "store/store_state.h"
 
@@ -215,8 +216,12 @@ deed_status stream_state_get(struct store *store, const struct index_view *view,
                              struct deed_error *err)
 {
     *out = (struct stream_state){0};
-    deed_status status = list_open(store, view, INDEX_STREAM, stream, arena, &out->list, err);
+    struct stream_list list = stream_list_of(stream);
+    deed_status status = list_open(store, view, list.kind, list.term, arena, &out->list, err);
     if (status == DEED_OK) status = postings_count(&out->list, end, &out->count, err);
+    if (status == DEED_OK && list.kind != INDEX_STREAM) {
+        return postings_last(&out->list, end, &out->last_position, err);
+    }
     if (status == DEED_OK && out->count > 0) {
         struct postings tombstones;
         status = list_open(store, view, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE), arena, &tombstones,
@@ -340,7 +345,8 @@ deed_status store_get_metadata(struct store *store, deed_str stream, struct buf 
                                uint64_t *out_revision, struct deed_error *err)
 {
     struct stream_state s;
-    deed_status status = stream_state_now(store, stream, &s, err);
+    deed_status status = stream_writable(stream, err);
+    if (status == DEED_OK) status = stream_state_now(store, stream, &s, err);
     if (status != DEED_OK) return status;
     if (s.tombstoned) {
         return deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(stream));

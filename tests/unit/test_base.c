@@ -844,6 +844,16 @@ TEST(text, strings_compare_by_bytes)
 
 /* ---- uuid --------------------------------------------------------------------------------- */
 
+/* RFC 9562, appendix A.4: www.example.com in the namespace of domain names. */
+TEST(uuid, a_name_has_the_id_that_everybody_gives_it)
+{
+    deed_uuid space, wanted;
+    deed_bytes name[] = {deed_bytes_of(DEED_STR("www.")), deed_bytes_of(DEED_STR("example.com"))};
+    assert_true(uuid_parse(DEED_STR("6ba7b810-9dad-11d1-80b4-00c04fd430c8"), &space));
+    assert_true(uuid_parse(DEED_STR("2ed6657d-e927-568b-95e1-2665a8aea6a2"), &wanted));
+    assert_true(uuid_equal(uuid_v5(space, name, 2), wanted));
+}
+
 TEST(uuid, text_and_bytes_go_both_ways)
 {
     deed_uuid id;

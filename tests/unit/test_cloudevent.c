@@ -136,6 +136,23 @@ TEST(cloudevent, every_field_comes_back)
     expect_round_trip(&event);
 }
 
+/* Where it was read is nothing of the event's: it goes out, and is not taken for an extension. */
+TEST(cloudevent, the_place_in_a_virtual_stream_goes_out_and_is_not_stored)
+{
+    fresh();
+    struct deed_event event = sample();
+    assert_null(strstr(text_of(&event, 0), "link"));
+    event.link_stream = DEED_STR("$ce-order");
+    event.link_revision = 9007199254740995u;
+    const char *text = text_of(&event, 0);
+    assert_non_null(strstr(
+        text, ",\"linkstream\":\"$ce-order\",\"linkrevision\":\"9007199254740995\""));
+    assert_non_null(strstr(text, "\"revision\":\"9007199254740993\""));
+    expect_ok(parse(text));
+    assert_int_equal(parsed.event.metadata.len, 0);
+    expect_str(parsed.event.stream, "order-1");
+}
+
 TEST(cloudevent, data_comes_back_to_the_byte)
 {
     static const struct {

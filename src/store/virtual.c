@@ -1,0 +1,68 @@
+/* virtual.c - streams that are nobody's: lists of the index, read as streams.
+ *
+ *   $ce-order ──► category "order" ──► 2  5  6  9 ...     positions in the log
+ *                                      0  1  2  3         revisions of $ce-order
+ *
+ * (1) Nothing is stored for them: their events are the events that the list's positions lead to, and a
+ *     revision is a place in the list. The list ascends and is only added to, so a revision once seen
+ *     stays, over sealing, merging, compaction (a stub keeps its terms) and restart. What damage does
+ *     to it is in docs/decisions/0022-virtual-streams.md.
+ * (2) Nobody writes to them: neither events nor metadata, and no condition may be about them. So they
+ *     have no retention, and are never deleted. */
+#include "store/store_state.h"
+
+#include "base/text.h"
+#include "base/uuid.h"
+
+#include <stdio.h>
+
+static const struct {
+    deed_str prefix;
+    enum index_kind kind;
+} prefixes[] = {
+    {{"$ce-", 4}, INDEX_CATEGORY},
+    {{"$et-", 4}, INDEX_TYPE},
+    {{"$bc-", 4}, INDEX_CORRELATION},
+};
+
+struct stream_list stream_list_of(deed_str stream)
+{
+    if (!index_is_system(stream)) return (struct stream_list){INDEX_STREAM, stream};
+    if (deed_str_equal(stream, DEED_STR("$streams"))) {
+        return (struct stream_list){INDEX_SYSTEM, DEED_STR(INDEX_FIRST_TERM)};
+    }
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        if (!str_starts_with(stream, prefixes[i].prefix)) continue;
+        size_t size = prefixes[i].prefix.len;
+        return (struct stream_list){prefixes[i].kind, {stream.ptr + size, stream.len - size}};
+    }
+    return (struct stream_list){INDEX_STREAM, stream};
+}
+
+bool store_is_virtual(deed_str stream)
+{
+    return stream_list_of(stream).kind != INDEX_STREAM;
+}
+
+deed_status stream_writable(deed_str stream, struct deed_error *err)
+{
+    deed_str name = stream;
+    if (str_starts_with(name, DEED_STR(METADATA_PREFIX))) { /* (2) */
+        name = (deed_str){name.ptr + 2, name.len - 2};
+    }
+    if (!store_is_virtual(name)) return DEED_OK;
+    if (name.len > 100) name.len = 100;
+    while (name.len > 0 && !utf8_valid(deed_bytes_of(name))) name.len--;
+    return deed_fail(err, DEED_INVALID,
+                     "stream %.*s is virtual: it shows events of other streams, and has neither "
+                     "events nor metadata of its own",
+                     DEED_FMT(name));
+}
+
+deed_uuid store_link_id(struct store *store, deed_str stream, uint64_t revision)
+{
+    char number[24];
+    int size = snprintf(number, sizeof number, "@%llu", (unsigned long long)revision);
+    deed_bytes name[] = {deed_bytes_of(stream), {(const uint8_t *)number, (size_t)size}};
+    return uuid_v5(log_id(store->log), name, 2);
+}
