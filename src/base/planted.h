@@ -84,6 +84,9 @@
     X(PLANTED_MERGE_DROPS_PART, "of eight runs that have a term, the newest one's part is dropped") \
     X(PLANTED_RUN_FORGETS_BASE, "a stream's part in a run begins at revision 0")                   \
     X(PLANTED_NEXT_MISSES_NEWEST, "the next position is not looked for in the newest run")         \
+    X(PLANTED_ORDINALS_OVERLAP, "a run's last position has the place of the next one's first")     \
+    X(PLANTED_FIRST_STAYS, "a stream's first event that was not written stays in $streams")        \
+    X(PLANTED_FIRST_NOT_MERGED, "merged runs know streams' first events though one of them did not") \
     X(PLANTED_ANY_RUN_BELONGS, "a run of another log is believed")                                 \
     X(PLANTED_MEND_SKIPS_DAMAGE, "an index made anew leaves out what cannot be read just now")     \
     X(PLANTED_FENCE_AT_HASH, "a look-up begins behind terms that share its hash")                  \

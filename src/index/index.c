@@ -766,6 +766,7 @@ static void remove_terms(struct index *index, struct memory_run *run,
     for (size_t i = count; i > 0; i--) {
         struct index_term term;
         (void)event_term(index, event, i - 1, &term);
+        if (PLANTED(FIRST_STAYS) && i == TERMS_FIXED) continue;
         if (term.kind != INDEX_KIND_COUNT) memory_run_remove(run, &term, event->position);
     }
 }

@@ -259,7 +259,8 @@ static deed_status merge_begin(struct index *index, struct job *job, struct run_
         struct input *in = &job->inputs[i];
         in->file = files[i];
         job->meta.terms_max += run_file_footer(files[i])->terms;
-        job->meta.terms_unknown |= RUN_KNOWS_ALL & ~run_file_footer(files[i])->terms_known;
+        uint32_t unknown = RUN_KNOWS_ALL & ~run_file_footer(files[i])->terms_known;
+        if (!PLANTED(FIRST_NOT_MERGED)) job->meta.terms_unknown |= unknown;
         job->input_count++;
         deed_status status = run_scan_create(files[i], &in->scan, err);
         if (status == DEED_OK) status = input_next(in, err);

@@ -268,7 +268,7 @@ static deed_status other_at(struct postings *p, uint64_t ordinal, uint64_t *out_
             return part_at(p, p->at_run, part, ordinal - p->at_before, out_position, err);
         }
         if (p->at_run + 1 == p->view->run_count) break;
-        p->at_before += count;
+        p->at_before += count - (count > 0 && PLANTED(ORDINALS_OVERLAP));
     }
     return deed_fail(err, DEED_CORRUPT, "index: number %llu of %.*s is lost",
                      (unsigned long long)ordinal, (int)p->term.head.len,

@@ -44,6 +44,7 @@ declare -A by_test=(
     [NEXT_MISSES_NEWEST]=test_run
     [ANY_RUN_BELONGS]=test_run
     [MEND_SKIPS_DAMAGE]=test_run
+    [FIRST_NOT_MERGED]=test_virtual
     [FENCE_AT_HASH]=test_run
     [GROUP_SEAM]=test_run
     [ANY_FOOTER]=test_seal

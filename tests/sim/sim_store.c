@@ -13,8 +13,8 @@
  * (2) What was refused is not there. What has an unknown outcome is there whole or not at all, and
  *     once it was seen it stays.
  * (3) Positions and revisions have no gaps; recorded_at never decreases.
- * (4) Streams, types and tags read by the index give what a scan of the log gives, both ways; a
- *     cursor that follows gets every event once.
+ * (4) Streams, types and tags read by the index give what a scan of the log gives, both ways, and so do
+ *     virtual streams, from any place; a cursor that follows gets every event once.
  * (5) After damage, what is served is right, and what is missing is reported, by position. Silent
  *     is only the loss of the newest appends, behind the commit mark, each by a fault of its own;
  *     and of any number of them when syncs lied.
@@ -598,6 +598,76 @@ static void check_term(struct world *w, const struct term *t, bool backwards)
     if (got != wanted) fail(w, "the index gives another number of events", got, wanted);
 }
 
+/* A virtual stream, and what belongs to it. */
+struct list {
+    deed_str stream;
+    const char *type; /* NULL: of any */
+    bool first;       /* only the first of each stream */
+};
+
+static bool list_has(const struct list *l, const struct deed_event *e)
+{
+    return !is_system(e) && (!l->first || e->revision == 0) &&
+           (l->type == NULL || deed_str_equal(e->type, deed_str_of(l->type)));
+}
+
+/* Its positions, by scanning the log. */
+static size_t list_scan(struct world *w, const struct list *l, uint64_t *positions)
+{
+    struct deed_cursor *cursor = NULL;
+    struct deed_error err;
+    struct deed_event e;
+    struct deed_read_options options = {.removed = true};
+    size_t count = 0;
+    deed_status status = store_read(w->store, &options, &cursor, &err);
+    if (status != DEED_OK) fail(w, "a scan did not open", status, 0);
+    while ((status = cursor_next(cursor, &e, &err)) == DEED_OK) {
+        if (list_has(l, &e)) positions[count++] = e.position;
+    }
+    if (status != DEED_END) fail(w, "a scan failed", status, err.position);
+    cursor_close(cursor);
+    return count;
+}
+
+/* (4), from a place that is drawn to the end, or back to the first. */
+static void check_list(struct world *w, const struct list *l, bool backwards)
+{
+    static uint64_t positions[POSITIONS_MAX];
+    struct deed_cursor *cursor = NULL;
+    struct deed_error err;
+    struct deed_event e;
+    size_t count = list_scan(w, l, positions);
+    uint64_t place = count == 0 ? 0 : pick(w, count);
+    struct deed_read_options options = {
+        .stream = l->stream, .from_revision = place, .backwards = backwards, .removed = true};
+    deed_status status = store_read(w->store, &options, &cursor, &err);
+    if (status == DEED_NOT_FOUND && count == 0) return;
+    if (status != DEED_OK) fail(w, "a virtual stream did not open", status, count);
+    while ((status = cursor_next(cursor, &e, &err)) == DEED_OK) {
+        if (place >= count || e.position != positions[place] || e.link_revision != place) {
+            fail(w, "a virtual stream gives another event", e.position, place);
+        }
+        place = backwards ? place - 1 : place + 1; /* DEED_NONE behind the first */
+    }
+    if (status != DEED_END) fail(w, "a virtual stream failed", status, err.position);
+    if (place != (backwards ? DEED_NONE : count)) fail(w, "a virtual stream ends early", place, count);
+    cursor_close(cursor);
+}
+
+static void check_lists(struct world *w)
+{
+    static const struct list lists[] = {
+        {{"$ce-s", 5}, NULL, false},
+        {{"$streams", 8}, NULL, true},
+    };
+    char name[32];
+    const char *type = type_names[pick(w, TYPES)];
+    int size = snprintf(name, sizeof name, "$et-%s", type);
+    struct list of_type = {{name, (size_t)size}, type, false};
+    for (size_t i = 0; i < 2; i++) check_list(w, &lists[i], pick(w, 2) == 0);
+    check_list(w, &of_type, pick(w, 2) == 0);
+}
+
 static void check_index(struct world *w)
 {
     for (unsigned i = 0; i < STREAMS + TYPES + TAGS; i++) {
@@ -613,6 +683,7 @@ static void check_index(struct world *w)
     check_term(w, &both, pick(w, 2) == 0);
     struct term none = {.all = true};
     check_term(w, &none, true);
+    check_lists(w);
 }
 
 /* Where time leads: to the last position recorded by then. */
