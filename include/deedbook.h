@@ -217,6 +217,8 @@ enum deed_expect {
     DEED_EXPECT_REVISION, /* the stream's last event has exactly `revision` */
     DEED_EXPECT_NONE,     /* no events, or soft-deleted */
     DEED_EXPECT_EXISTS,   /* at least one readable event */
+    DEED_EXPECT_DELETED,  /* soft-deleted, and not written since */
+    DEED_EXPECT_TOMBSTONED, /* closed for good */
 };
 
 /* Matches an event whose type is any of `types` (none: every type) and that has all of `tags`. */
@@ -310,7 +312,7 @@ DEED_PUBLIC DEED_MUST_CHECK deed_status deed_delete_stream(struct deed *deed, de
  *   $maxAge    seconds: older events are hidden from reads of the stream
  *   $maxCount  only so many of the newest events are shown
  *   $tb        truncate before: revisions below this are hidden. A soft delete sets it to behind the
- *              last event
+ *              last event. 9223372036854775807: all that the stream held when this was set
  *   $acl       who may do what; kept, not heeded yet
  *
  * What is hidden is removed from disk by the next deed_compact.

@@ -197,6 +197,17 @@ static deed_status known_id(struct deed_error *err, const struct deed_new_event 
     return status;
 }
 
+/* Where the stream is that a conflict is about. What cannot be looked up is left out. */
+static void tell_revision(struct store *store, deed_str stream, struct deed_error *err)
+{
+    struct postings *list = terms_get(store, INDEX_STREAM, stream);
+    uint64_t events = 0;
+    if (err == NULL || list == NULL) return;
+    if (postings_count(list, UINT64_MAX, &events, NULL) == DEED_OK && events > 0) {
+        err->revision = events - 1;
+    }
+}
+
 /* So many ids are on their way from memory while one is looked up: random ones are never near. */
 #define IDS_AHEAD 16u
 
@@ -217,6 +228,7 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
     uint64_t first = 0;
     uint64_t last = 0;
     size_t known_count = 0;
+    deed_status status = DEED_OK;
     const struct index_view *view = index_writer_view(store->index);
     struct index_term ahead[IDS_AHEAD];
     for (size_t i = 0; i < IDS_AHEAD; i++) id_ahead(view, a, i, ahead);
@@ -227,7 +239,7 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
         if (uuid_is_zero(e->id)) continue;
         uint64_t position = 0;
         uint64_t end = PLANTED(IDS_NOT_IN_GROUP) ? log_end(store->log) : UINT64_MAX;
-        deed_status status = postings_single(view, &term, end, &position, err);
+        status = postings_single(view, &term, end, &position, err);
         if (status != DEED_OK) return status;
         if (position == 0) continue;
         struct deed_event event;
@@ -236,7 +248,11 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
         status = event_load(store, position, &event, &commit, err);
         if (status == DEED_OK) status = same_content(store, &commit, &event, e, &same, err);
         if (status != DEED_OK) return status;
-        if (!same) return known_id(err, e, position, "with other content");
+        if (!same) {
+            status = known_id(err, e, position, "with other content");
+            tell_revision(store, e->stream, err);
+            return status;
+        }
         if (a->out_revisions != NULL) a->out_revisions[i] = event.revision;
         if (known_count++ == 0) {
             known = e;
@@ -246,7 +262,18 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
     }
     if (known_count == 0) return DEED_END;
     if (known_count < a->event_count) {
-        return known_id(err, known, known_position, "but other events of this append are not");
+        status = known_id(err, known, known_position, "but other events of this append are not");
+        tell_revision(store, known->stream, err);
+        return status;
+    }
+    /* A foreign client may have stored an id twice; which of both a retry means, nobody can say. */
+    bool repeat = false;
+    if (r->writer == APPEND_BY_FOREIGN) status = append_ids_repeat(a, &repeat, NULL, err);
+    if (status != DEED_OK) return status;
+    if (repeat) {
+        status = known_id(err, known, known_position, "and an id stands twice in this append");
+        tell_revision(store, known->stream, err);
+        return status;
     }
     return fill_answer(store, r, first < last ? first : last, last > first ? last : first, err);
 }
@@ -288,7 +315,7 @@ static deed_status decide(struct store *store, struct request *r, struct deed_er
     const struct deed_append *a = r->append;
     deed_status status = DEED_OK;
     if (PLANTED(CONDITION_BEFORE_RETRY) && a->condition_count > 0) {
-        status = condition_check(store, &a->conditions[0], err);
+        status = condition_check(store, &a->conditions[0], r->writer, err);
         if (status != DEED_OK) return status;
     }
     status = repeat_by_key(store, r, err);
@@ -296,7 +323,7 @@ static deed_status decide(struct store *store, struct request *r, struct deed_er
     if (status != DEED_END) return status;
     status = check_open_streams(store, a, err);
     for (size_t i = 0; status == DEED_OK && i < a->condition_count; i++) {
-        status = condition_check(store, &a->conditions[i], err);
+        status = condition_check(store, &a->conditions[i], r->writer, err);
         if (status != DEED_OK && err != NULL) err->condition = i;
     }
     return status == DEED_OK ? DEED_END : status;
@@ -456,6 +483,25 @@ static deed_status roll(struct store *store, struct deed_error *err)
     return DEED_OK;
 }
 
+/* Nothing is to be stored: the conditions hold, and the answer is where the stream is that the first
+ * of them names. */
+static deed_status answer_where(struct store *store, struct request *r, struct deed_error *err)
+{
+    struct stream_state s;
+    deed_str stream = r->append->conditions[0].stream;
+    deed_status status = stream_state_get(store, NULL, stream, UINT64_MAX, NULL, &s, err);
+    if (status != DEED_OK) return status;
+    if (s.tombstoned) {
+        status = deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(stream));
+        if (err != NULL) err->position = s.last_position;
+        return status;
+    }
+    uint64_t revision = s.count == 0 ? DEED_NONE : s.count - 1;
+    r->appended.first_position = r->appended.position = s.last_position;
+    r->appended.first_revision = r->appended.revision = revision;
+    return DEED_OK;
+}
+
 /* DEED_BUSY: the group must be written before this request can be looked at. */
 static deed_status process(struct store *store, struct request *r)
 {
@@ -469,7 +515,9 @@ static deed_status process(struct store *store, struct request *r)
         store->index_spoilt ? deed_fail(err, DEED_STOPPED, "the log takes no more appends: %.400s",
                                         log_stopped(store->log))
                             : decide(store, r, err);
-    if (status == DEED_END) {
+    if (status == DEED_END && r->append->event_count == 0) {
+        status = answer_where(store, r, err);
+    } else if (status == DEED_END) {
         status = log_reserve(store->log, need, err);
         if (status == DEED_BUSY) return status;
         /* A new segment begins with an empty group: what is indexed so far is published. */
@@ -698,7 +746,7 @@ deed_status store_roll(struct store *store, struct deed_error *err)
 /* What can be refused whatever the store holds. */
 static deed_status admit(struct store *store, struct request *r, struct deed_error *err)
 {
-    deed_status status = append_check(&store->options.limits, r->append, r->system, &r->size, err);
+    deed_status status = append_check(&store->options.limits, r->append, r->writer, &r->size, err);
     const char *stopped = log_stopped(store->log);
     if (status != DEED_OK || stopped == NULL) return status;
     return deed_fail(err, DEED_STOPPED, "the log takes no more appends: %.400s", stopped);
@@ -734,24 +782,41 @@ static deed_status enqueue(struct store *store, struct request *r, bool wake,
     return DEED_OK;
 }
 
-static struct request *request_create(const struct deed_append *append, deed_append_done *done,
-                                      void *context)
+static struct request *request_create(const struct deed_append *append, enum append_writer writer,
+                                      deed_append_done *done, void *context)
 {
     struct request *r = calloc(1, sizeof *r);
     if (r == NULL) return NULL;
-    *r = (struct request){.append = append, .done = done, .context = context, .owned = true};
+    *r = (struct request){.append = append,
+                          .done = done,
+                          .context = context,
+                          .owned = true,
+                          .writer = writer};
     return r;
 }
 
-deed_status store_submit(struct store *store, const struct deed_append *append,
-                         deed_append_done *done, void *context, struct deed_error *err)
+static deed_status submit_as(struct store *store, const struct deed_append *append,
+                             enum append_writer writer, deed_append_done *done, void *context,
+                             struct deed_error *err)
 {
-    struct request *r = request_create(append, done, context);
+    struct request *r = request_create(append, writer, done, context);
     if (r == NULL) return deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
     deed_status status = admit(store, r, err);
     if (status == DEED_OK) status = enqueue(store, r, true, err);
     if (status != DEED_OK) free(r);
     return status;
+}
+
+deed_status store_submit(struct store *store, const struct deed_append *append,
+                         deed_append_done *done, void *context, struct deed_error *err)
+{
+    return submit_as(store, append, APPEND_BY_USER, done, context, err);
+}
+
+deed_status store_submit_foreign(struct store *store, const struct deed_append *append,
+                                 deed_append_done *done, void *context, struct deed_error *err)
+{
+    return submit_as(store, append, APPEND_BY_FOREIGN, done, context, err);
 }
 
 /* A slower disk would keep the thread from what else it has to do, and so would a large append. */
@@ -771,7 +836,7 @@ static bool commit_is_quick(struct store *store, const struct request *r)
 deed_status store_submit_here(struct store *store, const struct deed_append *append,
                               deed_append_done *done, void *context, struct deed_error *err)
 {
-    struct request *r = request_create(append, done, context);
+    struct request *r = request_create(append, APPEND_BY_USER, done, context);
     if (r == NULL) return deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
     deed_status status = admit(store, r, err);
     if (status != DEED_OK) {
@@ -813,13 +878,14 @@ static void waiter_done(void *context, const struct deed_appended *appended,
     os_mutex_unlock(&w->lock);
 }
 
-static deed_status append_wait(struct store *store, const struct deed_append *append, bool system,
-                               struct deed_appended *out_appended, struct deed_error *err)
+deed_status store_append_as(struct store *store, const struct deed_append *append,
+                            enum append_writer writer, struct deed_appended *out_appended,
+                            struct deed_error *err)
 {
     struct waiter w = {0};
     os_mutex_init(&w.lock);
     os_cond_init(&w.cond);
-    struct request r = {.append = append, .done = waiter_done, .context = &w, .system = system};
+    struct request r = {.append = append, .done = waiter_done, .context = &w, .writer = writer};
     deed_status status = admit(store, &r, err);
     if (status == DEED_OK) status = enqueue(store, &r, true, err);
     if (status == DEED_OK) {
@@ -839,20 +905,14 @@ static deed_status append_wait(struct store *store, const struct deed_append *ap
 deed_status store_append(struct store *store, const struct deed_append *append,
                          struct deed_appended *out_appended, struct deed_error *err)
 {
-    return append_wait(store, append, false, out_appended, err);
-}
-
-deed_status store_append_system(struct store *store, const struct deed_append *append,
-                                struct deed_appended *out_appended, struct deed_error *err)
-{
-    return append_wait(store, append, true, out_appended, err);
+    return store_append_as(store, append, APPEND_BY_USER, out_appended, err);
 }
 
 deed_status store_check(struct store *store, const struct deed_append *append,
                         struct deed_error *err)
 {
     uint64_t size;
-    return append_check(&store->options.limits, append, false, &size, err);
+    return append_check(&store->options.limits, append, APPEND_BY_USER, &size, err);
 }
 
 deed_status store_find_key(struct store *store, deed_str key, uint8_t out_request_hash[32],

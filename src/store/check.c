@@ -78,7 +78,9 @@ static bool is_json(deed_str content_type)
     return base.len > 5 && memcmp(base.ptr + base.len - 5, "+json", 5) == 0;
 }
 
-static deed_status check_reserved(const struct deed_new_event *e, struct deed_error *err)
+/* A foreign client may write any metadata of a stream; what is none counts as empty. */
+static deed_status check_reserved(const struct deed_new_event *e, bool foreign,
+                                  struct deed_error *err)
 {
     struct retention retention;
     if (deed_str_equal(e->stream, DEED_STR(LOG_STREAM))) {
@@ -88,7 +90,11 @@ static deed_status check_reserved(const struct deed_new_event *e, struct deed_er
         return deed_fail(err, DEED_INVALID,
                          "type " TOMBSTONE_TYPE " is reserved: delete the stream instead");
     }
-    if (!str_starts_with(e->stream, DEED_STR(METADATA_PREFIX))) return DEED_OK;
+    if (deed_str_equal(e->stream, DEED_STR(METADATA_PREFIX))) {
+        return deed_fail(err, DEED_INVALID,
+                         "stream " METADATA_PREFIX ": the name of the stream it is of is missing");
+    }
+    if (!str_starts_with(e->stream, DEED_STR(METADATA_PREFIX)) || foreign) return DEED_OK;
     /* The newest event of such a stream is the metadata, whatever its type says. */
     if (!deed_str_equal(e->type, DEED_STR(METADATA_TYPE))) {
         return deed_fail(err, DEED_INVALID,
@@ -126,8 +132,10 @@ static uint64_t content_size(const struct deed_new_event *e)
 }
 
 static deed_status check_event(const struct deed_limits *limits, const struct deed_new_event *e,
-                               bool system, struct deed_error *err)
+                               enum append_writer writer, struct deed_error *err)
 {
+    bool system = writer == APPEND_BY_SYSTEM;
+    bool foreign = writer == APPEND_BY_FOREIGN;
     deed_status status = check_names(limits, e, system, err);
     if (status != DEED_OK) return status;
 
@@ -137,15 +145,15 @@ static deed_status check_event(const struct deed_limits *limits, const struct de
                          DEED_FMT(e->type), (unsigned long long)size,
                          (unsigned long long)limits->event_size_max);
     }
-    if (is_json(e->content_type)) {
+    if (!foreign && is_json(e->content_type)) {
         status = json_check(e->data, limits->json_depth_max, err);
         if (status != DEED_OK) deed_wrap(err, "data");
     }
-    if (status == DEED_OK && e->metadata.len > 0) {
+    if (status == DEED_OK && !foreign && e->metadata.len > 0) {
         status = json_check(e->metadata, limits->json_depth_max, err);
         if (status != DEED_OK) deed_wrap(err, "metadata");
     }
-    if (status == DEED_OK && !system) status = check_reserved(e, err);
+    if (status == DEED_OK && !system) status = check_reserved(e, foreign, err);
     return status;
 }
 
@@ -153,7 +161,7 @@ static deed_status check_condition(const struct deed_limits *limits, const struc
                                    struct deed_error *err)
 {
     if (c->kind == DEED_CONDITION_STREAM) {
-        if ((unsigned)c->expect > DEED_EXPECT_EXISTS) {
+        if ((unsigned)c->expect > DEED_EXPECT_TOMBSTONED) {
             return deed_fail(err, DEED_INVALID, "condition: expect %d is not known",
                              (int)c->expect);
         }
@@ -191,8 +199,10 @@ static int id_place_order(const void *a, const void *b)
 }
 
 /* An id may stand once in a stream, so once in an append too. */
-static deed_status check_ids(const struct deed_append *append, struct deed_error *err)
+deed_status append_ids_repeat(const struct deed_append *append, bool *out_repeat,
+                              deed_uuid *out_id, struct deed_error *err)
 {
+    *out_repeat = false;
     if (append->event_count < 2) return DEED_OK;
     struct id_place *places = calloc(append->event_count, sizeof *places);
     if (places == NULL) return deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
@@ -202,21 +212,31 @@ static deed_status check_ids(const struct deed_append *append, struct deed_error
         places[count++] = (struct id_place){append->events[i].id, append->events[i].stream};
     }
     qsort(places, count, sizeof *places, id_place_order);
-    deed_status status = DEED_OK;
-    for (size_t i = 1; i < count && status == DEED_OK; i++) {
+    for (size_t i = 1; i < count && !*out_repeat; i++) {
         if (id_place_order(&places[i - 1], &places[i]) != 0) continue;
-        char id[UUID_TEXT_SIZE + 1];
-        uuid_format(places[i].id, id);
-        status = deed_fail(err, DEED_INVALID, "event id %s stands twice in this append", id);
+        *out_repeat = true;
+        if (out_id != NULL) *out_id = places[i].id;
     }
     free(places);
-    return status;
+    return DEED_OK;
+}
+
+static deed_status check_ids(const struct deed_append *append, struct deed_error *err)
+{
+    deed_uuid id;
+    bool repeat;
+    deed_status status = append_ids_repeat(append, &repeat, &id, err);
+    if (status != DEED_OK || !repeat) return status;
+    char text[UUID_TEXT_SIZE + 1];
+    uuid_format(id, text);
+    return deed_fail(err, DEED_INVALID, "event id %s stands twice in this append", text);
 }
 
 deed_status append_check(const struct deed_limits *limits, const struct deed_append *append,
-                         bool system, uint64_t *out_size, struct deed_error *err)
+                         enum append_writer writer, uint64_t *out_size, struct deed_error *err)
 {
-    if (append->event_count == 0) {
+    bool only_asks = writer == APPEND_BY_FOREIGN && append->condition_count > 0;
+    if (append->event_count == 0 && !only_asks) {
         return deed_fail(err, DEED_INVALID, "an append needs at least one event");
     }
     if (append->event_count > limits->commit_count_max) {
@@ -231,7 +251,7 @@ deed_status append_check(const struct deed_limits *limits, const struct deed_app
     deed_status status =
         check_name(limits, "idempotency key", append->idempotency_key, false, err);
     for (size_t i = 0; status == DEED_OK && i < append->event_count; i++) {
-        status = check_event(limits, &append->events[i], system, err);
+        status = check_event(limits, &append->events[i], writer, err);
         if (status != DEED_OK && append->event_count > 1) deed_wrap(err, "event %zu", i);
         size += event_size(&append->events[i], (deed_str){0});
     }
@@ -239,7 +259,7 @@ deed_status append_check(const struct deed_limits *limits, const struct deed_app
         status = check_condition(limits, &append->conditions[i], err);
         if (status != DEED_OK) deed_wrap(err, "condition %zu", i);
     }
-    if (status == DEED_OK) status = check_ids(append, err);
+    if (status == DEED_OK && writer != APPEND_BY_FOREIGN) status = check_ids(append, err);
     if (status == DEED_OK && size > limits->commit_size_max) {
         return deed_fail(err, DEED_TOO_LARGE, "append: %llu bytes, limit %llu",
                          (unsigned long long)size, (unsigned long long)limits->commit_size_max);

@@ -28,13 +28,32 @@ static deed_status conflict(struct deed_error *err, const struct stream_state *s
     return status;
 }
 
+/* Whether the stream is deleted, softly or for good, is what is asked for. */
+static deed_status check_deleted(const struct deed_condition *c, const struct stream_state *s,
+                                 struct deed_error *err)
+{
+    bool wants_tombstone = c->expect == DEED_EXPECT_TOMBSTONED;
+    if (wants_tombstone ? s->tombstoned : stream_deleted(s) && !s->tombstoned) return DEED_OK;
+    deed_status status =
+        conflict(err, s, c->stream, wants_tombstone ? "be deleted for good" : "be deleted");
+    /* The metadata that brought it back is the cause: if it fails with its group, this does. */
+    if (err != NULL && s->metadata_count > 0 &&
+        (err->position == DEED_NONE || s->metadata_position > err->position)) {
+        err->position = s->metadata_position;
+    }
+    return status;
+}
+
 static deed_status check_stream(struct store *store, const struct deed_condition *c,
-                                struct deed_error *err)
+                                enum append_writer writer, struct deed_error *err)
 {
     struct stream_state s;
     uint64_t end = PLANTED(CONDITION_WITHOUT_GROUP) ? log_end(store->log) : UINT64_MAX;
     deed_status status = stream_state_get(store, NULL, c->stream, end, NULL, &s, err);
     if (status != DEED_OK || c->expect == DEED_EXPECT_ANY) return status;
+    if (c->expect == DEED_EXPECT_DELETED || c->expect == DEED_EXPECT_TOMBSTONED) {
+        return check_deleted(c, &s, err);
+    }
     if (s.tombstoned) {
         status =
             deed_fail(err, DEED_DELETED, "stream %.*s is deleted for good", DEED_FMT(c->stream));
@@ -57,6 +76,8 @@ static deed_status check_stream(struct store *store, const struct deed_condition
         return status;
     case DEED_EXPECT_EXISTS:
         if (exists) return DEED_OK;
+        /* For clients of KurrentDB a stream that has metadata is there. */
+        if (writer == APPEND_BY_FOREIGN && s.count == 0 && s.metadata_count > 0) return DEED_OK;
         status = conflict(err, &s, c->stream, "exist");
         /* The deletion is the cause: if it fails with its group, this refusal does. */
         if (s.count > 0 && err != NULL) err->position = s.metadata_position;
@@ -193,8 +214,8 @@ static deed_status check_no_match(struct store *store, const struct deed_conditi
 }
 
 deed_status condition_check(struct store *store, const struct deed_condition *c,
-                            struct deed_error *err)
+                            enum append_writer writer, struct deed_error *err)
 {
-    return c->kind == DEED_CONDITION_STREAM ? check_stream(store, c, err)
+    return c->kind == DEED_CONDITION_STREAM ? check_stream(store, c, writer, err)
                                             : check_no_match(store, c, err);
 }

@@ -629,7 +629,7 @@ static deed_status tombstone_append(struct store *store, deed_str stream, enum d
                                  .event_count = 1,
                                  .conditions = &condition,
                                  .condition_count = 1};
-    return store_append_system(store, &append, out_appended, err);
+    return store_append_as(store, &append, APPEND_BY_SYSTEM, out_appended, err);
 }
 
 /* One attempt: the new $tb, on condition that neither stream nor metadata moved meanwhile. */
@@ -643,7 +643,7 @@ static deed_status soft_delete(struct store *store, deed_str stream, enum deed_e
     arena_init(&arena, SIZE_MAX);
     buf_init(&data, SIZE_MAX);
     deed_str metadata = arena_printf(&arena, METADATA_PREFIX "%.*s", DEED_FMT(stream));
-    deed_status status = retention_set_truncate(store, s, &data, err);
+    deed_status status = retention_set_truncate(store, s, s->count, &data, err);
     if (status == DEED_OK && (metadata.ptr == NULL || !buf_ok(&data))) {
         status = deed_fail(err, DEED_NO_MEMORY, "delete: out of memory");
     }
@@ -664,7 +664,7 @@ static deed_status soft_delete(struct store *store, deed_str stream, enum deed_e
                                      .conditions = conditions,
                                      .condition_count = 3};
         struct deed_error why = {.condition = DEED_NONE};
-        status = store_append_system(store, &append, out_appended, &why);
+        status = store_append_as(store, &append, APPEND_BY_SYSTEM, out_appended, &why);
         *out_again = status == DEED_CONFLICT && why.condition != 0;
         if (status != DEED_OK && err != NULL) *err = why;
     }

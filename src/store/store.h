@@ -50,6 +50,21 @@ DEED_MUST_CHECK deed_status store_append(struct store *store, const struct deed_
 DEED_MUST_CHECK deed_status store_submit(struct store *store, const struct deed_append *append,
                                          deed_append_done *done, void *context,
                                          struct deed_error *err);
+/* For clients of KurrentDB, whose protocol promises more of the bytes and less of what they mean. What
+ * differs from store_submit:
+ *
+ *   data      is not checked: who says here that it is JSON has looked
+ *   metadata  any bytes
+ *   $$NAME    holds any events; what is no valid $metadata counts as none, and the newest one counts
+ *   ids       one may stand twice in an append; a retry of that is a DEED_CONFLICT
+ *   events    may be none: the conditions are checked, and the answer says where the stream is that the
+ *             first one names (revision DEED_NONE: nowhere)
+ *   DEED_EXPECT_EXISTS  also holds for a stream that has metadata only; where it does not for a
+ *             soft-deleted one, err->revision is the last that was written */
+DEED_MUST_CHECK deed_status store_submit_foreign(struct store *store,
+                                                 const struct deed_append *append,
+                                                 deed_append_done *done, void *context,
+                                                 struct deed_error *err);
 /* The same for a thread that has nothing else to do: when no other append is under way, the disk is
  * fast and no new segment is needed, this thread commits it, `done` is called before this returns,
  * and two switches of threads are saved. It may take a sync's time, some 0.1 milliseconds. */
@@ -73,6 +88,18 @@ DEED_MUST_CHECK deed_status store_delete_stream(struct store *store, deed_str st
                                                 bool tombstone, deed_str actor,
                                                 struct deed_appended *out_appended,
                                                 struct deed_error *err);
+
+/* As clients of KurrentDB delete: softly by a $tb of the largest int64, which hides what is there now;
+ * a stream that is softly deleted already is deleted again; one that was never written may be closed
+ * for good; and so may the system's, but not $$NAME.
+ *
+ *   DEED_CONFLICT  it is not as expected, or (softly) was never written: err->revision.
+ *   DEED_DELETED   it has a tombstone, or it is expected to exist and is softly deleted. */
+DEED_MUST_CHECK deed_status store_delete_foreign(struct store *store, deed_str stream,
+                                                 enum deed_expect expect, uint64_t revision,
+                                                 bool tombstone,
+                                                 struct deed_appended *out_appended,
+                                                 struct deed_error *err);
 
 /* ---- reading: the cursor is deedbook.h's ---------------------------------------------------- */
 

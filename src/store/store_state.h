@@ -1,5 +1,5 @@
 /* store_state.h - the store's own fields, shared by the files of src/store only: store.c,
- * append.c (the committer), sealer.c, check.c, condition.c, read.c (the cursors), retention.c,
+ * append.c (the committer), sealer.c, check.c, condition.c, read.c (the cursors), retention.c, foreign.c,
  * stream.c and virtual.c. */
 #ifndef STORE_STORE_STATE_H
 #define STORE_STORE_STATE_H
@@ -25,6 +25,10 @@ struct retention {
     int64_t max_age_ns;
 };
 
+/* A $tb of this value is a soft delete as KurrentDB's clients write it: everything is hidden that the
+ * stream held when the metadata was written, and what comes later is not. */
+#define RETENTION_DELETED ((uint64_t)INT64_MAX)
+
 /* What a stream is at one end of the log. */
 struct stream_state {
     struct postings list;
@@ -41,6 +45,13 @@ static inline bool stream_deleted(const struct stream_state *s)
     return s->count > 0 && s->retention.truncate_before >= s->count;
 }
 
+/* Who appends: what is refused, whatever the store holds, differs. */
+enum append_writer {
+    APPEND_BY_USER,
+    APPEND_BY_FOREIGN, /* store_submit_foreign */
+    APPEND_BY_SYSTEM,  /* the store itself: may write what users may not */
+};
+
 /* An append on its way through the committer. Lives until it was answered. */
 struct request {
     const struct deed_append *append;
@@ -50,7 +61,7 @@ struct request {
     uint64_t size; /* bytes it holds in the queue */
     uint64_t submitted_ticks;
     bool owned;  /* malloc'd by store_submit */
-    bool system; /* from the store itself: may write what users may not */
+    enum append_writer writer;
     bool wrote;  /* its events are in the group */
     deed_status status;
     struct deed_appended appended;
@@ -215,9 +226,10 @@ DEED_MUST_CHECK deed_status stream_lost(struct store *store, deed_str stream, ui
 DEED_MUST_CHECK deed_status stream_missing(struct store *store, deed_str stream,
                                            struct deed_error *err);
 
-/* Write the stream's metadata with $tb behind its last event: other members stay as they are. */
+/* Write the stream's metadata with this $tb: other members stay as they are. */
 DEED_MUST_CHECK deed_status retention_set_truncate(struct store *store,
-                                                   const struct stream_state *s, struct buf *out,
+                                                   const struct stream_state *s,
+                                                   uint64_t truncate_before, struct buf *out,
                                                    struct deed_error *err);
 
 /* retention.c. DEED_GONE: a read of the log from behind `position` (backwards: before it) would begin
@@ -238,19 +250,23 @@ uint64_t compactor_step(void *store);
 
 /* condition.c. Check with the group included. DEED_CONFLICT fills position and revision. */
 DEED_MUST_CHECK deed_status condition_check(struct store *store, const struct deed_condition *c,
-                                            struct deed_error *err);
+                                            enum append_writer writer, struct deed_error *err);
 
 /* check.c */
 DEED_MUST_CHECK deed_status append_check(const struct deed_limits *limits,
-                                         const struct deed_append *append, bool system,
-                                         uint64_t *out_size, struct deed_error *err);
+                                         const struct deed_append *append,
+                                         enum append_writer writer, uint64_t *out_size,
+                                         struct deed_error *err);
+/* Does an id stand twice in one stream in this append? `out_id`, unless NULL: which. */
+DEED_MUST_CHECK deed_status append_ids_repeat(const struct deed_append *append, bool *out_repeat,
+                                              deed_uuid *out_id, struct deed_error *err);
 
 /* append.c */
 uint64_t committer_step(void *store);
-DEED_MUST_CHECK deed_status store_append_system(struct store *store,
-                                                const struct deed_append *append,
-                                                struct deed_appended *out_appended,
-                                                struct deed_error *err);
+DEED_MUST_CHECK deed_status store_append_as(struct store *store, const struct deed_append *append,
+                                            enum append_writer writer,
+                                            struct deed_appended *out_appended,
+                                            struct deed_error *err);
 /* terms.c, with `commit_lock`. Before each request: see the newest view, and keep what was looked up
  * in it. */
 void terms_renew(struct store *store);

@@ -91,8 +91,9 @@ static deed_status retention_load(struct store *store, uint64_t position, struct
     arena_init(&arena, SIZE_MAX);
     deed_status status = log_event(store->log, reader, position, &arena, &event, NULL, err);
     if (status == DEED_OK) {
-        status = retention_parse(event.data, out, err);
-        /* Checked when it was written; an import of the future may bring others: no limits. */
+        bool metadata = deed_str_equal(event.type, DEED_STR(METADATA_TYPE));
+        status = metadata ? retention_parse(event.data, out, err) : DEED_OK;
+        /* A foreign client may write anything there, and an import of the future: no limits. */
         if (status != DEED_OK && status != DEED_NO_MEMORY) {
             *out = (struct retention){0};
             status = DEED_OK;
@@ -122,7 +123,8 @@ static deed_status copy_members(deed_bytes json, struct json_writer *w, struct d
 }
 
 deed_status retention_set_truncate(struct store *store, const struct stream_state *s,
-                                   struct buf *out, struct deed_error *err)
+                                   uint64_t truncate_before, struct buf *out,
+                                   struct deed_error *err)
 {
     struct arena arena;
     struct deed_event event;
@@ -136,8 +138,9 @@ deed_status retention_set_truncate(struct store *store, const struct stream_stat
     if (s->metadata_count > 0) {
         status = log_event(store->log, reader, s->metadata_position, &arena, &event, NULL, err);
         if (status == DEED_OK) status = copy_members(event.data, &w, err);
+        if (status == DEED_INVALID) status = DEED_OK; /* it counts as empty */
     }
-    json_member_uint(&w, "$tb", s->count);
+    json_member_uint(&w, "$tb", truncate_before);
     json_object_end(&w);
     log_reader_destroy(reader);
     arena_done(&arena);
@@ -233,7 +236,9 @@ deed_status stream_state_get(struct store *store, const struct index_view *view,
     }
     if (status == DEED_OK) status = metadata_find(store, view, stream, end, arena, out, err);
     if (status != DEED_OK || out->metadata_count == 0) return status;
-    return retention_load(store, out->metadata_position, &out->retention, err);
+    status = retention_load(store, out->metadata_position, &out->retention, err);
+    if (status != DEED_OK || out->retention.truncate_before != RETENTION_DELETED) return status;
+    return postings_count(&out->list, out->metadata_position, &out->retention.truncate_before, err);
 }
 
 deed_status stream_state_now(struct store *store, deed_str stream, struct stream_state *out,
@@ -333,6 +338,9 @@ static deed_status metadata_load(struct store *store, uint64_t position, struct 
     arena_init(&arena, SIZE_MAX);
     deed_status status = log_event(store->log, reader, position, &arena, &event, NULL, err);
     if (status == DEED_OK) {
+        struct retention retention;
+        bool object = retention_parse(event.data, &retention, err) == DEED_OK;
+        if (!object) event.data = deed_bytes_of(DEED_STR("{}")); /* it counts as empty */
         buf_add(out, event.data.ptr, event.data.len);
         if (!buf_ok(out)) status = deed_fail(err, DEED_NO_MEMORY, "metadata: out of memory");
     }

@@ -708,6 +708,9 @@ static bool stream_holds(const struct history_condition *k, uint64_t count)
         return count == 0;
     case DEED_EXPECT_EXISTS:
         return count > 0;
+    case DEED_EXPECT_DELETED: /* histories delete nothing */
+    case DEED_EXPECT_TOMBSTONED:
+        return false;
     case DEED_EXPECT_ANY:
         break;
     }
