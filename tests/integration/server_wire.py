@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # sanitize: asan tsan
+# alone: its pace and its memory are looked at
 """The server on the wire: malformed requests, pipelining, slow and hostile clients, limits, streams and
 shutdown, over raw sockets against tests/drive/server_drive.c."""
 import os, random, re, signal, socket, subprocess, sys, threading, time
