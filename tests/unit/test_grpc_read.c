@@ -1,0 +1,868 @@
+/* Streams.Read, by the rows of docs/protocol/kurrentdb.md. */
+#include "read_fixture.h"
+
+#include "base/uuid.h"
+
+#define STREAM_DELETED(name) \
+    "= 9 stream-name=" name " exception=stream-deleted Event stream '" name "' is deleted.\n"
+
+static void begin_story(void)
+{
+    start();
+    open_api();
+    never_in_haste = false;
+    slice_size = 1 << 20;
+    buffer_size = 64 << 20;
+}
+
+static void end_story(void)
+{
+    cancel();
+    close_api();
+    finish();
+}
+
+static void five_words(void)
+{
+    begin_story();
+    say("a", "zero"), say("a", "one"), say("b", "other"), say("a", "two"), say("a", "three");
+}
+
+/* ---- options -------------------------------------------------------------------------------- */
+
+TEST(grpc_read, every_choice_must_be_made)
+{
+    five_words();
+    expect_read_refused("uuid_option", .stream = "a", .count = 1, .no_uuid = true);
+    expect_read_refused("neither stream nor all", .no_stream = true, .count = 1);
+    expect_read_refused("count_option", .stream = "a", .no_count = true);
+    expect_read_refused("filter_option", .stream = "a", .count = 1, .no_filter_option = true);
+    expect_read_refused("revision_option", .stream = "a", .count = 1, .from = FROM_NOWHERE);
+    expect_read_refused("all_option", .count = 1, .from = FROM_NOWHERE);
+    expect_read_refused("no window", .count = 1, .regex = "a", .no_window = true);
+    expect_read_refused("neither stream nor event type", .count = 1, .regex = "a",
+                        .no_filter = true);
+    end_story();
+}
+
+TEST(grpc_read, choices_that_do_not_go_together_are_refused)
+{
+    five_words();
+    expect_read_refused("a subscription cannot read backwards", .stream = "a", .subscribe = true,
+                        .backwards = true);
+    expect_read_refused("a subscription cannot read backwards", .subscribe = true,
+                        .backwards = true);
+    expect_read_refused("only the log can be filtered", .stream = "a", .count = 1, .regex = "a");
+    expect_read_refused("only the log can be filtered", .stream = "a", .subscribe = true,
+                        .regex = "a");
+    end_story();
+}
+
+TEST(grpc_read, a_message_that_is_none_is_refused)
+{
+    begin_story();
+    begin_bytes(deed_bytes_of(DEED_STR("\x0a\xff")));
+    expect_told("= 3 the message is no well-formed event_store.client.streams.ReadReq\n");
+    cancel();
+    begin_bytes((deed_bytes){0});
+    expect_told("= 3 read: there are no options\n");
+    end_story();
+}
+
+TEST(grpc_read, a_stream_has_a_name)
+{
+    begin_story();
+    expect_read_refused("the stream has no name", .stream = "", .count = 1);
+    expect_read_refused("$$ is not the name", .stream = "$$", .count = 1);
+    end_story();
+}
+
+TEST(grpc_read, ids_come_in_the_form_that_was_asked_for)
+{
+    five_words();
+    for (int structured = 0; structured < 2; structured++) {
+        struct buf out;
+        struct arena arena;
+        buf_init(&out, 1 << 20);
+        arena_init(&arena, 1 << 20);
+        begin((struct asked){.stream = "a", .count = 1, .structured = structured == 1});
+        assert_int_equal(call.method->pull(&call, &out, 1 << 16, false), RPC_END);
+        resp *m = grpc_unpack(&event_store__client__streams__read_resp__descriptor,
+                              (deed_bytes){out.ptr + 5, out.len - 5}, &arena, &err);
+        assert_non_null(m);
+        const EventStore__Client__UUID *id = m->event->event->id;
+        assert_int_equal(id->value_case, structured == 1 ? 1 : 2);
+        if (structured == 0) assert_int_equal(strlen(id->string), 36);
+        cancel();
+        arena_done(&arena);
+        buf_done(&out);
+    }
+    end_story();
+}
+
+/* ---- counted reads of streams --------------------------------------------------------------- */
+
+TEST(grpc_read, a_stream_is_read_forwards)
+{
+    five_words();
+    expect_read("a/0 zero\na/1 one\na/2 two\na/3 three\n= 0\n", .stream = "a", .count = INT64_MAX);
+    expect_read("a/0 zero\na/1 one\n= 0\n", .stream = "a", .count = 2);
+    expect_read("a/2 two\na/3 three\n= 0\n", .stream = "a", .count = 9, .from = FROM_PLACE,
+                .place = 2);
+    expect_read("= 0\n", .stream = "a", .count = 9, .from = FROM_PLACE, .place = 4);
+    expect_read("= 0\n", .stream = "a", .count = 9, .from = FROM_END);
+    expect_read("= 0\n", .stream = "a", .count = 0);
+    end_story();
+}
+
+TEST(grpc_read, a_stream_is_read_backwards)
+{
+    five_words();
+    expect_read("a/3 three\na/2 two\na/1 one\na/0 zero\n= 0\n", .stream = "a", .count = 9,
+                .backwards = true, .from = FROM_END);
+    expect_read("a/3 three\n= 0\n", .stream = "a", .count = 1, .backwards = true, .from = FROM_PLACE,
+                .place = WIRE_END);
+    expect_read("a/1 one\na/0 zero\n= 0\n", .stream = "a", .count = 9, .backwards = true,
+                .from = FROM_PLACE, .place = 1);
+    expect_read("a/0 zero\n= 0\n", .stream = "a", .count = 9, .backwards = true,
+                .from = FROM_START);
+    expect_read("a/3 three\n= 0\n", .stream = "a", .count = 1, .backwards = true,
+                .from = FROM_PLACE, .place = 77);
+    end_story();
+}
+
+TEST(grpc_read, a_client_that_asks_learns_where_a_stream_ends)
+{
+    five_words();
+    expect_read("a/0 zero\nlast 3\n= 0\n", .stream = "a", .count = 1, .compat = 1);
+    expect_read("a/3 three\nlast 3\n= 0\n", .stream = "a", .count = 1, .compat = 1,
+                .backwards = true, .from = FROM_END);
+    expect_read("last 3\n= 0\n", .stream = "a", .count = 1, .compat = 1, .from = FROM_PLACE,
+                .place = 4);
+    expect_read("first 4\nlast 3\n= 0\n", .stream = "a", .count = 1, .compat = 1,
+                .from = FROM_PLACE, .place = 5);
+    expect_read("last 3\n= 0\n", .stream = "a", .count = 0, .compat = 1);
+    expect_read("last 3\n= 0\n", .stream = "a", .count = 1, .compat = 1, .from = FROM_END);
+    end_story();
+}
+
+TEST(grpc_read, a_client_that_asks_learns_where_a_truncated_stream_begins)
+{
+    begin_story();
+    say_many("a", 100);
+    set_metadata("a", "{\"$tb\":98}");
+    expect_read("first 98\na/98 98\na/99 99\nlast 99\n= 0\n", .stream = "a", .count = 50,
+                .compat = 1);
+    expect_read("a/98 98\na/99 99\n= 0\n", .stream = "a", .count = 50);
+    /* The first page, of 32 events, is not empty. */
+    expect_read("a/98 98\na/99 99\nlast 99\n= 0\n", .stream = "a", .count = 50, .compat = 1,
+                .from = FROM_PLACE, .place = 70);
+    expect_read("first 98\na/98 98\nlast 99\n= 0\n", .stream = "a", .count = 1, .compat = 1,
+                .from = FROM_PLACE, .place = 97);
+    expect_read("a/99 99\na/98 98\nlast 99\n= 0\n", .stream = "a", .count = 50, .compat = 1,
+                .backwards = true, .from = FROM_END);
+    expect_read("last 99\n= 0\n", .stream = "a", .count = 50, .compat = 1, .backwards = true,
+                .from = FROM_PLACE, .place = 97);
+    end_story();
+}
+
+TEST(grpc_read, retention_hides)
+{
+    begin_story();
+    say_many("a", 5);
+    set_metadata("a", "{\"$maxCount\":2}");
+    expect_read("a/3 3\na/4 4\n= 0\n", .stream = "a", .count = 50);
+    expect_read("a/4 4\na/3 3\n= 0\n", .stream = "a", .count = 50, .backwards = true,
+                .from = FROM_END);
+    set_metadata("a", "{\"$maxAge\":10}");
+    os_sim_advance(sim, 11 * SECOND);
+    say("b", "later");
+    expect_read("= 0\n", .stream = "a", .count = 50);
+    expect_read("last 4\n= 0\n", .stream = "a", .count = 50, .compat = 1);
+    say("a", "new");
+    expect_read("a/5 new\n= 0\n", .stream = "a", .count = 50);
+    end_story();
+}
+
+TEST(grpc_read, a_stream_that_is_not_there_is_said_so_in_band)
+{
+    five_words();
+    expect_read("not found: nobody\n= 0\n", .stream = "nobody", .count = 1);
+    expect_read("not found: nobody\n= 0\n", .stream = "nobody", .count = 1, .compat = 1,
+                .backwards = true, .from = FROM_END);
+    expect_read("not found: $$nobody\n= 0\n", .stream = "$$nobody", .count = 1, .backwards = true,
+                .from = FROM_END);
+    delete_stream("a", false);
+    expect_read("not found: a\n= 0\n", .stream = "a", .count = 1, .compat = 1);
+    say("a", "again");
+    expect_read("a/4 again\nlast 4\n= 0\n", .stream = "a", .count = 9, .compat = 1);
+    end_story();
+}
+
+TEST(grpc_read, a_tombstoned_stream_ends_the_call)
+{
+    five_words();
+    delete_stream("a", true);
+    expect_read(STREAM_DELETED("a"), .stream = "a", .count = 1);
+    expect_read(STREAM_DELETED("a"), .stream = "a", .count = 1, .backwards = true,
+                .from = FROM_END, .compat = 1);
+    expect_read(STREAM_DELETED("$$a"), .stream = "$$a", .count = 1);
+    say("b\xc3\xa4", "one");
+    delete_stream("b\xc3\xa4", true);
+    expect_read("= 9 stream-name=b%C3%A4 exception=stream-deleted Event stream 'b\xc3\xa4' is "
+                "deleted.\n",
+                .stream = "b\xc3\xa4", .count = 1);
+    end_story();
+}
+
+TEST(grpc_read, of_metadata_only_the_newest_is_read)
+{
+    five_words();
+    set_metadata("a", "{\"x\":1}");
+    set_metadata("a", "{\"x\":2}");
+    expect_read("$$a/1 {\"x\":2}\n= 0\n", .stream = "$$a", .count = 1, .backwards = true,
+                .from = FROM_END);
+    expect_read("$$a/1 {\"x\":2}\n= 0\n", .stream = "$$a", .count = 9, .backwards = true,
+                .from = FROM_END);
+    expect_read("$$a/1 {\"x\":2}\n= 0\n", .stream = "$$a", .count = 9);
+    expect_read("= 0\n", .stream = "$$a", .count = 9, .backwards = true, .from = FROM_PLACE,
+                .place = 0);
+    end_story();
+}
+
+TEST(grpc_read, a_long_read_is_made_in_slices)
+{
+    begin_story();
+    say_many("a", 1000);
+    slice_size = 1000;
+    largest_slice = 0;
+    begin((struct asked){.stream = "a", .count = 5000, .compat = 1});
+    const char *all = tell();
+    assert_non_null(strstr(all, "a/0 0\na/1 1\n"));
+    assert_non_null(strstr(all, "a/998 998\na/999 999\nlast 999\n= 0\n"));
+    size_t lines = 0;
+    for (; *all != '\0'; all++) lines += *all == '\n';
+    assert_int_equal(lines, 1002);
+    assert_true(largest_slice < 1400);
+    end_story();
+}
+
+TEST(grpc_read, an_event_that_does_not_fit_behind_others_waits)
+{
+    begin_story();
+    say_many("a", 20);
+    buffer_size = 600;
+    largest_slice = 0;
+    begin((struct asked){.stream = "a", .count = 20});
+    const char *all = tell();
+    assert_non_null(strstr(all, "a/0 0\na/1 1\na/2 2\na/3 3\na/4 4\na/5 5\n"));
+    assert_non_null(strstr(all, "a/18 18\na/19 19\n= 0\n"));
+    assert_true(largest_slice <= 600);
+    cancel();
+    buffer_size = 100;
+    begin((struct asked){.stream = "a", .count = 20});
+    expect_told("= 3 event at position 2 does not fit into the server's buffer\n");
+    end_story();
+}
+
+/* ---- counted reads of the log --------------------------------------------------------------- */
+
+TEST(grpc_read, the_log_is_read_from_a_position_and_backwards_before_it)
+{
+    five_words(); /* positions 2 to 6, behind the log's own first event */
+    begin((struct asked){.count = 1});
+    assert_non_null(strstr(tell(), "$log/0 "));
+    cancel();
+    expect_read("a/2 two\na/3 three\n= 0\n", .count = 9, .from = FROM_PLACE, .place = 5);
+    assert_int_equal(last_position, 6);
+    expect_read("b/0 other\na/1 one\n= 0\n", .count = 2, .backwards = true, .from = FROM_PLACE,
+                .place = 5);
+    expect_read("a/3 three\n= 0\n", .count = 1, .backwards = true, .from = FROM_END);
+    expect_read("a/3 three\n= 0\n", .count = 1, .backwards = true, .from = FROM_PLACE,
+                .place = WIRE_END);
+    expect_read("= 0\n", .count = 9, .from = FROM_END);
+    expect_read("= 0\n", .count = 9, .from = FROM_PLACE, .place = WIRE_END);
+    expect_read("= 0\n", .count = 9, .from = FROM_PLACE, .place = 7);
+    expect_read("= 0\n", .count = 9, .from = FROM_PLACE, .place = 700);
+    expect_read("= 0\n", .count = 9, .backwards = true, .from = FROM_START);
+    expect_read("= 0\n", .count = 9, .backwards = true, .from = FROM_PLACE, .place = 0);
+    expect_read("a/3 three\na/2 two\n= 0\n", .count = 2, .backwards = true, .from = FROM_PLACE,
+                .place = 700);
+    expect_read("= 0\n", .count = 0);
+    end_story();
+}
+
+TEST(grpc_read, position_zero_is_the_start)
+{
+    five_words();
+    begin((struct asked){.count = 2, .from = FROM_PLACE, .place = 0});
+    const char *all = tell();
+    assert_true(strncmp(all, "$log/0 ", 7) == 0);
+    assert_non_null(strstr(all, "\na/0 zero\n= 0\n"));
+    end_story();
+}
+
+TEST(grpc_read, positions_of_two_numbers_are_ordered)
+{
+    five_words();
+    expect_read("a/2 two\na/3 three\n= 0\n", .count = 9, .from = FROM_PLACE, .place = 5,
+                .prepare = 4);
+    expect_read("b/0 other\n= 0\n", .count = 1, .backwards = true, .from = FROM_PLACE, .place = 5,
+                .prepare = 4);
+    const char *wrong = "Trying to read from an invalid position.";
+    expect_read_refused(wrong, .count = 9, .from = FROM_PLACE, .place = 5, .prepare = 6);
+    expect_read_refused(wrong, .count = 9, .from = FROM_PLACE, .place = WIRE_END - 1);
+    expect_read_refused(wrong, .count = 9, .from = FROM_PLACE, .place = 5, .prepare = WIRE_END);
+    expect_read_refused(wrong, .count = 9, .from = FROM_PLACE, .place = WIRE_END, .prepare = 5);
+    end_story();
+}
+
+TEST(grpc_read, the_log_shows_the_systems_events_and_deleted_streams)
+{
+    five_words();
+    delete_stream("b", false);
+    delete_stream("a", true);
+    expect_read("a/0 zero\na/1 one\nb/0 other\na/2 two\na/3 three\n$$b/0 {\"$tb\":1}\n"
+                "a/9223372036854775807 {}\n= 0\n",
+                .count = 99, .from = FROM_PLACE, .place = 2, .compat = 1);
+    end_story();
+}
+
+TEST(grpc_read, groups_keep_their_state_of_the_log_out_of_it)
+{
+    begin_story();
+    say("$persistentsubscription-$all::g-checkpoint", "hidden");
+    say("$persistentsubscription-$all::g-parked", "hidden");
+    say("$persistentsubscription-$all::g", "seen");
+    say("$persistentsubscription-a::g-parked", "seen");
+    say("$persistentSubscriptionConfig", "seen");
+    expect_read("$persistentsubscription-$all::g/0 seen\n"
+                "$persistentsubscription-a::g-parked/0 seen\n"
+                "$persistentSubscriptionConfig/0 seen\n= 0\n",
+                .count = 9, .from = FROM_PLACE, .place = 2);
+    expect_read("$persistentsubscription-$all::g-parked/0 hidden\n= 0\n", .count = 9,
+                .stream = "$persistentsubscription-$all::g-parked");
+    end_story();
+}
+
+/* ---- links ---------------------------------------------------------------------------------- */
+
+TEST(grpc_read, links_are_resolved_if_that_is_asked_for)
+{
+    five_words();
+    say_link("l", "1@a");
+    say("l", "no link");
+    expect_read("l/0 1@a\nl/1 no link\n= 0\n", .stream = "l", .count = 9);
+    expect_read("a/1 one <- l/0 1@a\nl/1 no link\n= 0\n", .stream = "l", .count = 9,
+                .resolve = true);
+    expect_read("a/1 one <- l/0 1@a\nl/1 no link\n= 0\n", .count = 9, .resolve = true,
+                .from = FROM_PLACE, .place = 7);
+    assert_int_equal(last_position, 8);
+    expect_read("l/1 no link\na/1 one <- l/0 1@a\n= 0\n", .stream = "l", .count = 9,
+                .resolve = true, .backwards = true, .from = FROM_END);
+    assert_int_equal(last_position, 7); /* the link's */
+    end_story();
+}
+
+TEST(grpc_read, a_link_that_leads_nowhere_comes_alone)
+{
+    five_words();
+    const char *const broken[] = {"9@a", "0@nobody", "x@a", "@a", "1@", "1", "", "-1@a", "1@ a"};
+    for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) say_link("l", broken[i]);
+    expect_read("- <- l/0 9@a\n- <- l/1 0@nobody\n- <- l/2 x@a\n- <- l/3 @a\n- <- l/4 1@\n"
+                "- <- l/5 1\n- <- l/6 \n- <- l/7 -1@a\n- <- l/8 1@ a\n= 0\n",
+                .stream = "l", .count = 9, .resolve = true);
+    end_story();
+}
+
+TEST(grpc_read, a_link_to_what_is_hidden_or_deleted_comes_alone)
+{
+    five_words();
+    say_link("l", "1@a"), say_link("l", "2@a"), say_link("l", "0@b");
+    set_metadata("a", "{\"$tb\":2}");
+    delete_stream("b", true);
+    expect_read("- <- l/0 1@a\na/2 two <- l/1 2@a\n- <- l/2 0@b\n= 0\n", .stream = "l", .count = 9,
+                .resolve = true);
+    end_story();
+}
+
+TEST(grpc_read, the_stream_of_a_link_may_have_any_sign_in_its_name)
+{
+    begin_story();
+    say("x@y", "one");
+    say_link("l", "0@x@y");
+    expect_read("x@y/0 one <- l/0 0@x@y\n= 0\n", .stream = "l", .count = 9, .resolve = true);
+    end_story();
+}
+
+TEST(grpc_read, a_virtual_stream_reads_as_links)
+{
+    begin_story();
+    say("order-1", "one"), say("x", "other"), say("order-2", "two");
+    expect_read("$ce-order/0 0@order-1\n$ce-order/1 0@order-2\n= 0\n", .stream = "$ce-order",
+                .count = 9);
+    expect_read("order-1/0 one <- $ce-order/0 0@order-1\norder-2/0 two <- $ce-order/1 0@order-2\n"
+                "last 1\n= 0\n",
+                .stream = "$ce-order", .count = 9, .resolve = true, .compat = 1);
+    assert_int_equal(last_position, 4);
+    expect_read("order-2/0 two <- $ce-order/1 0@order-2\n= 0\n", .stream = "$ce-order", .count = 1,
+                .resolve = true, .backwards = true, .from = FROM_END);
+    expect_read("order-2/0 two <- $et-Said/2 0@order-2\n= 0\n", .stream = "$et-Said", .count = 9,
+                .resolve = true, .from = FROM_PLACE, .place = 2);
+    expect_read("not found: $ce-nobody\n= 0\n", .stream = "$ce-nobody", .count = 9);
+    end_story();
+}
+
+TEST(grpc_read, a_virtual_link_has_one_id_for_ever)
+{
+    struct deed_cursor *cursor = NULL;
+    begin_story();
+    say("order-1", "one");
+    deed_uuid id = store_link_id(store, DEED_STR("$ce-order"), 0);
+    struct buf out;
+    struct arena arena;
+    buf_init(&out, 1 << 20);
+    arena_init(&arena, 1 << 20);
+    begin((struct asked){.stream = "$ce-order", .count = 1, .resolve = true});
+    assert_int_equal(call.method->pull(&call, &out, 1 << 16, false), RPC_END);
+    resp *m = grpc_unpack(&event_store__client__streams__read_resp__descriptor,
+                          (deed_bytes){out.ptr + 5, out.len - 5}, &arena, &err);
+    assert_non_null(m);
+    char text[37];
+    uuid_format(id, text);
+    assert_string_equal(m->event->link->id->string, text);
+    assert_string_not_equal(m->event->event->id->string, text);
+    arena_done(&arena);
+    buf_done(&out);
+    cursor_close(cursor);
+    end_story();
+}
+
+/* ---- filters -------------------------------------------------------------------------------- */
+
+static void a_mixed_log(void)
+{
+    begin_story();
+    say("order-1", "one"), say("invoice-1", "two"), say("order-2", "three"), say("other", "four");
+    say_event((struct deed_new_event){
+        .stream = DEED_STR("order-1"), .type = DEED_STR("Done"), .data = word_data("five")});
+}
+
+TEST(grpc_read, the_log_is_filtered_by_stream)
+{
+    a_mixed_log();
+    expect_read("order-1/0 one\norder-2/0 three\norder-1/1 five\n= 0\n", .count = 9,
+                .prefixes = {"order-"});
+    expect_read("order-1/1 five\nother/0 four\ninvoice-1/0 two\norder-1/0 one\n= 0\n", .count = 9,
+                .prefixes = {"order-1", "invoice", "ot"}, .backwards = true, .from = FROM_END);
+    expect_read("order-1/0 one\norder-1/1 five\n= 0\n", .count = 9, .regex = "^order-1$");
+    expect_read("order-1/0 one\ninvoice-1/0 two\n= 0\n", .count = 2, .regex = "^[^\\$].*");
+    expect_read("= 0\n", .count = 9, .prefixes = {"nothing"});
+    expect_read("= 0\n", .count = 9, .prefixes = {"nothing-1"});
+    expect_read("order-2/0 three\n= 0\n", .count = 1, .prefixes = {"order"}, .from = FROM_PLACE,
+                .place = 3);
+    end_story();
+}
+
+TEST(grpc_read, the_log_is_filtered_by_type)
+{
+    a_mixed_log();
+    expect_read("order-1/1 five\n= 0\n", .count = 9, .prefixes = {"Do"}, .by_type = true);
+    expect_read("order-1/1 five\n= 0\n", .count = 9, .regex = "^Done$", .by_type = true);
+    expect_read("order-1/1 five\nother/0 four\n= 0\n", .count = 2, .regex = "^[SD]",
+                .by_type = true, .backwards = true, .from = FROM_END);
+    end_story();
+}
+
+TEST(grpc_read, a_filter_that_cannot_decide_fails_the_read)
+{
+    begin_story();
+    say("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "one");
+    expect_read_refused("at offset 1: missing closing parenthesis", .count = 9, .regex = "(");
+    expect_read_refused("neither a regex nor a prefix", .count = 9, .with_filter = true);
+    expect_read_refused("takes too many steps", .count = 9,
+                        .regex = "^(([a-z])+.)+[A-Z]([a-z])+$");
+    end_story();
+}
+
+TEST(grpc_read, lists_of_the_index_are_read_by_name)
+{
+    a_mixed_log();
+    expect_read("order-1/0 one\norder-2/0 three\norder-1/1 five\n= 0\n", .count = 9,
+                .prefixes = {"$idx-ce-order"});
+    expect_read("order-1/1 five\n= 0\n", .count = 9, .prefixes = {"$idx-et-Done"});
+    expect_read("order-1/0 one\ninvoice-1/0 two\n= 0\n", .count = 2, .prefixes = {"$idx-all"});
+    expect_read("= 5 index-name=$idx-user-x exception=index-not-found Index '$idx-user-x' is not "
+                "found.\n",
+                .count = 2, .prefixes = {"$idx-user-x"});
+    expect_read_refused("an index stands alone", .count = 2, .prefixes = {"$idx-all", "order"});
+    end_story();
+}
+
+TEST(grpc_read, events_that_were_removed_are_not_there_and_there_is_no_horizon)
+{
+    struct deed_compaction done;
+    begin_story();
+    say_many("a", 30);
+    say("b", "kept");
+    say_link("l", "0@a");
+    set_metadata("a", "{\"$tb\":28}");
+    expect_ok(store_compact(store, &(struct deed_compact_options){.active = true}, &err));
+    do {
+        (void)store_step(store);
+        store_compaction(store, &done);
+    } while (done.state == DEED_COMPACTION_RUNNING);
+    assert_int_equal(done.events_removed, 28);
+    expect_read("a/28 28\na/29 29\nb/0 kept\n- <- l/0 0@a\n$$a/0 {\"$tb\":28}\n= 0\n", .count = 99,
+                .from = FROM_PLACE, .place = 2, .resolve = true);
+    expect_read("a/28 28\na/29 29\n= 0\n", .count = 99, .prefixes = {"a"});
+    begin((struct asked){.stream = "$et-Said", .count = 1, .resolve = true});
+    expect_told("- <- $et-Said/0 0@a\n= 0\n");
+    end_story();
+}
+
+/* ---- subscriptions to streams --------------------------------------------------------------- */
+
+TEST(grpc_read, a_subscription_confirms_catches_up_and_goes_on)
+{
+    five_words();
+    begin((struct asked){.stream = "a", .subscribe = true});
+    expect_told("confirmation\na/0 zero\na/1 one\na/2 two\na/3 three\ncaught up at revision 3\n");
+    expect_told("");
+    say("b", "not for it");
+    expect_told("");
+    say("a", "four"), say("b", "nor this"), say("a", "five");
+    expect_told("a/4 four\na/5 five\n");
+    end_story();
+}
+
+TEST(grpc_read, a_subscription_begins_behind_its_revision)
+{
+    five_words();
+    begin((struct asked){.stream = "a", .subscribe = true, .from = FROM_PLACE, .place = 2});
+    expect_told("confirmation\na/3 three\ncaught up at revision 3\n");
+    cancel();
+    begin((struct asked){.stream = "a", .subscribe = true, .from = FROM_PLACE, .place = 3});
+    expect_told("confirmation\ncaught up at revision 3\n");
+    say("a", "four");
+    expect_told("a/4 four\n");
+    cancel();
+    begin((struct asked){.stream = "a", .subscribe = true, .from = FROM_PLACE, .place = 5});
+    expect_told("confirmation\ncaught up at revision 5\n");
+    say("a", "five"), say("a", "six");
+    expect_told("a/6 six\n");
+    end_story();
+}
+
+TEST(grpc_read, a_subscription_from_the_end_gets_what_is_written_from_then_on)
+{
+    five_words();
+    begin((struct asked){.stream = "a", .subscribe = true, .from = FROM_END});
+    expect_told("confirmation\ncaught up at revision 3\n");
+    say("a", "four");
+    expect_told("a/4 four\n");
+    cancel();
+    begin((struct asked){.stream = "a", .subscribe = true, .from = FROM_PLACE, .place = WIRE_END});
+    expect_told("confirmation\ncaught up at revision 4\n");
+    end_story();
+}
+
+TEST(grpc_read, a_subscription_waits_for_a_stream_that_is_not_there)
+{
+    five_words();
+    for (int from = FROM_START; from <= FROM_END; from++) {
+        char name[8];
+        (void)snprintf(name, sizeof name, "new%d", from);
+        begin((struct asked){.stream = name, .subscribe = true, .from = (enum asked_from)from});
+        expect_told("confirmation\ncaught up\n");
+        say(name, "first");
+        char wanted[32];
+        (void)snprintf(wanted, sizeof wanted, "%s/0 first\n", name);
+        expect_told(wanted);
+        cancel();
+    }
+    end_story();
+}
+
+TEST(grpc_read, a_subscription_to_a_tombstoned_stream_ends)
+{
+    five_words();
+    delete_stream("a", true);
+    begin((struct asked){.stream = "a", .subscribe = true});
+    expect_told("confirmation\n" STREAM_DELETED("a"));
+    cancel();
+    begin((struct asked){.stream = "a", .subscribe = true, .from = FROM_END});
+    expect_told("confirmation\n" STREAM_DELETED("a"));
+    end_story();
+}
+
+TEST(grpc_read, a_tombstone_is_delivered_before_it_ends_the_subscription)
+{
+    five_words();
+    begin((struct asked){.stream = "a", .subscribe = true, .from = FROM_PLACE, .place = 2});
+    expect_told("confirmation\na/3 three\ncaught up at revision 3\n");
+    say("a", "four");
+    delete_stream("a", true);
+    expect_told("a/4 four\na/9223372036854775807 {}\n" STREAM_DELETED("a"));
+    end_story();
+}
+
+TEST(grpc_read, a_subscription_outlives_a_soft_deletion)
+{
+    five_words();
+    begin((struct asked){.stream = "a", .subscribe = true, .from = FROM_PLACE, .place = 2});
+    expect_told("confirmation\na/3 three\ncaught up at revision 3\n");
+    delete_stream("a", false);
+    expect_told("");
+    say("a", "again");
+    expect_told("a/4 again\n");
+    cancel();
+    delete_stream("a", false);
+    begin((struct asked){.stream = "a", .subscribe = true});
+    expect_told("confirmation\ncaught up\n");
+    say("a", "once more");
+    expect_told("a/5 once more\n");
+    end_story();
+}
+
+TEST(grpc_read, retention_hides_from_catching_up_and_not_from_the_living)
+{
+    begin_story();
+    say_many("a", 5);
+    set_metadata("a", "{\"$maxCount\":2}");
+    begin((struct asked){.stream = "a", .subscribe = true});
+    expect_told("confirmation\na/3 3\na/4 4\ncaught up at revision 4\n");
+    say_many("a", 4);
+    expect_told("a/5 0\na/6 1\na/7 2\na/8 3\n");
+    cancel();
+    set_metadata("a", "{\"$maxCount\":1}");
+    begin((struct asked){.stream = "$$a", .subscribe = true});
+    expect_told("confirmation\n$$a/1 {\"$maxCount\":1}\ncaught up at revision 1\n");
+    set_metadata("a", "{}");
+    set_metadata("a", "{\"x\":1}");
+    expect_told("$$a/2 {}\n$$a/3 {\"x\":1}\n");
+    end_story();
+}
+
+TEST(grpc_read, a_virtual_stream_can_be_subscribed_to)
+{
+    begin_story();
+    say("order-1", "one");
+    begin((struct asked){.stream = "$ce-order", .subscribe = true, .resolve = true});
+    expect_told("confirmation\norder-1/0 one <- $ce-order/0 0@order-1\ncaught up at revision 0\n");
+    say("x", "other"), say("order-2", "two");
+    delete_stream("order-1", true);
+    expect_told("order-2/0 two <- $ce-order/1 0@order-2\n"
+                "order-1/9223372036854775807 {} <- $ce-order/2 1@order-1\n");
+    say("order-2", "three");
+    expect_told("order-2/1 three <- $ce-order/3 1@order-2\n");
+    end_story();
+}
+
+TEST(grpc_read, links_are_resolved_live)
+{
+    begin_story();
+    begin((struct asked){.stream = "l", .subscribe = true, .resolve = true});
+    expect_told("confirmation\ncaught up\n");
+    say("a", "one");
+    say_link("l", "0@a");
+    say_link("l", "1@a");
+    expect_told("a/0 one <- l/0 0@a\n- <- l/1 1@a\n");
+    end_story();
+}
+
+TEST(grpc_read, a_slow_client_is_told_again_when_it_has_caught_up)
+{
+    begin_story();
+    say_many("a", 3);
+    begin((struct asked){.stream = "a", .subscribe = true, .from = FROM_END});
+    expect_told("confirmation\ncaught up at revision 2\n");
+    slice_size = 300;
+    say_many("a", 3);
+    expect_told("a/3 0\na/4 1\na/5 2\ncaught up at revision 5\n");
+    slice_size = 1 << 20;
+    say_many("a", 3);
+    expect_told("a/6 0\na/7 1\na/8 2\n");
+    end_story();
+}
+
+/* ---- subscriptions to the log --------------------------------------------------------------- */
+
+TEST(grpc_read, the_log_is_followed_from_a_position_on)
+{
+    five_words();
+    begin((struct asked){.subscribe = true, .from = FROM_PLACE, .place = 4});
+    expect_told("confirmation\na/2 two\na/3 three\ncaught up at 6\n");
+    say("c", "new");
+    expect_told("c/0 new\n");
+    assert_int_equal(last_position, 7);
+    cancel();
+    begin((struct asked){.subscribe = true, .from = FROM_PLACE, .place = 5, .prepare = 4});
+    expect_told("confirmation\na/2 two\na/3 three\nc/0 new\ncaught up at 7\n");
+    cancel();
+    begin((struct asked){.subscribe = true, .from = FROM_END});
+    expect_told("confirmation\ncaught up at 7\n");
+    say("c", "newer");
+    expect_told("c/1 newer\n");
+    cancel();
+    begin((struct asked){.subscribe = true, .from = FROM_END});
+    say("c", "before anything was told"); /* and after the subscription began */
+    expect_told("confirmation\nc/2 before anything was told\ncaught up at 9\n");
+    cancel();
+    begin((struct asked){.subscribe = true});
+    const char *all = tell();
+    assert_true(strncmp(all, "confirmation\n$log/0 ", 20) == 0);
+    assert_non_null(strstr(all, "\ncaught up at 9\n"));
+    end_story();
+}
+
+TEST(grpc_read, nothing_is_lost_or_repeated_while_others_write)
+{
+    char wanted[16];
+    begin_story();
+    slice_size = 200;
+    begin((struct asked){.subscribe = true, .from = FROM_END});
+    unsigned next = 0;
+    unsigned written = 0;
+    for (unsigned round = 0; round < 300; round++) {
+        for (unsigned i = 0; i < round % 7; i++, written++) {
+            (void)snprintf(wanted, sizeof wanted, "%u", written);
+            say(written % 3 == 0 ? "a" : "b", wanted);
+        }
+        if (round % 5 == 0) never_in_haste = !never_in_haste;
+        if (one_slice() == RPC_END) fail_msg("it ended");
+    }
+    (void)one_slice(), (void)one_slice();
+    const char *all = tell();
+    for (const char *line = all; *line != '\0'; line = strchr(line, '\n') + 1) {
+        if (line[0] == 'c') continue; /* confirmation, caught up */
+        const char *word = strchr(line, ' ') + 1;
+        (void)snprintf(wanted, sizeof wanted, "%u\n", next++);
+        assert_memory_equal(word, wanted, strlen(wanted));
+    }
+    assert_int_equal(next, written);
+    end_story();
+}
+
+TEST(grpc_read, a_filtered_subscription_has_checkpoints)
+{
+    begin_story();
+    say_many("x", 10); /* 2 to 11 */
+    say("order-1", "one"); /* 12 */
+    say_many("x", 5); /* 13 to 17 */
+    begin((struct asked){.subscribe = true, .regex = "order", .window = 4, .multiplier = 2});
+    expect_told("confirmation\ncheckpoint 8\norder-1/0 one\ncheckpoint 16\ncheckpoint 17\n"
+                "caught up at 17\n");
+    say_many("x", 7); /* to 24 */
+    expect_told("");
+    say("order-1", "two"); /* 25 */
+    expect_told("order-1/1 two\ncheckpoint 25\n");
+    say_many("x", 17); /* to 42 */
+    expect_told("checkpoint 33\ncheckpoint 41\n");
+    end_story();
+}
+
+TEST(grpc_read, a_checkpoint_is_where_to_go_on)
+{
+    begin_story();
+    say_many("x", 10); /* to 11 */
+    say("order-1", "one"); /* 12 */
+    begin((struct asked){.subscribe = true, .regex = "order", .from = FROM_PLACE, .place = 11});
+    expect_told("confirmation\norder-1/0 one\ncheckpoint 12\ncaught up at 12\n");
+    cancel();
+    begin((struct asked){.subscribe = true, .regex = "order", .from = FROM_PLACE, .place = 12});
+    expect_told("confirmation\ncaught up at 12\n"); /* that one it has */
+    cancel();
+    begin((struct asked){.subscribe = true, .regex = "order", .from = FROM_END});
+    expect_told("confirmation\ncheckpoint 12\ncaught up at 12\n");
+    end_story();
+}
+
+TEST(grpc_read, what_the_index_passes_over_counts_for_checkpoints)
+{
+    begin_story();
+    say_many("x-1", 1000);
+    say("order-1", "one"); /* 1002 */
+    say_many("x-1", 10);
+    begin((struct asked){.subscribe = true, .prefixes = {"order-"}});
+    expect_told("confirmation\norder-1/0 one\ncheckpoint 1002\ncheckpoint 1012\n"
+                "caught up at 1012\n");
+    say_many("x-1", 31);
+    expect_told("");
+    say("x-1", "the 32nd");
+    expect_told("checkpoint 1044\n");
+    end_story();
+}
+
+TEST(grpc_read, checkpoints_ascend_whatever_the_slices)
+{
+    begin_story();
+    begin((struct asked){.subscribe = true, .regex = "7", .by_type = true, .window = 3,
+                         .multiplier = 1});
+    slice_size = 50;
+    for (unsigned round = 0; round < 50; round++) {
+        char name[16];
+        for (unsigned i = 0; i < round % 11; i++) {
+            struct deed_new_event event = said("a", "x");
+            (void)snprintf(name, sizeof name, "T%u", round + i);
+            event.type = deed_str_of(name);
+            say_event(event);
+        }
+        (void)one_slice();
+    }
+    unsigned long long before = 0;
+    unsigned long long at = 0;
+    size_t count = 0;
+    for (const char *line = tell(); *line != '\0'; line = strchr(line, '\n') + 1) {
+        if (sscanf(line, "checkpoint %llu", &at) != 1) continue;
+        assert_true(at > before);
+        before = at;
+        count++;
+    }
+    assert_true(count > 50);
+    end_story();
+}
+
+TEST(grpc_read, a_checkpoint_needs_an_interval)
+{
+    five_words();
+    expect_read_refused("checkpointIntervalMultiplier is 0", .subscribe = true, .regex = "a",
+                        .window_count = true);
+    expect_read("a/0 zero\n= 0\n", .count = 1, .regex = "a", .window_count = true);
+    end_story();
+}
+
+/* ---- haste, faults -------------------------------------------------------------------------- */
+
+TEST(grpc_read, what_is_new_is_told_in_haste_and_what_is_old_is_not)
+{
+    begin_story();
+    say_many("a", 1000);
+    begin((struct asked){.subscribe = true, .stream = "a"});
+    hasty_slices = slow_slices = 0;
+    (void)tell();
+    assert_true(slow_slices >= 1);
+    say("a", "new");
+    slow_slices = 0;
+    expect_told("a/1000 new\n");
+    assert_int_equal(slow_slices, 0);
+    cancel();
+    hasty_slices = slow_slices = 0;
+    expect_read("a/0 0\na/1 1\n= 0\n", .stream = "a", .count = 2);
+    assert_int_equal(slow_slices, 0);
+    end_story();
+}
+
+TEST(grpc_read, damage_fails_the_read_and_says_where)
+{
+    begin_story();
+    say("a", "zero"), say("a", "one"), say("a", "two");
+    expect_ok(os_sim_rot(sim, SEGMENT(1), 3 * 4096 + 120, OS_SIM_ROT_FLIP));
+    os_sim_drop_cache(sim);
+    begin((struct asked){.stream = "a", .count = 9});
+    const char *all = tell();
+    if (strncmp(all, "a/0 zero\n= 15 ", 14) != 0) fail_msg("%s", all);
+    end_story();
+}
+
+TEST_MAIN(grpc_read)
