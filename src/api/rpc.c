@@ -85,6 +85,17 @@ void rpc_done(struct rpc *rpc)
 
 void rpc_wake(struct rpc *rpc)
 {
+    atomic_store(&rpc->woken, true);
+    rpc_push(rpc);
+}
+
+bool rpc_woken(struct rpc *rpc)
+{
+    return atomic_exchange(&rpc->woken, false);
+}
+
+void rpc_push(struct rpc *rpc)
+{
     if ((atomic_fetch_or(&rpc->life, QUEUED) & QUEUED) == 0) rpc->host->push(rpc); /* (1) */
 }
 
@@ -155,6 +166,7 @@ struct buf *rpc_reply_begin(struct rpc *rpc)
 
 void rpc_reply_end(struct rpc *rpc)
 {
+    atomic_store(&rpc->has_replies, true);
     os_mutex_unlock(&rpc->mutex);
     rpc_wake(rpc);
 }
@@ -167,7 +179,9 @@ void rpc_reply(struct rpc *rpc, const ProtobufCMessage *message)
 
 void rpc_take_replies(struct rpc *rpc, struct buf *out)
 {
+    if (!atomic_load(&rpc->has_replies)) return;
     os_mutex_lock(&rpc->mutex);
+    atomic_store(&rpc->has_replies, false);
     if (out->len == 0 && rpc->replies.len > 0 && buf_ok(&rpc->replies)) {
         struct buf swap = *out;
         *out = rpc->replies;
@@ -190,12 +204,9 @@ enum rpc_pull rpc_unary_pull(struct rpc *rpc, struct buf *out, size_t size_wante
 
 /* ---- ending ----------------------------------------------------------------------------------- */
 
-bool rpc_ended(struct rpc *rpc)
+bool rpc_ended(const struct rpc *rpc)
 {
-    os_mutex_lock(&rpc->mutex);
-    bool ended = rpc->end.ended;
-    os_mutex_unlock(&rpc->mutex);
-    return ended;
+    return atomic_load(&rpc->ended);
 }
 
 static bool is_binary(const char *name)
@@ -225,14 +236,14 @@ static void trailer_add(struct rpc_ending *end, const char *name, deed_str value
 void rpc_trailer(struct rpc *rpc, const char *name, deed_str value)
 {
     os_mutex_lock(&rpc->mutex);
-    if (!rpc->end.ended) trailer_add(&rpc->end, name, value);
+    if (!rpc_ended(rpc)) trailer_add(&rpc->end, name, value);
     os_mutex_unlock(&rpc->mutex);
 }
 
 void rpc_end(struct rpc *rpc)
 {
     os_mutex_lock(&rpc->mutex);
-    rpc->end.ended = true; /* (3): the code was 0, or the call has ended already */
+    atomic_store(&rpc->ended, true); /* (3): the code is 0, or the call has ended already */
     os_mutex_unlock(&rpc->mutex);
     rpc_wake(rpc);
 }
@@ -248,11 +259,11 @@ void rpc_fail(struct rpc *rpc, enum grpc_code code, const char *exception, const
     if ((size_t)len >= sizeof message) len = (int)sizeof message - 1;
 
     os_mutex_lock(&rpc->mutex);
-    if (!rpc->end.ended) { /* (3) */
-        rpc->end.ended = true;
+    if (!rpc_ended(rpc)) { /* (3) */
         rpc->end.code = code;
         rpc->end.message = arena_str(&rpc->end.arena, (deed_str){message, (size_t)len});
         if (exception != NULL) trailer_add(&rpc->end, "exception", deed_str_of(exception));
+        atomic_store(&rpc->ended, true);
     }
     os_mutex_unlock(&rpc->mutex);
     rpc_wake(rpc);

@@ -60,9 +60,8 @@ struct rpc_method {
 #define RPC_MESSAGE_SIZE_MAX ((size_t)1 << 20)
 #define RPC_TRAILERS_MAX     8
 
-/* How the call ends. Under the call's mutex until it has. */
+/* How the call ends. Under the call's mutex until it has, then unchanged. */
 struct rpc_ending {
-    bool ended;
     enum grpc_code code;
     deed_str message; /* as the method wrote it, not encoded */
     struct api_header trailers[RPC_TRAILERS_MAX]; /* encoded */
@@ -93,7 +92,7 @@ struct rpc {
     struct rpc_ending end; /* under `mutex` */
     struct buf replies;    /* under `mutex`: of rpc_reply */
     _Atomic uint32_t life; /* see rpc.c */
-    _Atomic bool cancelled;
+    _Atomic bool cancelled, ended, woken, has_replies;
 };
 
 /* ---- for methods ------------------------------------------------------------------------------ */
@@ -158,13 +157,17 @@ void rpc_init(struct rpc *rpc, struct api *api, const struct rpc_method *method,
               const struct rpc_host *host);
 void rpc_done(struct rpc *rpc);
 
+/* Have the call taken up, without waking its method. */
+void rpc_push(struct rpc *rpc);
 /* The call was pushed and is now taken up. true: nobody holds it any more. */
 DEED_MUST_CHECK bool rpc_taken(struct rpc *rpc);
+/* Was its method woken since this was last asked? */
+bool rpc_woken(struct rpc *rpc);
 /* Is it pushed and not yet taken up? */
 bool rpc_queued(const struct rpc *rpc);
 
 /* Has it ended? Then it changes no more. */
-bool rpc_ended(struct rpc *rpc);
+bool rpc_ended(const struct rpc *rpc);
 /* Move the replies to the end of `out`. */
 void rpc_take_replies(struct rpc *rpc, struct buf *out);
 

@@ -61,6 +61,12 @@ struct config_list {
       "open connections; one more is closed at once")                                              \
     X(pipeline_count_max, "pipeline-count-max", COUNT, "64", 1, 10000,                             \
       "requests of one connection worked on at once")                                              \
+    X(call_count_max, "call-count-max", COUNT, "1000", 1, 1000000,                                 \
+      "gRPC calls of one connection at once; one more is refused")                                 \
+    X(keepalive_interval, "keepalive-interval", DURATION, "10s", 0, 86400000,                      \
+      "a silent HTTP/2 connection is asked whether it is there; 0: never")                         \
+    X(keepalive_timeout, "keepalive-timeout", DURATION, "10s", 1, 86400000,                        \
+      "for it to answer")                                                                          \
     X(head_size_max, "head-size-max", SIZE, "16KiB", 256, 1048576,                                 \
       "request line and headers of one request")                                                   \
     X(body_size_max, "body-size-max", SIZE, "33MiB", 0, 1073741824, "body of one request")         \

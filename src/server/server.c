@@ -7,7 +7,7 @@
  *     exchange that the api still works on is written to by it. */
 #include "server/server.h"
 
-#include "server/connection.h"
+#include "server/service.h"
 
 #include <assert.h>
 #include <signal.h>
@@ -58,6 +58,8 @@ static void defaults(struct server_options *o)
 {
     if (o->connection_count_max == 0) o->connection_count_max = 4096;
     if (o->pipeline_count_max == 0) o->pipeline_count_max = 64;
+    if (o->call_count_max == 0) o->call_count_max = 1000;
+    if (o->keepalive_timeout_ms == 0) o->keepalive_timeout_ms = 10000;
     if (o->pool_thread_max == 0) o->pool_thread_max = 16;
     if (o->patient_thread_max == 0) o->patient_thread_max = 128;
     if (o->head_size_max == 0) o->head_size_max = (size_t)16 << 10;
@@ -165,7 +167,7 @@ static void stop_begin(struct server *server, const char *why)
     atomic_store(&server->ready, false);
     server->stop_until = uv_now(&server->loop) + server->options.shutdown_grace_ms;
     say(server, "%s: finishing %zu requests on %zu connections", why,
-        server->service.exchange_count, server->service.connection_count);
+        server->service.work_count, server->service.connection_count);
     listeners_close(server);
     service_stop(&server->service);
 }
@@ -242,6 +244,9 @@ static void service_setup(struct server *server)
     server->service.limits =
         (struct service_limits){.connection_count_max = o->connection_count_max,
                                 .pipeline_count_max = o->pipeline_count_max,
+                                .call_count_max = o->call_count_max,
+                                .keepalive_interval_ms = o->keepalive_interval_ms,
+                                .keepalive_timeout_ms = o->keepalive_timeout_ms,
                                 .head_size_max = o->head_size_max,
                                 .body_size_max = o->body_size_max,
                                 .write_size_max = o->write_size_max,

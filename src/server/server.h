@@ -21,6 +21,9 @@ struct server_options {
     size_t address_count;
     uint32_t connection_count_max; /* 4,096 */
     uint32_t pipeline_count_max;   /* requests of one connection worked on at once: 64 */
+    uint32_t call_count_max;       /* gRPC calls of one connection at once: 1,000 */
+    uint32_t keepalive_interval_ms; /* 0: HTTP/2 connections are not asked whether they are there */
+    uint32_t keepalive_timeout_ms; /* 10,000 */
     uint32_t pool_thread_max;      /* 16 */
     uint32_t patient_thread_max;   /* 128: for queries, which may wait */
     size_t head_size_max;          /* 16 KiB */

@@ -9,7 +9,7 @@
 #include <uv.h>
 
 #define SERIES_MAX 2048 /* power of two; routes × methods × statuses seen are some hundred */
-#define ROUTE_MAX 128
+#define ROUTE_MAX 256
 
 /* Upper bounds in microseconds; Prometheus wants them in seconds. Around the promise of 10 ms. */
 static const struct {
@@ -46,6 +46,7 @@ struct traffic {
 
 static const char *const methods[] = {"GET", "POST", "HEAD", "DELETE", "PUT", "OPTIONS", "PATCH"};
 static const char other[] = "other";
+const char traffic_refused[] = "(refused)";
 
 deed_status traffic_create(struct traffic **out_traffic, struct deed_error *err)
 {

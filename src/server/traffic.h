@@ -10,8 +10,12 @@ struct traffic;
 DEED_MUST_CHECK deed_status traffic_create(struct traffic **out_traffic, struct deed_error *err);
 void traffic_destroy(struct traffic *traffic); /* accepts NULL */
 
-/* A request was answered. `route` is its pattern and must stay ("/streams/{stream}"); methods that
- * the API does not use count as "other", so that no client can make new series. From one thread. */
+/* The route of what was refused before it had one. */
+extern const char traffic_refused[];
+
+/* A request was answered; of a gRPC call the status is its grpc-status. `route` is its pattern
+ * ("/streams/{stream}", "/package.Service/Method") and must stay; methods that the API does not use
+ * count as "other", so that no client can make new series. From one thread. */
 void traffic_request(struct traffic *traffic, const char *route, deed_str method, int status,
                      uint64_t duration_ns);
 

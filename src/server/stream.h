@@ -1,0 +1,38 @@
+/* stream.h - one gRPC call: a stream of HTTP/2 on one side, a struct rpc on the other.
+ *
+ * All on the loop's thread. Connection2.c makes calls and owns the session. */
+#ifndef SERVER_STREAM_H
+#define SERVER_STREAM_H
+
+#include "http2/http2.h"
+#include "server/service.h"
+
+struct connection2;
+struct stream;
+
+/* What the connection offers its calls. */
+struct stream_owner {
+    struct service *service;
+    struct link *link;
+    struct stream *calls; /* those whose stream is open */
+};
+
+/* The handler of the connection's session; its context is the struct stream_owner. */
+struct http2_stream *stream_open(void *owner);
+void stream_header(struct http2_stream *stream, deed_str name, deed_str value);
+void stream_head(struct http2_stream *stream);
+void stream_data(struct http2_stream *stream, deed_bytes bytes);
+void stream_ended(struct http2_stream *stream);
+deed_bytes stream_output(struct http2_stream *stream, bool *out_end);
+void stream_sent(struct http2_stream *stream, size_t size);
+size_t stream_trailers(struct http2_stream *stream, struct http2_header *out, size_t max);
+void stream_closed(struct http2_stream *stream, uint32_t error);
+
+/* Deadlines. */
+void streams_tick(struct stream_owner *owner, uint64_t now_ticks);
+/* The service stops: end what only waits. */
+void streams_stop(struct stream_owner *owner);
+/* Ask again those whose answers have been sent; after each http2_send. */
+void streams_feed(struct stream_owner *owner);
+
+#endif
