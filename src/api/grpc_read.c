@@ -523,7 +523,7 @@ static deed_status reading_step(struct reading *r, struct buf *out, size_t slice
 }
 
 /* All that there is has been sent. */
-static enum rpc_pull reading_end(struct reading *r, struct buf *out, size_t start)
+static enum rpc_pull reading_end(struct reading *r, struct buf *out)
 {
     if (!r->plan.subscription) {
         bool told = r->plan.compatibility > 0 && r->plan.stream.ptr != NULL;
@@ -538,7 +538,7 @@ static enum rpc_pull reading_end(struct reading *r, struct buf *out, size_t star
     if (r->plan.filtered) checkpoint_due(r, out, position);
     if (!r->live) put_caught_up(r, out);
     r->live = true;
-    return out->len > start ? RPC_MORE : RPC_WAIT;
+    return RPC_WAIT;
 }
 
 static enum rpc_pull reading_failed(struct reading *r, struct buf *out, size_t start,
@@ -566,7 +566,7 @@ static enum rpc_pull reading_slice(struct reading *r, struct buf *out, size_t wa
         if (opened != RPC_MORE) return opened;
     }
     for (uint64_t looked = 0;; looked++) {
-        if (r->left == 0 || r->empty) return reading_end(r, out, start);
+        if (r->left == 0 || r->empty) return reading_end(r, out);
         bool late = looked % CLOCK_EVENTS == CLOCK_EVENTS - 1 &&
                     os_ticks_ns(os) - begun_ns > SLICE_TIME_NS;
         if (out->len - start >= size_max || late || (haste && looked == HASTE_EVENTS_MAX)) {
@@ -574,7 +574,7 @@ static enum rpc_pull reading_slice(struct reading *r, struct buf *out, size_t wa
             return RPC_MORE;
         }
         deed_status status = reading_step(r, out, start);
-        if (status == DEED_END) return reading_end(r, out, start);
+        if (status == DEED_END) return reading_end(r, out);
         if (status != DEED_OK) return reading_failed(r, out, start, status);
     }
 }

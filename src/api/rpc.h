@@ -28,7 +28,7 @@ struct rpc;
 
 enum rpc_pull {
     RPC_MORE,  /* call again when there is room */
-    RPC_WAIT,  /* nothing now: call again after rpc_wake, a message, or (method->follows) growth */
+    RPC_WAIT,  /* nothing more now: call again after rpc_wake, a message, or (method->follows) growth */
     RPC_END,   /* this was all: the call ends as rpc_fail said, or well */
     RPC_LATER, /* in haste only: it would take long; nothing was added */
 };

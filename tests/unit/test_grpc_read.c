@@ -3,6 +3,9 @@
 
 #include "base/uuid.h"
 
+#include <pthread.h>
+#include <sched.h>
+
 #define STREAM_DELETED(name) \
     "= 9 stream-name=" name " exception=stream-deleted Event stream '" name "' is deleted.\n"
 
@@ -571,12 +574,12 @@ TEST(grpc_read, a_subscription_waits_for_a_stream_that_is_not_there)
 {
     five_words();
     for (int from = FROM_START; from <= FROM_END; from++) {
-        char name[8];
+        char name[16];
         (void)snprintf(name, sizeof name, "new%d", from);
         begin((struct asked){.stream = name, .subscribe = true, .from = (enum asked_from)from});
         expect_told("confirmation\ncaught up\n");
         say(name, "first");
-        char wanted[32];
+        char wanted[64];
         (void)snprintf(wanted, sizeof wanted, "%s/0 first\n", name);
         expect_told(wanted);
         cancel();
@@ -863,6 +866,111 @@ TEST(grpc_read, damage_fails_the_read_and_says_where)
     const char *all = tell();
     if (strncmp(all, "a/0 zero\n= 15 ", 14) != 0) fail_msg("%s", all);
     end_story();
+}
+
+/* ---- threads -------------------------------------------------------------------------------- */
+
+#define FOLLOWERS 8
+#define WRITTEN   2000
+
+struct follower {
+    struct rpc rpc;
+    struct arena arena, scratch;
+    size_t got; /* events */
+    bool wrong;
+};
+
+static void *write_many(void *context)
+{
+    struct store *into = context;
+    for (unsigned i = 0; i < WRITTEN; i++) {
+        char data[16];
+        int size = snprintf(data, sizeof data, "%u", i);
+        struct deed_new_event event = {.stream = DEED_STR("a"),
+                                       .type = DEED_STR("T"),
+                                       .data = {(const uint8_t *)data, (size_t)size}};
+        struct deed_append append = {.events = &event, .event_count = 1};
+        struct deed_appended done;
+        if (store_append(into, &append, &done, NULL) != DEED_OK) abort();
+    }
+    return NULL;
+}
+
+/* Revisions in the frames follow one another. */
+static void count_frames(struct follower *f, const struct buf *out)
+{
+    struct arena arena;
+    arena_init(&arena, SIZE_MAX / 2);
+    for (size_t at = 0; at < out->len;) {
+        const uint8_t *head = out->ptr + at;
+        size_t size = (size_t)head[2] << 16 | (size_t)head[3] << 8 | head[4];
+        arena_reset(&arena);
+        resp *m = grpc_unpack(&event_store__client__streams__read_resp__descriptor,
+                              (deed_bytes){head + 5, size}, &arena, NULL);
+        f->wrong |= m == NULL;
+        if (m != NULL && m->event != NULL &&
+            m->content_case == EVENT_STORE__CLIENT__STREAMS__READ_RESP__CONTENT_EVENT) {
+            f->wrong |= m->event->event->stream_revision != f->got;
+            f->got++;
+        }
+        at += 5 + size;
+    }
+    arena_done(&arena);
+}
+
+static void *follow(void *context)
+{
+    struct follower *f = context;
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    bool haste = true;
+    while (f->got < WRITTEN && !f->wrong) {
+        buf_reset(&out);
+        enum rpc_pull answer = f->rpc.method->pull(&f->rpc, &out, 500 + f->got % 3000, haste);
+        count_frames(f, &out);
+        f->wrong |= answer == RPC_END;
+        haste = answer != RPC_LATER;
+        if (answer == RPC_WAIT) sched_yield();
+    }
+    buf_done(&out);
+    return NULL;
+}
+
+TEST(grpc_read, followers_on_threads_of_their_own_get_each_event_once)
+{
+    static struct follower followers[FOLLOWERS];
+    pthread_t writer, threads[FOLLOWERS];
+    const struct rpc_method *method = rpc_method_find(DEED_STR(READ_PATH));
+    struct buf message;
+    start_here();
+    open_api();
+    buf_init(&message, 1 << 16);
+    put_request(&message, &(struct asked){.stream = "a", .subscribe = true});
+    assert_int_equal(pthread_create(&writer, NULL, write_many, store), 0);
+    for (size_t i = 0; i < FOLLOWERS; i++) {
+        struct follower *f = &followers[i];
+        *f = (struct follower){0};
+        arena_init(&f->arena, 1 << 20), arena_init(&f->scratch, 1 << 20);
+        rpc_init(&f->rpc, read_api, method, &test_host);
+        f->rpc.arena = &f->arena;
+        f->rpc.scratch = &f->scratch;
+        method->begin(&f->rpc);
+        method->message(&f->rpc, buf_bytes(&message));
+        assert_int_equal(pthread_create(&threads[i], NULL, follow, f), 0);
+    }
+    assert_int_equal(pthread_join(writer, NULL), 0);
+    for (size_t i = 0; i < FOLLOWERS; i++) {
+        struct follower *f = &followers[i];
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_false(f->wrong);
+        assert_int_equal(f->got, WRITTEN);
+        method->close(&f->rpc);
+        rpc_done(&f->rpc);
+        arena_done(&f->arena), arena_done(&f->scratch);
+    }
+    buf_done(&message);
+    close_api();
+    finish();
 }
 
 TEST_MAIN(grpc_read)
