@@ -152,7 +152,15 @@
     X(PLANTED_SNAPSHOT_OF_LATER, "a question about the past is answered from a later fold")        \
     X(PLANTED_SNAPSHOT_OF_ANY_TEXT,                                                                \
       "a question about the past is answered from another text's rows")                            \
-    X(PLANTED_SNAPSHOT_ONE_TOO_FAR, "a question about the past sees one event more")
+    X(PLANTED_SNAPSHOT_ONE_TOO_FAR, "a question about the past sees one event more")               \
+    X(PLANTED_CHECKPOINT_AT_READ, "a group's checkpoint is what it has read, not what was dealt with") \
+    X(PLANTED_CHECKPOINT_ONE_TOO_FAR, "a group's checkpoint passes the event that is still out")   \
+    X(PLANTED_LEAVE_LOSES, "what a consumer had when it left counts as dealt with")                \
+    X(PLANTED_LANE_DOES_NOT_HOLD, "an event that is retried does not hold back its stream")        \
+    X(PLANTED_LANE_MOVES_EARLY, "a stream moves to another consumer while it has events out")      \
+    X(PLANTED_GROUP_INHERITS, "a new group goes on at the checkpoint of a deleted one")            \
+    X(PLANTED_PARK_BEFORE_DURABLE, "a parked event is done with before its link is durable")       \
+    X(PLANTED_REPLAY_CUTS_EARLY, "replayed events leave the parked ones when they are read")
 
 enum planted {
     PLANTED_NONE,
