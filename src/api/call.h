@@ -27,6 +27,7 @@ struct api {
     char log_name[9]; /* the first eight digits of the log's id, for tokens */
     char log_header[64];
     _Atomic uint32_t waiting; /* queries with after= that hold a thread */
+    _Atomic uint64_t gathered; /* bytes of gRPC appends on their way: see grpc_write.h */
 };
 
 struct call_value {

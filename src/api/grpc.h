@@ -7,7 +7,10 @@
 #include "api/rpc.h"
 
 /* The busiest first: they are looked up in this order. */
-#define GRPC_TABLES(X) X(grpc_read) X(grpc_features)
+#define GRPC_TABLES(X) \
+    X(grpc_append)     \
+    X(grpc_read)       \
+    X(grpc_features)
 
 #define GRPC_DECLARE(name)                           \
     extern const struct rpc_method name##_methods[]; \
