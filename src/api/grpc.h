@@ -10,6 +10,7 @@
 #define GRPC_TABLES(X) \
     X(grpc_append)     \
     X(grpc_read)       \
+    X(grpc_delete)     \
     X(grpc_features)
 
 #define GRPC_DECLARE(name)                           \

@@ -1,0 +1,109 @@
+/* grpc_delete.c - Delete and Tombstone.
+ *
+ * (1) A deletion reads the stream's metadata and waits for the disk, so it is never made on the loop's
+ *     thread.
+ * (2) Both say "Delete failed", since that is what clients look for. */
+#include "api/grpc.h"
+#include "api/grpc_write.h"
+#include "grpc/pb.h"
+#include "store/store.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static void delete_message(struct rpc *rpc, deed_bytes message)
+{
+    struct grpc_target *target = arena_alloc(rpc->arena, sizeof *target);
+    deed_bytes copy = arena_bytes(rpc->arena, message);
+    if (target == NULL || copy.ptr == NULL) {
+        rpc_fail(rpc, GRPC_RESOURCE_EXHAUSTED, NULL, "out of memory");
+        return;
+    }
+    bool given = false;
+    bool ok = true;
+    struct pb_reader r = pb_reader_over(copy);
+    for (struct pb_field f; ok && pb_next(&r, &f);) {
+        if (!pb_is(&f, 1, PB_BYTES)) continue;
+        given = true;
+        ok = grpc_parse_target(f.bytes, target);
+    }
+    if (!ok || r.bad) {
+        rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL, "the message is malformed");
+    } else if (!given || target->stream.len == 0) {
+        rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL,
+                 "Required option StreamIdentifier is missing, or empty");
+    } else if (!target->expects) {
+        rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL,
+                 "Required option ExpectedStreamRevision is missing");
+    } else {
+        rpc->state = target;
+    }
+}
+
+static void trailer_number(struct rpc *rpc, const char *name, int64_t value)
+{
+    char text[24];
+    int size = snprintf(text, sizeof text, "%" PRId64, value);
+    rpc_trailer(rpc, name, (deed_str){text, (size_t)size});
+}
+
+static void fail_wrong_version(struct rpc *rpc, const struct grpc_target *target, uint64_t actual)
+{
+    int64_t expected = grpc_expected_number(target->expect, target->revision);
+    int64_t number = actual == DEED_NONE ? -1 : (int64_t)actual;
+    rpc_trailer(rpc, "stream-name", target->stream);
+    trailer_number(rpc, "expected-version", expected);
+    trailer_number(rpc, "actual-version", number);
+    rpc_fail(rpc, GRPC_FAILED_PRECONDITION, "wrong-expected-version",
+             "Delete failed due to WrongExpectedVersion. Stream: %.*s, Expected version: %" PRId64
+             ", Actual version: %" PRId64,
+             DEED_FMT(target->stream), expected, number); /* (2) */
+}
+
+static enum rpc_pull pull(struct rpc *rpc, struct buf *out, bool haste, bool tombstone)
+{
+    const struct grpc_target *target = rpc->state;
+    struct deed_error err = {0};
+    struct deed_appended appended;
+    if (target == NULL) return RPC_END; /* it has failed */
+    if (haste) return RPC_LATER;        /* (1) */
+    deed_status status =
+        store_delete_foreign(rpc->api->parts.store, target->stream, target->expect,
+                             target->revision, tombstone, &appended, &err);
+    if (status == DEED_OK) {
+        size_t frame = grpc_frame_begin(out);
+        size_t position = pb_begin(out, 1);
+        pb_put_uint(out, 1, appended.position);
+        pb_put_uint(out, 2, appended.position);
+        pb_end(out, position);
+        grpc_frame_end(out, frame);
+    } else if (status == DEED_CONFLICT) {
+        fail_wrong_version(rpc, target, err.revision);
+    } else {
+        grpc_fail_outcome(rpc, grpc_outcome(target->expect, &err), target->stream, &err);
+    }
+    return RPC_END;
+}
+
+static enum rpc_pull delete_pull(struct rpc *rpc, struct buf *out, size_t size_wanted, bool haste)
+{
+    (void)size_wanted;
+    return pull(rpc, out, haste, false);
+}
+
+static enum rpc_pull tombstone_pull(struct rpc *rpc, struct buf *out, size_t size_wanted,
+                                    bool haste)
+{
+    (void)size_wanted;
+    return pull(rpc, out, haste, true);
+}
+
+const struct rpc_method grpc_delete_methods[] = {
+    {RPC_METHOD("event_store.client.streams.Streams", "Delete"),
+     .message = delete_message,
+     .pull = delete_pull},
+    {RPC_METHOD("event_store.client.streams.Streams", "Tombstone"),
+     .message = delete_message,
+     .pull = tombstone_pull},
+};
+const size_t grpc_delete_method_count = sizeof grpc_delete_methods / sizeof grpc_delete_methods[0];
