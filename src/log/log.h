@@ -168,6 +168,9 @@ void log_reader_destroy(struct log_reader *reader);    /* accepts NULL; before l
 /* So many bytes from each place on will probably be asked for: read them in one go. Without this it
  * reads ahead when it finds that reading goes straight on. */
 void log_reader_expect(struct log_reader *reader, size_t size);
+/* Nothing is asked for now, maybe for long: what a large read took of memory goes back, and what it gave
+ * is not valid any more. Cheap when there is nothing to give. */
+void log_reader_rest(struct log_reader *reader);
 /* Bytes read from files since the last call, for metrics. */
 uint64_t log_reader_bytes(struct log_reader *reader);
 

@@ -26,6 +26,9 @@
 /* Commits this close together are read in one go. */
 #define GAP_MAX    (64u << 10)
 
+/* A follower that waits keeps no more than this: of those there may be thousands. */
+#define REST_MAX (64u << 10)
+
 struct log_reader {
     struct log *log;
     uint64_t end; /* (1) */
@@ -74,6 +77,14 @@ void log_reader_expect(struct log_reader *r, size_t size)
 {
     r->ahead_least = size < AHEAD_MAX ? size : AHEAD_MAX;
     if (r->ahead < r->ahead_least) r->ahead = r->ahead_least;
+}
+
+void log_reader_rest(struct log_reader *r)
+{
+    if (r->window.room + r->packed.room <= REST_MAX) return;
+    buf_done(&r->window);
+    buf_done(&r->packed);
+    r->good = false; /* the commit at hand lay there */
 }
 
 uint64_t log_reader_bytes(struct log_reader *r)

@@ -618,6 +618,7 @@ deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
     } while (again == DEED_OK);
     if (again != DEED_OK && again != DEED_END) status = again;
     c->drained = status == DEED_END;
+    if (c->drained && c->options.follow) log_reader_rest(c->reader);
     uint64_t bytes = log_reader_bytes(c->reader);
     if (bytes > 0) {
         atomic_fetch_add_explicit(&c->store->metrics.read_bytes, bytes, memory_order_relaxed);
