@@ -68,7 +68,11 @@ const struct rpc_method *rpc_method_find(deed_str path)
 void rpc_init(struct rpc *rpc, struct api *api, const struct rpc_method *method,
               const struct rpc_host *host)
 {
-    *rpc = (struct rpc){.api = api, .method = method, .host = host, .deadline_ticks = DEED_NONE};
+    *rpc = (struct rpc){.api = api,
+                        .method = method,
+                        .host = host,
+                        .deadline_ticks = DEED_NONE,
+                        .wake_ticks = DEED_NONE};
     os_mutex_init(&rpc->mutex);
     arena_init(&rpc->end.arena, ENDING_SIZE_MAX);
     buf_init(&rpc->replies, SIZE_MAX / 4);

@@ -82,6 +82,10 @@ struct rpc {
     deed_str peer;
     uint64_t deadline_ticks; /* os_ticks_ns; DEED_NONE: none. The server ends the call by itself */
     void *state;             /* the method's own */
+    uint32_t wait_ms;        /* set by pull with RPC_WAIT: call it again after so long at the latest; 0:
+                              * only when there is something new */
+    uint64_t wake_ticks;     /* os_ticks_ns; DEED_NONE: never. Set by begin, message, half_closed, or by
+                              * pull where the client sends one message: call pull when it has come */
     /* Set by message: no more messages come, and the client is told to stop when its window is full,
      * until this is false and rpc_wake was called. */
     _Atomic bool paused;

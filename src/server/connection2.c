@@ -10,7 +10,6 @@
  * (3) When the service stops the client is told by GOAWAY; the link ends when no call is left. */
 #include "server/connection2.h"
 
-#include "os/os.h"
 #include "server/stream.h"
 
 #include <assert.h>
@@ -108,7 +107,7 @@ static void check_alive(struct link *link, uint64_t now)
 
 static void on_tick(struct link *link, uint64_t now)
 {
-    streams_tick(&connection_of(link)->owner, os_ticks_ns(os_real()));
+    streams_tick(&connection_of(link)->owner);
     check_alive(link, now);
 }
 

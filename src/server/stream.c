@@ -11,7 +11,8 @@
  *     method is paused, or more than write_size_max of its answers are not sent, what comes is held, and
  *     the window bounds it. A message that is not whole is consumed as it comes, up to its own limit.
  * (3) Output: pull is asked while less than PULL_SIZE waits to be sent, so a stream whose client does
- *     not read holds about two pulls, and nobody else waits for it.
+ *     not read holds about two pulls, and nobody else waits for it. Whoever still has more after a few
+ *     pulls in haste goes on at a pool's thread: the loop sends meanwhile.
  * (4) A client that sends one message only (client_streams is false) has it given with its half-close.
  * (5) Ended by its method, a call takes no more input and is pulled no more; what it had made is sent,
  *     then its trailers. Without anything to send before them they are the answer's head
@@ -32,6 +33,8 @@
 #include <stdlib.h>
 
 #define PULL_SIZE ((size_t)256 << 10)
+/* (3): pulls in haste in a row. */
+#define BRISK_COUNT_MAX 4
 #define CHARGE_STEP ((size_t)16 << 10)
 #define FREE_STREAMS_MAX 1024
 #define ARENA_KEPT_MAX ((size_t)32 << 10)
@@ -63,6 +66,8 @@ struct stream {
     struct buf chunk;   /* what a pool's thread has pulled */
     enum rpc_pull pulled;
     uint64_t growths; /* when the pull began */
+    unsigned brisk_count;
+    uint64_t wait_until; /* os_ticks_ns: rpc.wait_ms after the last pull */
     uint64_t started_ns;
     size_t charged;
     int refused_as; /* grpc-status, or 415 */
@@ -393,6 +398,14 @@ static void pull_run(struct pool_task *task)
     rpc_release(&call->rpc);
 }
 
+static void pull_on_pool(struct stream *call)
+{
+    call->pulling = true;
+    rpc_hold(&call->rpc);
+    call->task.run = pull_run;
+    pool_submit(call->service->pool, &call->task);
+}
+
 /* What a pull has said. Its wants_pull was false when it began, and true now if something has happened
  * meanwhile that it may not have seen. */
 static void pull_answered(struct stream *call, enum rpc_pull pulled)
@@ -405,17 +418,16 @@ static void pull_answered(struct stream *call, enum rpc_pull pulled)
         rpc_end(&call->rpc);
         return;
     case RPC_WAIT:
+        call->brisk_count = 0;
+        if (call->rpc.wait_ms > 0) {
+            call->wait_until = os_ticks_ns(os_real()) + call->rpc.wait_ms * UINT64_C(1000000);
+        }
         if (!call->rpc.method->follows || call->service->stopping || call->wants_pull) return;
         call->wants_pull = !waiter_begin(call->service, &call->waiter, call->growths);
         return;
     case RPC_LATER:
-        break;
+        pull_on_pool(call);
     }
-    assert(pulled == RPC_LATER);
-    call->pulling = true;
-    rpc_hold(&call->rpc);
-    call->task.run = pull_run;
-    pool_submit(call->service->pool, &call->task);
 }
 
 static bool may_pull(const struct stream *call)
@@ -434,7 +446,12 @@ static void stream_pull(struct stream *call)
         waiter_end(call->service, &call->waiter);
         call->growths = atomic_load(&call->service->growths);
         call->wants_pull = false;
+        call->wait_until = DEED_NONE;
         out_compact(call);
+        if (call->brisk_count++ >= BRISK_COUNT_MAX) { /* (3) */
+            pull_on_pool(call);
+            return;
+        }
         size_t before = call->out.len;
         enum rpc_pull pulled = method->pull(&call->rpc, &call->out, PULL_SIZE, true);
         assert(pulled != RPC_LATER || call->out.len == before);
@@ -656,13 +673,26 @@ void streams_feed(struct stream_owner *owner)
     }
 }
 
-void streams_tick(struct stream_owner *owner, uint64_t now_ticks)
+/* Has a time come that the method has set? */
+static bool wakes(struct stream *call, uint64_t now)
 {
+    if (call->pulling) return false; /* it may be setting another */
+    bool wakes = now >= call->wait_until || now >= call->rpc.wake_ticks;
+    if (now >= call->rpc.wake_ticks) call->rpc.wake_ticks = DEED_NONE;
+    return wakes;
+}
+
+void streams_tick(struct stream_owner *owner)
+{
+    uint64_t now_ticks = os_ticks_ns(os_real());
     for (struct stream *call = owner->calls; call != NULL;) {
         struct stream *next = call->next;
         if (call->begun && !call->ended && now_ticks >= call->rpc.deadline_ticks) {
             rpc_fail(&call->rpc, GRPC_DEADLINE_EXCEEDED, NULL, "the call's deadline has passed");
             atomic_store(&call->rpc.cancelled, true);
+            stream_turn(call);
+        } else if (call->begun && !call->ended && wakes(call, now_ticks)) {
+            call->wants_pull = true;
             stream_turn(call);
         }
         call = next;
@@ -731,6 +761,8 @@ static void stream_begin(struct stream *call, const struct rpc_method *method)
         uint64_t now = os_ticks_ns(os_real());
         rpc->deadline_ticks = timeout_ns < DEED_NONE - now ? now + timeout_ns : DEED_NONE;
     }
+    call->brisk_count = 0;
+    call->wait_until = DEED_NONE;
     call->begun = call->wants_pull = true;
     if (method->begin != NULL) method->begin(rpc);
     if (!call->http2.peer_ended) stream_turn(call);

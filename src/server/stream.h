@@ -28,8 +28,8 @@ void stream_sent(struct http2_stream *stream, size_t size);
 size_t stream_trailers(struct http2_stream *stream, struct http2_header *out, size_t max);
 void stream_closed(struct http2_stream *stream, uint32_t error);
 
-/* Deadlines. */
-void streams_tick(struct stream_owner *owner, uint64_t now_ticks);
+/* Deadlines, and times that methods have set. About ten times a second. */
+void streams_tick(struct stream_owner *owner);
 /* The service stops: end what only waits. */
 void streams_stop(struct stream_owner *owner);
 /* Ask again those whose answers have been sent; after each http2_send. */
