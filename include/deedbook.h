@@ -354,6 +354,7 @@ enum deed_compaction_state {
 
 struct deed_compaction {
     enum deed_compaction_state state;
+    uint64_t number;                   /* of those asked for since opening, from 1 */
     bool erase;                        /* of one stream, else of the log */
     uint64_t segments, segments_done;  /* to look at, and looked at */
     uint64_t rewritten;                /* segments, of those */

@@ -556,12 +556,36 @@ uint64_t compactor_step(void *context)
     struct compaction *c = &store->compaction;
     struct deed_error err = {0};
     if (!atomic_load(&c->asked)) return ACTOR_WAIT;
-    deed_status status = job_step(store, c->job, &err);
+    deed_status status = DEED_STOPPED;
+    if (atomic_load(&c->stop)) { /* (3) */
+        (void)deed_fail(&err, status, "it was stopped on request: what it did until then counts");
+    } else {
+        status = job_step(store, c->job, &err);
+    }
     if (status == DEED_OK) return ACTOR_AGAIN;
     /* BUSY: a part of the index is being built again. */
     if (status == DEED_TIMEOUT || status == DEED_BUSY) return LOOK_AGAIN_NS;
     job_end(store, status == DEED_END ? DEED_OK : status, &err);
     return ACTOR_AGAIN;
+}
+
+deed_status store_compaction_stop(struct store *store, uint64_t number, struct deed_error *err)
+{
+    struct compaction *c = &store->compaction;
+    deed_status status = DEED_OK;
+    os_mutex_lock(&c->lock);
+    bool runs = c->status.state == DEED_COMPACTION_RUNNING && c->status.number == number;
+    if (!runs) {
+        status = deed_fail(err, DEED_NOT_FOUND, "compaction %llu: it does not run",
+                           (unsigned long long)number);
+    } else if (c->status.erase) {
+        status = deed_fail(err, DEED_INVALID, "an erasure cannot be stopped: it was promised");
+    } else {
+        atomic_store(&c->stop, true);
+    }
+    os_mutex_unlock(&c->lock);
+    if (status == DEED_OK) actor_wake(store->compactor);
+    return status;
 }
 
 /* ---- asking --------------------------------------------------------------------------------- */
@@ -580,8 +604,10 @@ static deed_status claim(struct store *store, bool erase, struct deed_error *err
         status = deed_fail(err, DEED_BUSY, "%s is running already",
                            c->status.erase ? "an erasure" : "a compaction");
     } else {
-        c->status = (struct deed_compaction){.state = DEED_COMPACTION_RUNNING, .erase = erase};
+        c->status = (struct deed_compaction){
+            .state = DEED_COMPACTION_RUNNING, .number = ++c->numbers, .erase = erase};
         c->result = DEED_OK;
+        atomic_store(&c->stop, false);
     }
     os_mutex_unlock(&c->lock);
     return status;

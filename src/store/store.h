@@ -201,6 +201,12 @@ DEED_MUST_CHECK deed_status store_compact(struct store *store,
 DEED_MUST_CHECK deed_status store_erase(struct store *store, deed_str stream, deed_str actor,
                                         struct deed_error *err);
 void store_compaction(struct store *store, struct deed_compaction *out);
+/* Have the compaction of that number end behind the segment that it is at: DEED_STOPPED is what becomes
+ * of it then, and what it did counts. An erasure goes on: half of one would be no erasure.
+ *
+ *   DEED_NOT_FOUND  it does not run. DEED_INVALID: it is an erasure. */
+DEED_MUST_CHECK deed_status store_compaction_stop(struct store *store, uint64_t number,
+                                                  struct deed_error *err);
 /* Wait for the end of the one that runs; its trouble is the answer. */
 DEED_MUST_CHECK deed_status store_compaction_wait(struct store *store,
                                                   struct deed_compaction *out,

@@ -123,6 +123,8 @@ struct compaction {
     deed_status result;
     uint64_t jobs, failed, events_removed, bytes_reclaimed; /* under the lock: since opening */
     uint64_t waiters; /* under the lock: the store outlives them */
+    uint64_t numbers; /* under the lock: given out */
+    atomic_bool stop; /* the one that runs is to end */
     atomic_bool asked; /* the job is set up: it is the compactor's until it says that it is done */
     struct compaction_job *job;
 };

@@ -504,6 +504,48 @@ TEST(compaction, only_one_runs_at_a_time)
     finish();
 }
 
+TEST(compaction, one_that_is_stopped_ends_behind_a_segment_and_can_be_asked_for_again)
+{
+    start_full();
+    delete_stream("s-2", false);
+    struct deed_compact_options how = {.active = true};
+    dump(&before);
+    expect_status(DEED_NOT_FOUND, store_compaction_stop(store, 1, &err));
+    expect_message(err, "compaction 1: it does not run");
+    expect_ok(store_compact(store, &how, &err));
+    store_compaction(store, &compaction);
+    assert_int_equal(compaction.number, 1);
+    while (compaction.segments_done == 0) {
+        if (!store_step(store)) os_sim_advance(sim, SECOND);
+        store_compaction(store, &compaction);
+    }
+    expect_status(DEED_NOT_FOUND, store_compaction_stop(store, 2, &err));
+    expect_ok(store_compaction_stop(store, 1, &err));
+    expect_status(DEED_STOPPED, store_compaction_wait(store, &compaction, &err));
+    expect_message(err, "it was stopped on request: what it did until then counts");
+    assert_int_equal(compaction.state, DEED_COMPACTION_FAILED);
+    assert_true(compaction.segments_done < compaction.segments);
+    expect_status(DEED_NOT_FOUND, store_compaction_stop(store, 1, &err));
+    expect_the_same_log();
+    expect_verified();
+    compact();
+    store_compaction(store, &compaction);
+    assert_int_equal(compaction.number, 2);
+    assert_int_equal(compaction.state, DEED_COMPACTION_DONE);
+    dump_done(&before);
+    finish();
+}
+
+TEST(compaction, an_erasure_is_not_stopped)
+{
+    start_full();
+    expect_ok(store_erase(store, DEED_STR("s-2"), (deed_str){0}, &err));
+    expect_status(DEED_INVALID, store_compaction_stop(store, 1, &err));
+    expect_message(err, "an erasure cannot be stopped");
+    expect_ok(store_compaction_wait(store, &compaction, &err));
+    finish();
+}
+
 TEST(compaction, one_that_is_closed_upon_loses_nothing_and_is_asked_for_again)
 {
     start_full();
