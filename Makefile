@@ -31,7 +31,7 @@ BIN_OBJ := $(filter-out $(B)/src/cli/main.o,$(BIN_SRC:%.c=$(B)/%.o))
 MAIN_OBJ := $(filter $(B)/src/cli/main.o,$(BIN_SRC:%.c=$(B)/%.o))
 
 LIB_LIBS := -lsqlite3 -lcrypto -lxxhash -lzstd -lisal -ldl -lpthread -lm
-BIN_LIBS := -lnghttp2 -lprotobuf-c -lpcre2-8 -luv -lcurl -lsmartcols
+BIN_LIBS := -lnghttp2 -lprotobuf-c -lpcre2-8 -lsodium -luv -lcurl -lsmartcols
 
 # Node's HTTP/1.1 parser, C inside Debian's node-llhttp package. Without its strict mode it accepts
 # bytes that other parsers read otherwise (a CR followed by anything ends a line).

@@ -34,6 +34,9 @@ deed_status api_create(const struct api_parts *parts, struct api **out_api, stru
     struct deed_info info;
     store_info(parts->store, &info);
     api->log_id = info.log_id;
+    uint8_t random[16];
+    os_random(store_os(parts->store), random, sizeof random);
+    api->instance = uuid_v4(random);
     api->epoch = info.epoch;
     api->source = cloudevent_source_of(info.log_id);
     char id[UUID_TEXT_SIZE + 1];

@@ -97,6 +97,11 @@ struct api_parts {
     /* Append the server's own metrics (connections, requests by route and status) to /metrics. */
     void (*metrics)(void *context, struct buf *out);
     bool (*ready)(void *context); /* false while shutting down; NULL: always */
+    void (*stop)(void *context);  /* end the server, as a signal would; NULL: clients may not */
+    /* Where clients are told to find this server. NULL or "", and 0: where they found it. The text
+     * must stay. */
+    const char *advertise_host;
+    uint16_t advertise_port;
     void *context;
 };
 

@@ -22,6 +22,7 @@
 struct api {
     struct api_parts parts;
     deed_uuid log_id;
+    deed_uuid instance; /* random: of this run of the server */
     uint64_t epoch;
     struct cloudevent_source source;
     char log_name[9]; /* the first eight digits of the log's id, for tokens */

@@ -11,7 +11,11 @@
     X(grpc_append)     \
     X(grpc_read)       \
     X(grpc_delete)     \
-    X(grpc_features)
+    X(grpc_features)   \
+    X(grpc_gossip)     \
+    X(grpc_monitoring) \
+    X(grpc_operations) \
+    X(grpc_users)
 
 #define GRPC_DECLARE(name)                           \
     extern const struct rpc_method name##_methods[]; \

@@ -48,6 +48,11 @@ struct config_list {
       "directory below which POST /backup makes backups; empty: it makes none")                    \
     X(listen, "listen", LIST, "127.0.0.1:2113", 1, 300,                                            \
       "address and port to serve on; may be given several times; port 0 takes a free one")         \
+    X(advertise_host, "advertise-host", TEXT, "", 0, 300,                                          \
+      "where gRPC clients that ask are told to find this server; empty: where they found it")      \
+    X(advertise_port, "advertise-port", COUNT, "0", 0, 65535, "and at which port; 0: at theirs")   \
+    X(allow_shutdown, "allow-shutdown", BOOL, "false", 0, 1,                                       \
+      "gRPC clients may stop the server (Operations.Shutdown)")                                    \
     X(app, "app", TEXT, "", 0, 4000,                                                               \
       "app folder (domain, projections, queries); the same as the APP_FOLDER argument")            \
     X(reload, "reload", BOOL, "true", 0, 1, "take up changed projection and query files while "    \

@@ -276,6 +276,22 @@ static uint32_t waiting_max(uint32_t threads)
     return threads - (threads < 4 ? 1 : threads / 4);
 }
 
+static void stop_server(void *server)
+{
+    server_stop(server);
+}
+
+/* An address that means "all of this machine's" is none that a client can dial. */
+static deed_status advertise_check(const struct config *c, struct deed_error *err)
+{
+    static const char *const any[] = {"0.0.0.0", "::", "[::]", "*"};
+    for (size_t i = 0; i < sizeof any / sizeof any[0]; i++) {
+        if (strcmp(c->advertise_host, any[i]) != 0) continue;
+        return deed_fail(err, DEED_INVALID, "advertise-host %s: clients cannot dial that", any[i]);
+    }
+    return DEED_OK;
+}
+
 static deed_status server_build(struct house *h, struct deed_error *err)
 {
     const struct config *c = h->config;
@@ -283,6 +299,7 @@ static deed_status server_build(struct house *h, struct deed_error *err)
     struct server_address addresses[CONFIG_LIST_MAX];
     size_t count;
     deed_status status = addresses_make(h, addresses, &count, err);
+    if (status == DEED_OK) status = advertise_check(c, err);
     if (status != DEED_OK) return status;
 
     struct server_options options = {
@@ -324,6 +341,9 @@ static deed_status server_build(struct house *h, struct deed_error *err)
                               .read_limit_max = (uint32_t)c->read_count_max,
                               .metrics = server_metrics,
                               .ready = server_ready,
+                              .stop = c->allow_shutdown ? stop_server : NULL,
+                              .advertise_host = c->advertise_host,
+                              .advertise_port = (uint16_t)c->advertise_port,
                               .context = h->server};
     status = api_create(&parts, &h->api, err);
     if (status != DEED_OK) return status;
