@@ -16,6 +16,7 @@ struct executor;
 struct projections;
 struct queries;
 struct backups;
+struct groups;
 struct api;
 
 struct api_header {
@@ -91,6 +92,7 @@ struct api_parts {
     struct projections *projections; /* NULL: none */
     struct queries *queries;         /* NULL: none */
     struct backups *backups;         /* NULL: none are made */
+    struct groups *groups;           /* NULL: no consumer groups */
     uint32_t wait_timeout_ms;        /* default for `timeout=`; 0: 10,000 */
     uint32_t wait_count_max;         /* queries with after= at once, each holds a thread; 0: any */
     uint32_t read_limit_max;         /* events in one JSON array without follow; 0: 10,000 */

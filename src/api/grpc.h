@@ -10,6 +10,7 @@
 #define GRPC_TABLES(X) \
     X(grpc_append)     \
     X(grpc_read)       \
+    X(grpc_groups)     \
     X(grpc_delete)     \
     X(grpc_features)   \
     X(grpc_gossip)     \

@@ -704,15 +704,17 @@ void groups_leave(struct group_consumer *consumer)
 }
 
 deed_status groups_take(struct group_consumer *c, struct group_message *messages, size_t count_max,
-                        size_t *out_count, struct deed_error *err)
+                        size_t size_wanted, size_t *out_count, struct deed_error *err)
 {
     struct group *g = c->group;
     size_t count = 0;
+    size_t size = 0;
     os_mutex_lock(&g->lock);
     bool dropped = c->dropped;
     uint64_t now_ns = c->outbox.count > 0 ? group_now(g) : 0;
-    while (!dropped && count < count_max && c->outbox.count > 0) {
+    while (!dropped && count < count_max && size < size_wanted && c->outbox.count > 0) {
         struct item *item = item_list_pop(&c->outbox);
+        size += item->content->size;
         item_list_push(&c->taken, item);
         item->since_ns = now_ns;
         struct group_event *content = item->content;

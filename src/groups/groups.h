@@ -216,12 +216,14 @@ struct group_message {
     uint32_t retry_count;           /* how often it was delivered before */
     struct group_event *content;    /* private; hold until group_message_done */
 };
-/* Take up to `count_max` messages. Fewer than that: no more now; `wake` tells.
+/* Take up to `count_max` messages, and no more once they have `size_wanted` bytes. None: no more now;
+ * `wake` tells.
  *
  *   DEED_STOPPED  the consumer was dropped (the group was changed or deleted): leave. */
 DEED_MUST_CHECK deed_status groups_take(struct group_consumer *consumer,
                                         struct group_message *messages, size_t count_max,
-                                        size_t *out_count, struct deed_error *err);
+                                        size_t size_wanted, size_t *out_count,
+                                        struct deed_error *err);
 void group_message_done(struct group_message *message);
 
 /* They have been dealt with. Ids that this consumer does not hold are passed over; what timed out

@@ -9,6 +9,7 @@
 
 #include "api/api.h"
 #include "api/backups.h"
+#include "api/group_match.h"
 #include "domain/executor.h"
 #include "domain/host.h"
 #include "os/failpoint.h"
@@ -37,6 +38,7 @@ struct house {
     struct projections *projections;
     struct queries *queries;
     struct backups *backups;
+    struct groups *groups;
     struct server *server;
     struct api *api;
     struct store_watch watch;
@@ -331,7 +333,12 @@ static deed_status server_build(struct house *h, struct deed_error *err)
         status = backups_open(h->store, c->backup_dir, &h->backups, err);
         if (status != DEED_OK) return status;
     }
+    struct groups_options groups = {0};
+    group_match_hooks(&groups);
+    status = groups_open(h->store, &groups, &h->groups, err);
+    if (status != DEED_OK) return status;
     struct api_parts parts = {.store = h->store,
+                              .groups = h->groups,
                               .executor = h->executor,
                               .projections = h->projections,
                               .queries = h->queries,
@@ -393,6 +400,7 @@ static void house_close(struct house *h)
     watcher_stop(h->query_watcher);
     if (h->watched) store_unwatch(h->store, &h->watch);
     backups_close(h->backups);
+    groups_close(h->groups);
     executor_close(h->executor);
     queries_close(h->queries);
     FAILPOINT("commands-done");

@@ -157,7 +157,7 @@ static const char *take(unsigned seat)
     pump();
     while (count > 0) {
         struct group_message m;
-        deed_status status = groups_take(s->consumer, &m, 1, &count, &err);
+        deed_status status = groups_take(s->consumer, &m, 1, 1, &count, &err);
         if (status != DEED_OK) return deed_status_name(status);
         if (count == 0) break;
         char word[64];
