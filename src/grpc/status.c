@@ -31,8 +31,8 @@ void grpc_base64_encode(deed_bytes bytes, struct buf *out)
 bool grpc_base64_decode(deed_str text, struct buf *out)
 {
     size_t rest = text.len % 4;
-    if (rest == 1) return false;
     if (rest == 0) return base64_decode(text, out);
+    if (rest == 1 || text.ptr[text.len - 1] == '=') return false;
 
     struct buf padded;
     buf_init(&padded, text.len + 2);
