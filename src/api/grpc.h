@@ -9,6 +9,7 @@
 /* The busiest first: they are looked up in this order. */
 #define GRPC_TABLES(X) \
     X(grpc_append)     \
+    X(grpc_batch)      \
     X(grpc_read)       \
     X(grpc_groups)     \
     X(grpc_delete)     \
