@@ -124,6 +124,8 @@ def mistakes_are_told_with_file_and_line(folder):
     assert code != 0 and "none.conf" in said, said
     code, said = ends(folder, os.path.join(folder, "no-app"))
     assert code != 0 and "no-app" in said, said
+    code, said = ends(folder, "--advertise-host", "0.0.0.0")
+    assert code != 0 and "advertise-host 0.0.0.0: clients cannot dial that" in said, said
     code, said = ends(folder, "--listen=nowhere")
     assert code != 0 and "\"nowhere\" is not ADDRESS:PORT" in said, said
 
@@ -293,6 +295,43 @@ def a_follower_is_ended_cleanly(folder):
         rest = answer.read()  # raises IncompleteRead if it were cut
         assert rest.strip() == b"", rest
         connection.close()
+
+
+def grpc(s, method):
+    """A gRPC call with an empty message: the bytes that came and its status."""
+    with tempfile.NamedTemporaryFile() as message:
+        message.write(bytes(5))
+        message.flush()
+        answer = subprocess.run(["nghttp", "-v", "-H", "content-type: application/grpc", "-H", "te: trailers",
+                                 "-d", message.name, "http://127.0.0.1:%d/%s" % (s.port, method)],
+                                capture_output=True, timeout=60)
+    status = re.search(rb"grpc-status: (\d+)", answer.stdout)
+    assert status, answer.stdout
+    return answer.stdout, int(status.group(1))
+
+
+@test
+def grpc_clients_are_told_where_they_found_the_server(folder):
+    with Serve(folder) as s:
+        answer, status = grpc(s, "event_store.client.gossip.Gossip/Read")
+        assert status == 0 and b"127.0.0.1" in answer, answer
+    with Serve(folder, "--advertise-host", "outside.example", "--advertise-port", "443") as s:
+        answer, status = grpc(s, "event_store.client.gossip.Gossip/Read")
+        assert status == 0 and b"outside.example" in answer, answer
+
+
+@test
+def a_grpc_client_stops_the_server_only_where_that_is_allowed(folder):
+    with Serve(folder) as s:
+        answer, status = grpc(s, "event_store.client.operations.Operations/Shutdown")
+        assert status == 7 and b"access-denied" in answer, answer
+        assert s.ask("GET", "/healthz")[0] == 200
+    s = Serve(folder, "--allow-shutdown").wait_ready()
+    answer, status = grpc(s, "event_store.client.operations.Operations/Shutdown")
+    assert status == 0, answer
+    assert s.process.wait(timeout=30) == 0, s.log
+    s.reader.join()
+    assert s.said("stopped: answered"), s.log
 
 
 def main():

@@ -753,6 +753,58 @@ TEST(api, server_sent_events_carry_tokens_to_go_on_from)
     close_api();
 }
 
+/* Pages, tokens and headers mean places in the virtual stream, not those of the events' own streams. */
+TEST(api, a_virtual_stream_is_read_as_any_other)
+{
+    open_api();
+    append_many("a-1", 2);
+    append_many("b-1", 1);
+    append_many("a-2", 2);
+    get("/streams/$ce-a?limit=3");
+    expect_answer(200, "\"subject\":\"a-2\"");
+    expect_answer(200, "\"linkstream\":\"$ce-a\",\"linkrevision\":\"2\"");
+    assert_int_equal(count_of("specversion"), 3);
+    expect_header("Deedbook-Revision", "3");
+    expect_next("</streams/$ce-a?limit=3&from=", ".1.r3");
+    get_next();
+    assert_int_equal(count_of("specversion"), 1);
+    expect_answer(200, "\"revision\":\"1\"");
+    expect_answer(200, "\"linkrevision\":\"3\"");
+    get("/streams/%24ce-a?direction=backwards&limit=2");
+    expect_answer(200, "\"linkrevision\":\"3\"");
+    expect_next("</streams/%24ce-a?direction=backwards&limit=2&from=", ".1.r1");
+
+    with("Accept", "text/event-stream");
+    get("/streams/$et-T?limit=4");
+    assert_non_null(strstr(last_id(), ".r3"));
+    with("Accept", "text/event-stream");
+    with("Last-Event-ID", last_id());
+    get("/streams/$et-T?follow=false");
+    assert_int_equal(count_of("\ndata: {"), 1);
+    expect_answer(200, "\"linkrevision\":\"4\"");
+    get("/streams/$ce-none");
+    expect_answer(404, "there is no such stream");
+    close_api();
+}
+
+TEST(api, nothing_is_written_to_a_virtual_stream)
+{
+    open_api();
+    append_many("a-1", 1);
+    ask("POST", "/streams/$ce-a", EVENT);
+    expect_answer(400, "stream $ce-a is virtual");
+    ask("POST", "/append", "{\"events\":[{\"stream\":\"a-1\",\"type\":\"T\",\"data\":1}],"
+                           "\"conditions\":[{\"stream\":\"$streams\",\"revision\":0}]}");
+    expect_answer(400, "stream $streams is virtual");
+    ask("DELETE", "/streams/$ce-a", "");
+    expect_answer(400, "is virtual");
+    ask("POST", "/streams/$ce-a/metadata", "{}");
+    expect_answer(400, "is virtual");
+    get("/streams/$ce-a/metadata");
+    expect_answer(400, "is virtual");
+    close_api();
+}
+
 TEST(api, tokens_of_another_log_or_kind_are_refused)
 {
     open_api();
