@@ -23,7 +23,17 @@ TEST(events, an_event_is_read_with_numbers_that_are_texts)
     expect_str(view.type, "T");
     expect_str(view.actor, "anna");
     expect_str(view.data, "{\"a\":[1,2]}");
-    assert_true(view.position == UINT64_MAX - 1 && view.revision == 7);
+    assert_true(view.position == UINT64_MAX - 1 && view.revision == 7 && view.place == 7);
+    arena_done(&arena);
+}
+
+/* Who follows a virtual stream goes on behind the place there. */
+TEST(events, an_event_of_a_virtual_stream_has_its_place_there)
+{
+    struct events_view view =
+        parsed("{\"type\":\"T\",\"subject\":\"s-1\",\"position\":\"5\",\"revision\":\"7\","
+               "\"linkstream\":\"$ce-s\",\"linkrevision\":\"3\",\"data\":1}");
+    assert_true(view.revision == 7 && view.place == 3);
     arena_done(&arena);
 }
 

@@ -6,6 +6,7 @@
 #include "index/run_format.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 /* ---- telling what is read ------------------------------------------------------------------- */
 
@@ -402,6 +403,65 @@ TEST(virtual, places_stay_through_sealing_merging_and_restarts)
     struct store_metrics metrics;
     store_get_metrics(store, &metrics);
     assert_true(metrics.runs > 4);
+    finish();
+}
+
+/* Followers in threads of their own, while runs are written and merged under them. */
+struct follower {
+    deed_str stream;
+    bool (*belongs)(const struct deed_event *);
+    uint64_t wanted, seen;
+};
+
+static void *follow(void *context)
+{
+    struct follower *f = context;
+    struct deed_cursor *mine = NULL;
+    struct deed_error trouble;
+    struct deed_event e;
+    uint64_t last = 0;
+    struct deed_read_options how = {.stream = f->stream, .follow = true};
+    expect_ok(store_read(store, &how, &mine, &trouble));
+    while (f->seen < f->wanted) {
+        deed_status status = cursor_next(mine, &e, &trouble);
+        if (status == DEED_END) {
+            status = cursor_wait(mine, 20000, &trouble);
+            if (status != DEED_OK) fail_msg("after %u: %s", (unsigned)f->seen, trouble.message);
+            continue;
+        }
+        expect_ok(status);
+        assert_int_equal(e.link_revision, f->seen);
+        assert_true(e.position > last);
+        assert_true(f->belongs(&e));
+        last = e.position;
+        f->seen++;
+    }
+    cursor_close(mine);
+    return NULL;
+}
+
+TEST(virtual, followers_in_threads_miss_nothing)
+{
+    struct follower followers[] = {
+        {DEED_STR("$ce-c"), is_c, MANY / 3, 0},
+        {DEED_STR("$et-Seventh"), is_seventh, MANY / 7, 0},
+        {DEED_STR("$streams"), is_first, 2 * MANY / 5, 0},
+    };
+    enum { COUNT = sizeof followers / sizeof followers[0] };
+    pthread_t threads[COUNT];
+    start_here();
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, follow, &followers[i]), 0);
+    }
+    for (unsigned i = 0; i < MANY; i += MANY / 10) {
+        struct deed_new_event refused = said("c-never", "x");
+        say_many(i, MANY / 10);
+        expect_status(DEED_CONFLICT, append_if(refused, at_revision("c-never", 7)));
+    }
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(followers[i].seen, followers[i].wanted);
+    }
     finish();
 }
 
