@@ -10,6 +10,7 @@
 #include "api/call.h"
 #include "api/grpc.h"
 #include "base/uuid.h"
+#include "groups/groups.h"
 #include "proto/operations.pb-c.h"
 
 #include <stdio.h>
@@ -128,6 +129,29 @@ static void on_nothing_to_do(struct rpc *rpc, deed_bytes message)
     reply_empty(rpc);
 }
 
+/* All groups' consumers are dropped, and come again: it may wait for the log. */
+static void on_restart_groups(struct rpc *rpc, deed_bytes message)
+{
+    (void)message;
+    if (rpc->api->parts.groups == NULL) {
+        rpc_fail(rpc, GRPC_UNAVAILABLE, NULL, "consumer groups are not served here");
+    }
+}
+
+static enum rpc_pull restart_pull(struct rpc *rpc, struct buf *out, size_t size_wanted, bool haste)
+{
+    struct deed_error err = {0};
+    (void)size_wanted;
+    if (haste) return RPC_LATER;
+    if (groups_restart(rpc->api->parts.groups, &err) != DEED_OK) {
+        rpc_fail_status(rpc, &err);
+        return RPC_END;
+    }
+    grpc_frame_end(out, grpc_frame_begin(out));
+    rpc_end(rpc);
+    return RPC_END;
+}
+
 static void on_set_node_priority(struct rpc *rpc, deed_bytes message)
 {
     if (rpc_unpack(rpc, &event_store__client__operations__set_node_priority_req__descriptor,
@@ -143,6 +167,9 @@ const struct rpc_method grpc_operations_methods[] = {
     {RPC_METHOD(SERVICE, "MergeIndexes"), .message = on_nothing_to_do},
     {RPC_METHOD(SERVICE, "ResignNode"), .message = on_nothing_to_do},
     {RPC_METHOD(SERVICE, "SetNodePriority"), .message = on_set_node_priority},
+    {RPC_METHOD(SERVICE, "RestartPersistentSubscriptions"),
+     .message = on_restart_groups,
+     .pull = restart_pull},
 };
 const size_t grpc_operations_method_count =
     sizeof grpc_operations_methods / sizeof grpc_operations_methods[0];

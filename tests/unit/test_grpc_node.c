@@ -3,6 +3,7 @@
 #include "rpc_fixture.h"
 
 #include "base/uuid.h"
+#include "groups/groups.h"
 #include "proto/gossip.pb-c.h"
 #include "proto/monitoring.pb-c.h"
 #include "proto/operations.pb-c.h"
@@ -297,6 +298,35 @@ TEST(grpc_node, what_needs_a_cluster_is_answered)
     talk_send_bytes(said_to, (deed_bytes){(const uint8_t *)"\xff", 1});
     talk_half_close(said_to);
     expect_ended(said_to, GRPC_INVALID_ARGUMENT, "");
+    end();
+}
+
+TEST(grpc_node, consumer_groups_are_restarted)
+{
+    EventStore__Client__Empty empty = EVENT_STORE__CLIENT__EMPTY__INIT;
+    struct groups_options how = {.no_threads = true};
+    struct group_consumer_options joining = {.buffer_size = 1};
+    struct group_settings settings;
+    struct group_consumer *consumer;
+    struct group_message message;
+    struct groups *groups;
+    size_t count;
+    begin();
+    call_at(OPERATIONS, "RestartPersistentSubscriptions", NULL, &empty.base);
+    expect_ended(said_to, GRPC_UNAVAILABLE, "consumer groups are not served here");
+    done();
+    expect_ok(groups_open(store, &how, &groups, &err));
+    open_with((struct api_parts){.groups = groups});
+    group_settings_default(&settings);
+    expect_ok(groups_create(groups, DEED_STR("a"), DEED_STR("g"), &settings, &err));
+    expect_ok(groups_join(groups, DEED_STR("a"), DEED_STR("g"), &joining, &consumer, &err));
+    expect_ok(groups_take(consumer, &message, 1, 1, &count, &err));
+    expect_empty_answer("RestartPersistentSubscriptions");
+    expect_status(DEED_STOPPED, groups_take(consumer, &message, 1, 1, &count, &err));
+    groups_leave(consumer);
+    done();
+    close_rpc();
+    groups_close(groups);
     end();
 }
 
