@@ -496,10 +496,19 @@ static void event_sent(struct reading *r, const struct deed_event *event)
 static void checkpoint_due(struct reading *r, struct buf *out, uint64_t position)
 {
     uint64_t every = r->plan.checkpoint_every;
-    if (every == 0 || !r->plan.subscription || position <= r->looked_from) return;
-    if (position - r->looked_from >= every && position > r->checked) {
-        put_checkpoint(r, out, position);
-    }
+    bool due = r->plan.filtered && r->plan.subscription && position > r->looked_from &&
+               position - r->looked_from >= every;
+    if (due && position > r->checked) put_checkpoint(r, out, position);
+}
+
+/* What lies before `position` and behind the last one that was looked at, the index has passed over: of
+ * the checkpoints in it the last is sent. */
+static void checkpoint_before(struct reading *r, struct buf *out, uint64_t position)
+{
+    uint64_t every = r->plan.checkpoint_every;
+    if (every == 0 || position <= r->looked_from) return;
+    uint64_t passed = position - 1 - r->looked_from;
+    checkpoint_due(r, out, r->looked_from + passed / every * every);
 }
 
 /* The next event, sent if it is wanted. DEED_BUSY as event_add. */
@@ -512,11 +521,12 @@ static deed_status reading_step(struct reading *r, struct buf *out, size_t slice
         if (status == DEED_OK) status = wanted_event(r, &r->event, &wanted);
     }
     if (status == DEED_OK && wanted) {
+        if (r->plan.filtered) checkpoint_before(r, out, r->event.position);
         status = event_add(r, out, slice_start);
         if (status == DEED_OK) event_sent(r, &r->event);
     }
     if (status != DEED_OK) return status;
-    if (r->plan.filtered) checkpoint_due(r, out, r->event.position);
+    checkpoint_due(r, out, r->event.position);
     bool closed = r->plan.subscription && r->plan.stream.ptr != NULL &&
                   r->event.link_stream.ptr == NULL && is_type(&r->event, DEED_STR(TOMBSTONE_TYPE));
     return closed ? DEED_DELETED : DEED_OK;
@@ -535,7 +545,7 @@ static enum rpc_pull reading_end(struct reading *r, struct buf *out)
     }
     uint64_t position = cursor_position(r->cursor);
     if (r->plan.filtered && !r->live && position > r->checked) put_checkpoint(r, out, position);
-    if (r->plan.filtered) checkpoint_due(r, out, position);
+    checkpoint_due(r, out, position);
     if (!r->live) put_caught_up(r, out);
     r->live = true;
     return RPC_WAIT;

@@ -788,7 +788,7 @@ TEST(grpc_read, what_the_index_passes_over_counts_for_checkpoints)
     say("order-1", "one"); /* 1002 */
     say_many("x-1", 10);
     begin((struct asked){.subscribe = true, .prefixes = {"order-"}});
-    expect_told("confirmation\norder-1/0 one\ncheckpoint 1002\ncheckpoint 1012\n"
+    expect_told("confirmation\ncheckpoint 992\norder-1/0 one\ncheckpoint 1012\n"
                 "caught up at 1012\n");
     say_many("x-1", 31);
     expect_told("");
