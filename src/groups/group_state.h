@@ -88,6 +88,7 @@ struct lane {
     struct item *first, *last;
     struct item *fresh; /* the first one that was never with anybody */
     size_t out, again;  /* of its items */
+    size_t boxed;       /* of those out, the ones that nobody took yet */
     struct group_consumer *consumer;
     uint64_t hash;
     bool ready; /* in its consumer's list */
@@ -212,6 +213,8 @@ void window_clear(struct group *g);
 void window_dispatch(struct group *g);
 /* The item that a consumer means by an id; NULL: none. */
 struct item *window_find(struct group *g, const struct group_consumer *c, deed_uuid id);
+/* The next one of the consumer's outbox, of which there is one, is with its user now. */
+struct item *window_take(struct group_consumer *c, uint64_t now_ns);
 void window_done(struct group *g, struct item *item);
 /* Back to those that wait. `failed`: counts, and parks it if that was too often. */
 void window_return(struct group *g, struct item *item, bool failed, deed_str why);

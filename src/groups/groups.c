@@ -393,7 +393,10 @@ static deed_status update(struct groups *groups, struct group *g,
     uint64_t begin = g->begin;
     uint64_t new_begin = begin;
     group_reset(g);
-    bool fresh = g->saved == DEED_NONE && g->read_number == group_initial(g);
+    /* Asked for "the end" again it does not pass over what has come since. */
+    bool moved = settings->start != before.start ||
+                 (settings->start == GROUP_FROM && settings->from != before.from);
+    bool fresh = moved && g->saved == DEED_NONE && g->read_number == group_initial(g);
     os_mutex_unlock(&g->lock);
     if (fresh) status = find_begin(g, settings, &new_begin, err);
     if (status != DEED_OK) return status;
@@ -713,10 +716,8 @@ deed_status groups_take(struct group_consumer *c, struct group_message *messages
     bool dropped = c->dropped;
     uint64_t now_ns = c->outbox.count > 0 ? group_now(g) : 0;
     while (!dropped && count < count_max && size < size_wanted && c->outbox.count > 0) {
-        struct item *item = item_list_pop(&c->outbox);
+        struct item *item = window_take(c, now_ns);
         size += item->content->size;
-        item_list_push(&c->taken, item);
-        item->since_ns = now_ns;
         struct group_event *content = item->content;
         atomic_fetch_add_explicit(&content->holds, 1, memory_order_relaxed);
         messages[count++] =

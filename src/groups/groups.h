@@ -114,7 +114,7 @@ DEED_MUST_CHECK deed_status groups_create(struct groups *groups, deed_str source
                                           const struct group_settings *settings,
                                           struct deed_error *err);
 /* Replace the settings, but not the filter; and drop the consumers, who may join again. The group
- * goes on where it is; `start` counts only if it has not got anywhere yet. DEED_NOT_FOUND. */
+ * goes on where it is; another `start` counts only if it has not got anywhere yet. DEED_NOT_FOUND. */
 DEED_MUST_CHECK deed_status groups_update(struct groups *groups, deed_str source, deed_str name,
                                           const struct group_settings *settings,
                                           struct deed_error *err);

@@ -415,6 +415,8 @@ no_memory:
 /* Take it from whoever has it; it is in no list and no count of any state. */
 static void item_detach(struct group *g, struct item *item)
 {
+    bool boxed = item->state == ITEM_OUT && item->in == &item->holder->outbox;
+    if (boxed && item->lane != NULL) item->lane->boxed--;
     list_remove(item);
     if (item->state == ITEM_WAITING) {
         g->waiting--;
@@ -465,6 +467,17 @@ void window_park(struct group *g, struct item *item, deed_str reason)
     if (item->lane != NULL) lane_update(g, item->lane);
 }
 
+/* What of the lane is behind the item, and was given to its consumer but not taken yet, waits again (4). */
+static void lane_recall(struct group *g, struct item *item)
+{
+    for (struct item *i = item->lane_next; i != NULL && item->lane->boxed > 0; i = i->lane_next) {
+        if (i->state != ITEM_OUT || i->in != &i->holder->outbox) continue;
+        item_detach(g, i);
+        item_again(i);
+        item_wait(g, i);
+    }
+}
+
 void window_return(struct group *g, struct item *item, bool failed, deed_str why)
 {
     if (failed && item->failures < UINT32_MAX) item->failures++;
@@ -475,7 +488,18 @@ void window_return(struct group *g, struct item *item, bool failed, deed_str why
     item_detach(g, item);
     item_again(item);
     item_wait(g, item);
-    if (item->lane != NULL) lane_update(g, item->lane);
+    if (item->lane == NULL) return;
+    lane_recall(g, item);
+    lane_update(g, item->lane);
+}
+
+struct item *window_take(struct group_consumer *c, uint64_t now_ns)
+{
+    struct item *item = item_list_pop(&c->outbox);
+    if (item->lane != NULL) item->lane->boxed--;
+    item_list_push(&c->taken, item);
+    item->since_ns = now_ns;
+    return item;
 }
 
 uint64_t window_checkpoint(const struct group *g)
@@ -510,7 +534,10 @@ static void give(struct group *g, struct group_consumer *c, struct item *item, u
     c->held++;
     g->free_slots--;
     g->out++;
-    if (item->lane != NULL) item->lane->out++;
+    if (item->lane != NULL) {
+        item->lane->out++;
+        item->lane->boxed++;
+    }
     bool was_empty = c->outbox.count == 0;
     item_list_push(&c->outbox, item);
     if (was_empty && c->options.wake != NULL) c->options.wake(c->options.context);

@@ -96,14 +96,14 @@ declare -A by_test=(
     [SNAPSHOT_OF_LATER]=sim_world
     [SNAPSHOT_OF_ANY_TEXT]=sim_world
     [SNAPSHOT_ONE_TOO_FAR]=sim_world
-    [CHECKPOINT_AT_READ]=test_groups
-    [CHECKPOINT_ONE_TOO_FAR]=test_groups
-    [LEAVE_LOSES]=test_groups
-    [LANE_DOES_NOT_HOLD]=test_groups
-    [LANE_MOVES_EARLY]=test_groups
-    [GROUP_INHERITS]=test_groups
-    [PARK_BEFORE_DURABLE]=test_groups
-    [REPLAY_CUTS_EARLY]=test_groups
+    [CHECKPOINT_AT_READ]=sim_groups
+    [CHECKPOINT_ONE_TOO_FAR]=sim_groups
+    [LEAVE_LOSES]=sim_groups
+    [LANE_DOES_NOT_HOLD]=sim_groups
+    [LANE_MOVES_EARLY]=sim_groups
+    [GROUP_INHERITS]=sim_groups
+    [PARK_BEFORE_DURABLE]=sim_groups
+    [REPLAY_CUTS_EARLY]=sim_groups
 )
 libraries=(-lsqlite3 -lcrypto -lxxhash -lzstd -lisal -ldl -lpthread -lm)
 
