@@ -789,6 +789,9 @@ static struct deed_cursor *read_begin(struct world *w, const struct deed_read_op
     }
     /* What the index needs to be made again may be damaged too: that takes a repair. */
     if (status == DEED_IO || (status == DEED_BUSY && w->damaged)) return NULL;
+    /* Nothing is left of a stream, and perhaps there was something. */
+    bool nothing = status == DEED_NOT_FOUND || (status == DEED_CORRUPT && w->damaged);
+    if (options->stream.ptr != NULL && nothing) return NULL;
     if (status != DEED_OK) fail(w, err.message, status, 0);
     return cursor;
 }
@@ -1353,6 +1356,38 @@ static void scan_damaged_type(struct world *w, const struct deed_info *info)
     if (status != DEED_BUSY) expect_met(w, info, met);
 }
 
+/* (5): so does a virtual stream; and no place there is passed over but at a loss that it told. */
+static void scan_damaged_list(struct world *w, const struct deed_info *info)
+{
+    struct deed_error err = {0};
+    struct deed_event e;
+    char name[32];
+    const char *type = type_names[pick(w, TYPES)];
+    int size = snprintf(name, sizeof name, "$et-%s", type);
+    struct deed_read_options options = {.stream = {name, (size_t)size}, .removed = true};
+    struct deed_cursor *cursor = read_begin(w, &options);
+    if (cursor == NULL) return;
+    deed_status status;
+    bool met = false, told = false;
+    uint64_t place = 0, last = 0;
+    while ((status = read_next(w, cursor, &e, &err)) != DEED_END) {
+        if (status == DEED_BUSY) break;
+        if (status != DEED_OK && status != DEED_CORRUPT) fail(w, "a virtual stream failed", status, 0);
+        met |= status == DEED_CORRUPT && err.position == info->corrupt_first;
+        told |= status == DEED_CORRUPT;
+        if (status == DEED_CORRUPT) continue;
+        if (e.position <= last || e.link_revision < place || (e.link_revision > place && !told)) {
+            fail(w, "a virtual stream jumps", e.position, e.link_revision);
+        }
+        if (!deed_str_equal(e.type, deed_str_of(type))) fail(w, "another type", e.position, 0);
+        last = e.position;
+        place = e.link_revision + 1;
+        told = false;
+    }
+    cursor_close(cursor);
+    if (status != DEED_BUSY) expect_met(w, info, met);
+}
+
 /* (5): every loss is reported, unless it is of the newest, behind the mark, and explained by as
  * many strikes as appends gathered in a round are lost. */
 static void check_losses(struct world *w, const struct deed_info *info, uint64_t marked,
@@ -1406,6 +1441,7 @@ static void check_damaged(struct world *w, uint64_t struck)
     store_info(w->store, &info);
     bool scanned = scan_damaged(w, &info);
     scan_damaged_type(w, &info);
+    scan_damaged_list(w, &info);
     if (scanned) check_losses(w, &info, marked, struck, lied);
     store_close(w->store);
     w->store = NULL;
