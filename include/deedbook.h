@@ -463,6 +463,7 @@ struct deed_cursor;
  *   DEED_DELETED    it has a tombstone.
  *   DEED_GONE       the log, from a place before the horizon, which is err->position: read after
  *                   the position before it, or ask for what was removed, too.
+ *   DEED_INVALID    the filter names a virtual stream: no event stands in one.
  *   DEED_MISUSE     options that contradict each other. */
 DEED_PUBLIC DEED_MUST_CHECK deed_status deed_read(struct deed *deed,
                                                   const struct deed_read_options *options,

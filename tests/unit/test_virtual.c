@@ -222,6 +222,18 @@ TEST(virtual, what_is_known_of_it_is_its_end)
     finish();
 }
 
+TEST(virtual, the_log_is_not_filtered_by_it)
+{
+    start_orders();
+    deed_str names[] = {DEED_STR("order-1"), orders};
+    struct deed_filter filter = {.streams = names, .stream_count = 2};
+    expect_words("DEED_INVALID", .filter = filter);
+    expect_message(err, "filter: stream $ce-order is virtual");
+    filter.stream_count = 1;
+    expect_words("one four", .filter = filter);
+    finish();
+}
+
 TEST(virtual, retention_of_streams_does_not_change_it)
 {
     start_orders();
