@@ -19,6 +19,7 @@
  * (6) The log is read with its removed events, which are left out: to a KurrentDB client a log that was
  *     compacted just has fewer events, and no horizon. */
 #include "api/grpc_event.h"
+#include "api/grpc_link.h"
 #include "api/call.h"
 #include "api/read_plan.h"
 #include "api/rpc.h"
@@ -40,7 +41,6 @@ enum {
     RESP_CAUGHT_UP = 8,
 };
 
-#define LINK_TYPE      "$>"
 #define TOMBSTONE_TYPE "$streamDeleted"
 
 /* So many events a reader of KurrentDB asks for at once: of which the first page may be empty. */
@@ -155,67 +155,6 @@ static void put_caught_up(struct reading *r, struct buf *out)
     grpc_frame_end(out, frame);
 }
 
-/* ---- links ---------------------------------------------------------------------------------- */
-
-/* "<number>@<stream>" */
-static bool link_parse(deed_bytes data, deed_str *out_stream, uint64_t *out_revision)
-{
-    const char *text = (const char *)data.ptr;
-    const char *at = data.len == 0 ? NULL : memchr(text, '@', data.len);
-    if (at == NULL) return false;
-    size_t digits = (size_t)(at - text);
-    *out_stream = (deed_str){at + 1, data.len - digits - 1};
-    return text_u64((deed_str){text, digits}, out_revision) && out_stream->len > 0;
-}
-
-/* What a link stored in the log leads to; its slices are the cursor's, which is the caller's.
- * DEED_NOT_FOUND: it cannot be read, for whatever lasting reason. */
-static deed_status target_read(struct store *store, const struct deed_event *link,
-                               struct deed_cursor **out_cursor, struct deed_event *out,
-                               struct deed_error *err)
-{
-    struct deed_read_options options = {.count_max = 1};
-    struct deed_cursor *cursor = NULL;
-    if (!link_parse(link->data, &options.stream, &options.from_revision)) return DEED_NOT_FOUND;
-    deed_status status = store_read(store, &options, &cursor, err);
-    if (status == DEED_OK) status = cursor_next(cursor, out, err);
-    bool another = status == DEED_OK && event_revision_read(out) != options.from_revision;
-    if (status == DEED_END || status == DEED_DELETED || status == DEED_GONE || another) {
-        status = DEED_NOT_FOUND; /* retention has hidden it, or it is not written yet */
-    }
-    if (status == DEED_OK) {
-        *out_cursor = cursor;
-    } else {
-        cursor_close(cursor);
-    }
-    return status;
-}
-
-/* A place in a virtual stream as the link that KurrentDB would have stored there. `room` is for its
- * data. */
-#define LINK_DATA_SIZE_MAX 2048
-static bool virtual_link(struct store *store, const struct deed_event *target,
-                         char room[LINK_DATA_SIZE_MAX], struct deed_event *out)
-{
-    size_t size = u64_format(target->revision, room);
-    if (target->stream.len > LINK_DATA_SIZE_MAX - size - 1) return false;
-    room[size++] = '@';
-    memcpy(room + size, target->stream.ptr, target->stream.len);
-    size += target->stream.len;
-    *out = (struct deed_event){
-        .position = target->position,
-        .revision = target->link_revision,
-        .id = store_link_id(store, target->link_stream, target->link_revision),
-        .time_ns = target->time_ns,
-        .recorded_at_ns = target->recorded_at_ns,
-        .stream = target->link_stream,
-        .type = DEED_STR(LINK_TYPE),
-        .content_type = DEED_STR("application/octet-stream"),
-        .data = {(const uint8_t *)room, size},
-    };
-    return true;
-}
-
 /* ---- events --------------------------------------------------------------------------------- */
 
 /* The event as it is, or with what it leads to, in one frame. */
@@ -227,41 +166,18 @@ static void put_event(struct reading *r, struct buf *out, const struct deed_even
     grpc_frame_end(out, frame);
 }
 
-static deed_status put_stored_link(struct reading *r, struct buf *out,
-                                   const struct deed_event *link)
-{
-    struct deed_event target;
-    struct deed_cursor *cursor = NULL;
-    deed_status status = target_read(r->store, link, &cursor, &target, &r->err);
-    if (status != DEED_OK && status != DEED_NOT_FOUND) return status;
-    put_event(r, out, status == DEED_OK ? &target : NULL, link);
-    cursor_close(cursor);
-    return DEED_OK;
-}
-
-static deed_status put_virtual_link(struct reading *r, struct buf *out,
-                                    const struct deed_event *target)
-{
-    struct deed_event link;
-    char room[LINK_DATA_SIZE_MAX];
-    if (!virtual_link(r->store, target, room, &link)) {
-        return deed_fail(&r->err, DEED_TOO_LARGE, "stream %.*s: its name does not fit into a link",
-                         DEED_FMT(target->stream));
-    }
-    if (r->plan.resolve_links) {
-        put_event(r, out, target->removed ? NULL : target, &link);
-    } else {
-        put_event(r, out, &link, NULL);
-    }
-    return DEED_OK;
-}
-
 static deed_status put_as_asked(struct reading *r, struct buf *out, const struct deed_event *event)
 {
-    if (event->link_stream.ptr != NULL) return put_virtual_link(r, out, event);
+    struct grpc_link link;
     bool resolve = r->plan.resolve_links && r->plan.index == READ_INDEX_NONE;
-    if (resolve && is_type(event, DEED_STR(LINK_TYPE))) return put_stored_link(r, out, event);
-    put_event(r, out, event, NULL);
+    if (!grpc_link_is_one(event, resolve)) {
+        put_event(r, out, event, NULL);
+        return DEED_OK;
+    }
+    deed_status status = grpc_link_open(&link, r->store, event, resolve, &r->err);
+    if (status != DEED_OK) return status;
+    put_event(r, out, link.event, link.link);
+    grpc_link_close(&link);
     return DEED_OK;
 }
 
@@ -428,8 +344,8 @@ static enum rpc_pull open_failed(struct reading *r, struct buf *out, deed_status
         return RPC_END;
     }
     if (os_haste_refused()) return RPC_LATER;
-    if (r->plan.subscription) put_confirmation(r, out);
     if (status == DEED_DELETED) {
+        if (r->plan.subscription) put_confirmation(r, out); /* always first, where there is a stream */
         fail_deleted(r);
     } else {
         r->err.status = status;

@@ -3,6 +3,7 @@
 
 #include "base/uuid.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -482,6 +483,8 @@ TEST(grpc_read, a_filter_that_cannot_decide_fails_the_read)
     begin_story();
     say("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "one");
     expect_read_refused("at offset 1: missing closing parenthesis", .count = 9, .regex = "(");
+    expect_read_refused("at offset 1: missing closing parenthesis", .subscribe = true,
+                        .regex = "(");
     expect_read_refused("neither a regex nor a prefix", .count = 9, .with_filter = true);
     expect_read_refused("takes too many steps", .count = 9,
                         .regex = "^(([a-z])+.)+[A-Z]([a-z])+$");
@@ -659,6 +662,11 @@ TEST(grpc_read, a_virtual_stream_can_be_subscribed_to)
                 "order-1/9223372036854775807 {} <- $ce-order/2 1@order-1\n");
     say("order-2", "three");
     expect_told("order-2/1 three <- $ce-order/3 1@order-2\n");
+    cancel();
+    begin((struct asked){.stream = "$ce-order", .subscribe = true, .from = FROM_END});
+    expect_told("confirmation\ncaught up at revision 3\n");
+    say("order-3", "four");
+    expect_told("$ce-order/4 0@order-3\n");
     end_story();
 }
 
@@ -865,6 +873,84 @@ TEST(grpc_read, damage_fails_the_read_and_says_where)
     begin((struct asked){.stream = "a", .count = 9});
     const char *all = tell();
     if (strncmp(all, "a/0 zero\n= 15 ", 14) != 0) fail_msg("%s", all);
+    end_story();
+}
+
+/* An event too large to be read in haste. */
+static void say_large(const char *stream)
+{
+    static char data[700 << 10];
+    memset(data, 'x', sizeof data);
+    struct deed_new_event event = said(stream, "");
+    event.data = (deed_bytes){(const uint8_t *)data, sizeof data};
+    event.content_type = DEED_STR("text/plain");
+    say_event(event);
+}
+
+TEST(grpc_read, what_haste_cannot_read_is_read_without)
+{
+    begin_story();
+    say_many("a", 3);
+    say_large("a");
+    say("a", "last");
+    hasty_slices = slow_slices = 0;
+    begin((struct asked){.stream = "a", .count = 9});
+    expect_told("a/0 0\na/1 1\na/2 2\na/3 xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\na/4 last\n= 0\n");
+    assert_int_equal(hasty_slices, 1);
+    assert_int_equal(slow_slices, 1);
+    end_story();
+}
+
+TEST(grpc_read, a_subscription_that_cannot_begin_in_haste_says_nothing_yet)
+{
+    static char json[700 << 10];
+    struct buf out;
+    begin_story();
+    say("a", "one");
+    (void)snprintf(json, sizeof json, "{\"$maxCount\":5,\"x\":\"%0600000d\"}", 0);
+    set_metadata("a", json);
+    buf_init(&out, 1 << 20);
+    begin((struct asked){.stream = "a", .subscribe = true});
+    assert_int_equal(call.method->pull(&call, &out, 1 << 16, true), RPC_LATER);
+    assert_int_equal(out.len, 0);
+    buf_done(&out);
+    never_in_haste = true;
+    expect_told("confirmation\na/0 one\ncaught up at revision 0\n");
+    end_story();
+}
+
+/* Fail the k-th read of the disk and all that follow, for every k: what was told until then is right. */
+static void fail_each_read(struct asked asked, const char *whole)
+{
+    bool complete = false;
+    for (uint64_t k = 1; !complete; k++) {
+        assert_true(k < 100);
+        close_api(), reopen(), open_api();
+        os_sim_drop_cache(sim);
+        os_sim_fail(sim, OS_SIM_READ, k, 1000, EIO);
+        begin(asked);
+        const char *all = tell();
+        os_sim_heal(sim);
+        complete = strcmp(all, whole) == 0;
+        const char *end = strstr(all, "= 13 ");
+        if (!complete && (end == NULL || strncmp(all, whole, (size_t)(end - all)) != 0)) {
+            fail_msg("read %d: %s", (int)k, all);
+        }
+        cancel();
+    }
+}
+
+TEST(grpc_read, a_disk_that_fails_fails_the_read_after_what_was_good)
+{
+    five_words();
+    say_link("l", "1@a"), say_link("l", "0@b");
+    fail_each_read((struct asked){.stream = "a", .count = 9, .compat = 1},
+                   "a/0 zero\na/1 one\na/2 two\na/3 three\nlast 3\n= 0\n");
+    fail_each_read((struct asked){.stream = "l", .count = 9, .resolve = true},
+                   "a/1 one <- l/0 1@a\nb/0 other <- l/1 0@b\n= 0\n");
+    fail_each_read((struct asked){.subscribe = true, .from = FROM_PLACE, .place = 3,
+                                  .regex = "[ab]"},
+                   "confirmation\nb/0 other\na/2 two\na/3 three\ncheckpoint 8\ncaught up at 8\n");
     end_story();
 }
 
