@@ -13,6 +13,7 @@
     X(grpc_read)       \
     X(grpc_groups)     \
     X(grpc_delete)     \
+    X(grpc_v2)         \
     X(grpc_features)   \
     X(grpc_gossip)     \
     X(grpc_monitoring) \

@@ -289,9 +289,10 @@ static deed_str id_of(json_value root, deed_str key)
 }
 
 /* Most metadata has no such id, and a look for the name is cheaper than to parse it. */
-static void find_ids(struct deed_new_event *event, uint32_t depth_max)
+void grpc_find_ids(struct deed_new_event *event, uint32_t depth_max)
 {
     deed_bytes m = event->metadata;
+    if (m.len == 0) return;
     if (memmem(m.ptr, m.len, CORRELATION_KEY, sizeof CORRELATION_KEY - 1) == NULL &&
         memmem(m.ptr, m.len, CAUSATION_KEY, sizeof CAUSATION_KEY - 1) == NULL) {
         return;
@@ -346,7 +347,7 @@ enum grpc_proposed grpc_parse_proposed(deed_bytes message, uint32_t depth_max,
     if (fault != GRPC_PROPOSED_OK || uuid_is_zero(event.id)) return GRPC_PROPOSED_NO_ID;
     if (event.type.len == 0 || content_type.ptr == NULL) return GRPC_PROPOSED_METADATA;
     event.content_type = stored_type(content_type, event.data, depth_max);
-    if (event.metadata.len > 0) find_ids(&event, depth_max);
+    grpc_find_ids(&event, depth_max);
     *out = event;
     return GRPC_PROPOSED_OK;
 }

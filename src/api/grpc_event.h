@@ -56,4 +56,7 @@ enum grpc_proposed {
 DEED_MUST_CHECK enum grpc_proposed grpc_parse_proposed(deed_bytes message, uint32_t depth_max,
                                                        struct deed_new_event *out);
 
+/* Find those ids in the event's metadata. */
+void grpc_find_ids(struct deed_new_event *event, uint32_t depth_max);
+
 #endif

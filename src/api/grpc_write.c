@@ -241,10 +241,10 @@ static struct deed_new_event *in_one_array(struct grpc_gathered *g)
 {
     static struct deed_new_event none[1];
     if (g->count == 0) return none;
+    if (g->joined != NULL) return g->joined;
     for (struct gathered_part *part = g->first; part != NULL; part = part->next) {
         if (part->count == g->count) return part->events; /* the others are empty */
     }
-    assert(g->joined == NULL);
     g->joined = malloc(g->count * sizeof *g->joined);
     if (g->joined == NULL) return NULL;
     size_t at = 0;

@@ -80,7 +80,8 @@ struct deed_new_event *gathered_room(struct grpc_gathered *g, size_t count, size
 DEED_MUST_CHECK bool gathered_count_in(struct grpc_gathered *g, const struct deed_new_event *event,
                                        struct gather_trouble *out_trouble);
 
-/* All events in one array, to be stored in `stream` unless its ptr is NULL. false: no memory. */
+/* All events in one array (none is added after that), to be stored in `stream` unless its ptr is NULL.
+ * false: no memory. */
 DEED_MUST_CHECK bool gathered_join(struct grpc_gathered *g, deed_str stream,
                                    struct deed_new_event **out_events);
 
