@@ -121,7 +121,8 @@ int cmd_serve(int argc, char **argv)
         .parser = parse,
         .args_doc = "[APP_FOLDER]",
         .doc = "Serve a data directory, and an app's commands and queries, over HTTP until SIGTERM "
-               "or SIGINT. Without APP_FOLDER it is a plain event store. Each option may also "
+               "or SIGINT; KurrentDB's gRPC protocol is spoken on the same port. Without APP_FOLDER "
+               "it is a plain event store. Each option may also "
                "stand in the file, or in the environment as DEEDBOOK_NAME; the command line wins "
                "over the environment, and that over the file.\v"
                "Examples:\n"
