@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CLIENT_STREAMS_MAX 64
+#define CLIENT_STREAMS_MAX 128
 
 struct answer {
     struct buf data;

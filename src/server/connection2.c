@@ -7,7 +7,9 @@
  *     shares the room out among them.
  * (2) A connection is asked by PING whether it is still there when nothing has come from it for an
  *     interval; if nothing comes then for the timeout it is closed. Anything that comes is an answer.
- * (3) When the service stops the client is told by GOAWAY; the link ends when no call is left. */
+ * (3) A connection without calls may stay: clients keep theirs. Only when three quarters of the
+ *     connections that there may be are taken, those that had no call for idle_timeout are ended.
+ * (4) When the service stops the client is told by GOAWAY; the link ends when no call is left. */
 #include "server/connection2.h"
 
 #include "server/stream.h"
@@ -20,6 +22,7 @@ struct connection2 {
     struct http2 *session;
     const struct protocol *former; /* frees the link */
     uint64_t heard_at, asked_at; /* uv_now (2) */
+    uint64_t idle_since;         /* (3) */
     bool asked;
 };
 
@@ -81,7 +84,7 @@ static void on_settle(struct link *link)
     if (link->closing || link->writing) return;
     if (http2_over(c->session) || (link->service->stopping && c->owner.calls == NULL &&
                                    !http2_has_output(c->session))) {
-        link_end(link); /* (3) */
+        link_end(link); /* (4) */
     } else if (link->out.len == 0 && before > 0 && http2_has_output(c->session)) {
         link_mark(link); /* the kernel has taken all, and there is more */
     }
@@ -105,10 +108,23 @@ static void check_alive(struct link *link, uint64_t now)
     }
 }
 
+/* (3) */
+static void check_idle(struct link *link, uint64_t now)
+{
+    struct connection2 *c = connection_of(link);
+    const struct service *service = link->service;
+    if (c->owner.calls != NULL) c->idle_since = now;
+    if (service->connection_count < service->limits.connection_count_max / 4 * 3) return;
+    if (now - c->idle_since < service->limits.idle_timeout_ms) return;
+    http2_goaway(c->session, HTTP2_NO_ERROR);
+    link_mark(link);
+}
+
 static void on_tick(struct link *link, uint64_t now)
 {
     streams_tick(&connection_of(link)->owner);
     check_alive(link, now);
+    if (!link->closing) check_idle(link, now);
 }
 
 static void on_stop(struct link *link)
@@ -156,6 +172,7 @@ void connection2_begin(struct link *link, deed_bytes rest)
         return;
     }
     c->owner = (struct stream_owner){.service = service, .link = link};
+    c->idle_since = uv_now(service->loop);
     c->former = link->protocol;
     link->protocol = &http2_protocol;
     link->state = c;

@@ -10,8 +10,9 @@
  * (2) Input: what has been given to the method is consumed, and opens the stream's window. While the
  *     method is paused, or more than write_size_max of its answers are not sent, what comes is held, and
  *     the window bounds it. A message that is not whole is consumed as it comes, up to its own limit.
- * (3) Output: pull is asked while less than PULL_SIZE waits to be sent, so a stream whose client does
- *     not read holds about two pulls, and nobody else waits for it. Whoever still has more after a few
+ * (3) Output: pull is asked while less than one pull waits to be sent, so a stream whose client does
+ *     not read holds about two pulls, small ones if it never read much, and nobody else waits for it.
+ *     Whoever still has more after a few
  *     pulls in haste goes on at a pool's thread: the loop sends meanwhile.
  * (4) A client that sends one message only (client_streams is false) has it given with its half-close.
  * (5) Ended by its method, a call takes no more input and is pulled no more; what it had made is sent,
@@ -20,7 +21,9 @@
  * (6) `charged` is what the call counts for in the service's in_flight_size. It follows what the call
  *     holds in steps of CHARGE_STEP, so that small calls cost no atomic operation each.
  * (7) When the service stops, a call that only waits (nothing of it at the store, nothing to send) ends
- *     as UNAVAILABLE: clients then look for another server, or come again. */
+ *     as UNAVAILABLE: clients then look for another server, or come again.
+ * (8) When three quarters of in_flight_size_max are taken, streams that hold much and move less than a
+ *     rate are reset: otherwise some whose clients do nothing would cost everyone else an UNAVAILABLE. */
 #include "server/stream.h"
 
 #include "api/rpc.h"
@@ -33,6 +36,7 @@
 #include <stdlib.h>
 
 #define PULL_SIZE ((size_t)256 << 10)
+#define PULL_SIZE_FIRST ((size_t)64 << 10)
 /* (3): pulls in haste in a row. */
 #define BRISK_COUNT_MAX 4
 #define CHARGE_STEP ((size_t)16 << 10)
@@ -42,6 +46,11 @@
 
 /* A call's own memory: what it gathers of one append, and the state of a subscription. */
 #define ARENA_SIZE_MAX ((size_t)96 << 20)
+/* (8): who holds more than this must move so many bytes a second, looked at every two. */
+#define PRESSURE_HELD_MIN ((size_t)48 << 10)
+#define PRESSURE_RATE ((uint64_t)16 << 10)
+#define PRESSURE_WINDOW_MS 2000
+
 /* Of unpacking one message: the densest takes forty times its bytes, an honest one about one. */
 #define SCRATCH_SIZE_MAX(message_size) ((message_size) * 4 + ((size_t)4 << 20))
 
@@ -64,12 +73,15 @@ struct stream {
     struct buf out;     /* to be sent */
     size_t out_sent;    /* of it */
     struct buf chunk;   /* what a pool's thread has pulled */
+    size_t pull_size;
     enum rpc_pull pulled;
     uint64_t growths; /* when the pull began */
     unsigned brisk_count;
     uint64_t wait_until; /* os_ticks_ns: rpc.wait_ms after the last pull */
     uint64_t started_ns;
     size_t charged;
+    uint64_t sent, received;               /* bytes, ever */
+    uint64_t watched_since, watched_moved; /* (8): the window, and what was moved before it */
     int refused_as; /* grpc-status, or 415 */
     char code[4];   /* the digits of grpc-status */
     struct buf encoded; /* grpc-message */
@@ -176,6 +188,7 @@ static void stream_give_back(struct stream *call)
     arena_shrink(&call->scratch);
     call->header_count = 0;
     call->out_sent = call->charged = 0;
+    call->sent = call->received = 0;
     call->http_method = call->path = call->content_type = call->timeout = (deed_str){0};
     call->begun = call->has_message = call->half_closed = call->input_over = call->pulling = false;
     call->wants_pull = call->ended = call->answered = call->closed = call->hungry = false;
@@ -358,6 +371,7 @@ void stream_sent(struct http2_stream *stream, size_t size)
 {
     struct stream *call = stream_of(stream);
     call->out_sent += size;
+    call->sent += size;
     assert(call->out_sent <= call->out.len);
     if (call->out_sent == call->out.len) {
         buffer_shrink(&call->out);
@@ -389,10 +403,16 @@ static void chunk_take(struct stream *call)
     buffer_shrink(&call->chunk);
 }
 
+/* (3) */
+static size_t pull_size(const struct stream *call)
+{
+    return call->sent < PULL_SIZE ? PULL_SIZE_FIRST : PULL_SIZE;
+}
+
 static void pull_run(struct pool_task *task)
 {
     struct stream *call = (struct stream *)(void *)((char *)task - offsetof(struct stream, task));
-    call->pulled = call->rpc.method->pull(&call->rpc, &call->chunk, PULL_SIZE, false);
+    call->pulled = call->rpc.method->pull(&call->rpc, &call->chunk, call->pull_size, false);
     atomic_store(&call->pull_done, true);
     rpc_push(&call->rpc);
     rpc_release(&call->rpc);
@@ -401,6 +421,7 @@ static void pull_run(struct pool_task *task)
 static void pull_on_pool(struct stream *call)
 {
     call->pulling = true;
+    call->pull_size = pull_size(call);
     rpc_hold(&call->rpc);
     call->task.run = pull_run;
     pool_submit(call->service->pool, &call->task);
@@ -441,7 +462,7 @@ static bool may_pull(const struct stream *call)
 static void stream_pull(struct stream *call)
 {
     const struct rpc_method *method = call->rpc.method;
-    while (call->wants_pull && may_pull(call) && unsent(call) < PULL_SIZE &&
+    while (call->wants_pull && may_pull(call) && unsent(call) < pull_size(call) &&
            !rpc_ended(&call->rpc)) {
         waiter_end(call->service, &call->waiter);
         call->growths = atomic_load(&call->service->growths);
@@ -453,7 +474,7 @@ static void stream_pull(struct stream *call)
             return;
         }
         size_t before = call->out.len;
-        enum rpc_pull pulled = method->pull(&call->rpc, &call->out, PULL_SIZE, true);
+        enum rpc_pull pulled = method->pull(&call->rpc, &call->out, pull_size(call), true);
         assert(pulled != RPC_LATER || call->out.len == before);
         (void)before;
         pull_answered(call, pulled);
@@ -582,6 +603,7 @@ static void input_resume(struct stream *call)
 void stream_data(struct http2_stream *stream, deed_bytes bytes)
 {
     struct stream *call = stream_of(stream);
+    call->received += bytes.len;
     if (!call->begun || call->input_over || rpc_ended(&call->rpc)) {
         http2_consumed(stream, bytes.len);
         return;
@@ -682,11 +704,32 @@ static bool wakes(struct stream *call, uint64_t now)
     return wakes;
 }
 
+/* (8) */
+static void check_pressure(struct stream *call)
+{
+    const struct service *service = call->service;
+    uint64_t limit = service->limits.in_flight_size_max, now = uv_now(service->loop);
+    uint64_t moved = call->sent + call->received, elapsed = now - call->watched_since;
+    bool takes = unsent(call) >= PRESSURE_HELD_MIN;
+    bool sends = !call->input_over && !atomic_load(&call->rpc.paused) &&
+                 call->reader.partial.len >= PRESSURE_HELD_MIN;
+    bool watched = (takes || sends) && atomic_load(&service->in_flight_size) >= limit / 4 * 3;
+    if (watched && elapsed < PRESSURE_WINDOW_MS) return;
+    if (watched && moved - call->watched_moved < PRESSURE_RATE * elapsed / 1000) {
+        traffic_add(service->traffic, TRAFFIC_TIMEOUTS, 1);
+        http2_reset(&call->http2, HTTP2_ENHANCE_YOUR_CALM);
+        link_mark(call->owner->link);
+    }
+    call->watched_since = now;
+    call->watched_moved = moved;
+}
+
 void streams_tick(struct stream_owner *owner)
 {
     uint64_t now_ticks = os_ticks_ns(os_real());
     for (struct stream *call = owner->calls; call != NULL;) {
         struct stream *next = call->next;
+        if (call->begun) check_pressure(call);
         if (call->begun && !call->ended && now_ticks >= call->rpc.deadline_ticks) {
             rpc_fail(&call->rpc, GRPC_DEADLINE_EXCEEDED, NULL, "the call's deadline has passed");
             atomic_store(&call->rpc.cancelled, true);

@@ -496,7 +496,7 @@ TEST(stream, a_reader_that_stalls_stalls_only_itself)
     put_window(&c->out, 0, 100 << 20); /* the connection's is wide, the stream's is not */
     unary(c, 1, "/test.T/Flood");
     client_until(c, answer_of(c, 1)->data.len == 65535);
-    wait_for(atomic_load(&made) >= 400);
+    wait_for(atomic_load(&made) >= 100);
     usleep(100000);
     assert_true(atomic_load(&made) <= 1024); /* kilobytes */
     for (uint32_t i = 1; i < 20; i++) {
@@ -575,6 +575,67 @@ TEST(stream, bytes_in_flight_have_a_limit)
     assert_true(metric("deedbook_http_overloads_total") >= 1);
     free(large);
     client_close(c);
+    end();
+}
+
+TEST(stream, readers_who_hold_much_are_reset_before_they_cost_others)
+{
+    options.in_flight_size_max = (uint64_t)4 << 20;
+    begin();
+    struct client *c = client_open(port), *idle = client_open(port);
+    c->stingy = true;
+    for (uint32_t i = 0; i < 60; i++) unary(c, 1 + 2 * i, "/test.T/Flood");
+    unary(idle, 1, "/test.T/Wait"); /* holds nothing */
+    wait_for(metric("deedbook_http_in_flight_bytes") >= (uint64_t)3 << 20);
+    size_t reset = 0;
+    for (uint64_t until = now_ms() + CLIENT_PATIENCE_MS; reset == 0 && now_ms() < until;) {
+        (void)client_read(c, 10);
+        for (uint32_t i = 0; i < 60; i++) reset += answer_of(c, 1 + 2 * i)->reset;
+    }
+    assert_true(reset > 0);
+    wait_for(metric("deedbook_http_in_flight_bytes") < (uint64_t)3 << 20);
+    unary(idle, 3, "/test.T/Small");
+    expect_code(idle, 3, GRPC_OK);
+    assert_false(answer_of(idle, 1)->ended || answer_of(idle, 1)->reset);
+    client_close(c);
+    client_close(idle);
+    end();
+}
+
+TEST(stream, senders_who_stop_within_a_message_are_reset_before_they_cost_others)
+{
+    options.in_flight_size_max = (uint64_t)1 << 20;
+    begin();
+    struct client *c = client_open(port);
+    uint8_t *part = calloc(1, 900 << 10);
+    part[2] = 0xff; /* of a message of sixteen megabytes */
+    client_call(c, 1, "/test.T/Echo", NULL, NULL);
+    client_data(c, 1, part, 900 << 10);
+    client_wait_end(c, 1);
+    assert_true(answer_of(c, 1)->reset);
+    assert_int_equal(answer_of(c, 1)->error, HTTP2_ENHANCE_YOUR_CALM);
+    free(part);
+    client_close(c);
+    end();
+}
+
+TEST(stream, idle_connections_end_when_others_need_their_place)
+{
+    options.connection_count_max = 8;
+    options.idle_timeout_ms = 300;
+    begin();
+    struct client *clients[6];
+    for (size_t i = 0; i < 5; i++) clients[i] = client_open(port);
+    unary(clients[0], 1, "/test.T/Wait");
+    usleep(600000);
+    (void)client_read(clients[1], 0);
+    assert_false(clients[1]->goaway); /* there is room: they stay */
+    clients[5] = client_open(port);
+    client_until(clients[1], clients[1]->goaway);
+    assert_int_equal(clients[1]->goaway_error, HTTP2_NO_ERROR);
+    (void)client_read(clients[0], 0);
+    assert_false(clients[0]->goaway);
+    for (size_t i = 0; i < 6; i++) client_close(clients[i]);
     end();
 }
 
