@@ -9,10 +9,13 @@
  *                own at an expected revision; the next begins when one is answered
  *     batch      the same by BatchAppend, one call a connection; `depth` of each writer under way
  *     fill       batch, until `events` are stored; one writer writes into `stream`, if it is named
- *     read       one Read of $all to its end, or until `events` have come
- *     subscribe  one subscription to $all from its start, until `events` have come
+ *     read       one Read of $all, or of `stream`, from its start to its end: at least `events`
+ *     subscribe  one subscription to the same from its start, until it has caught up
  *     consume    a group is created on `stream`, and `consumers` share it and acknowledge, until
  *                `events` have come
+ *     append-body, read-body
+ *                only write the request's body to stdout, for h2load, which can send one to one method:
+ *                an event whose id is always the same, so that all but the first are answered from it
  *
  * `seconds_ms` and `warmup_ms` measure append and batch; `connections` are shared evenly. One line of
  * JSON at the end. */
@@ -41,8 +44,9 @@
 #define STREAMS "/event_store.client.streams.Streams/"
 #define GROUPS  "/event_store.client.persistent_subscriptions.PersistentSubscriptions/"
 
-enum mode { APPEND, BATCH, FILL, READ, SUBSCRIBE, CONSUME };
-static const char *const mode_names[] = {"append", "batch", "fill", "read", "subscribe", "consume"};
+enum mode { APPEND, BATCH, FILL, READ, SUBSCRIBE, CONSUME, APPEND_BODY, READ_BODY };
+static const char *const mode_names[] = {"append",    "batch",   "fill",        "read",
+                                         "subscribe", "consume", "append-body", "read-body"};
 
 static struct options {
     enum mode mode;
@@ -530,15 +534,20 @@ static void writers_begin(void)
 
 static void event_received(void)
 {
+    received++;
+    if (options.mode != CONSUME || received < options.events) return; /* no clock for each of millions */
     last_ns = bench_now();
-    if (received++ == 0 && first_ns == 0) first_ns = last_ns;
-    if (options.events != 0 && received >= options.events) finished = true;
+    finished = true;
 }
 
 static void read_answered(struct call *call, deed_bytes message)
 {
     (void)call;
-    if (message.len > 0 && message.ptr[0] == (1 << 3 | PB_BYTES) && !finished) event_received();
+    if (message.len == 0 || finished) return;
+    if (message.ptr[0] == (1 << 3 | PB_BYTES)) event_received();
+    if (message.ptr[0] != (8 << 3 | PB_BYTES) || options.mode != SUBSCRIBE) return;
+    last_ns = bench_now(); /* it has caught up */
+    finished = true;
 }
 
 static void read_ended(struct call *call)
@@ -548,23 +557,30 @@ static void read_ended(struct call *call)
     finished = true;
 }
 
+static void put_read(struct buf *out)
+{
+    bool one = options.stream[0] != 0;
+    size_t frame = frame_begin(out), request = pb_begin(out, 1);
+    size_t from = pb_begin(out, one ? 1 : 2);
+    if (one) put_name(out, 1, options.stream);
+    pb_put_empty(out, one ? 3 : 2);
+    pb_end(out, from);
+    if (options.mode == SUBSCRIBE)
+        pb_put_empty(out, 6);
+    else
+        pb_put_uint(out, 5, INT64_MAX);
+    pb_put_empty(out, 8);
+    size_t ids = pb_begin(out, 9);
+    pb_put_empty(out, 1);
+    pb_end(out, ids);
+    pb_end(out, request);
+    frame_end(out, frame);
+}
+
 static void read_begin(void)
 {
     struct call *call = call_create(&connections[0]);
-    size_t frame = frame_begin(&call->request), request = pb_begin(&call->request, 1);
-    size_t all = pb_begin(&call->request, 2);
-    pb_put_empty(&call->request, 2);
-    pb_end(&call->request, all);
-    if (options.mode == READ)
-        pb_put_uint(&call->request, 5, INT64_MAX);
-    else
-        pb_put_empty(&call->request, 6);
-    pb_put_empty(&call->request, 8);
-    size_t ids = pb_begin(&call->request, 9);
-    pb_put_empty(&call->request, 1);
-    pb_end(&call->request, ids);
-    pb_end(&call->request, request);
-    frame_end(&call->request, frame);
+    put_read(&call->request);
     call->on_message = read_answered;
     call->on_end = read_ended;
     first_ns = bench_now();
@@ -676,6 +692,30 @@ static void consume_begin(void)
     call_begin(call, GROUPS "Create");
 }
 
+/* ---- bodies for others -------------------------------------------------------------------------
+ */
+
+static void body_write(void)
+{
+    struct buf out;
+    buf_init(&out, BUF_SIZE_MAX);
+    if (options.mode == READ_BODY) {
+        put_read(&out);
+    } else {
+        event_init();
+        size_t frame = frame_begin(&out), target = pb_begin(&out, 1);
+        put_name(&out, 1, "bench-again");
+        pb_put_empty(&out, 4);
+        pb_end(&out, target);
+        frame_end(&out, frame);
+        frame = frame_begin(&out);
+        put_event(&out, 2);
+        frame_end(&out, frame);
+    }
+    if (fwrite(out.ptr, 1, out.len, stdout) != out.len) die("stdout: %s", strerror(errno));
+    buf_done(&out);
+}
+
 /* ---- the program -------------------------------------------------------------------------------
  */
 
@@ -713,7 +753,7 @@ static void options_take(int argc, char **argv)
 {
     if (argc < 3) die("grpc MODE HOST:PORT [name=number]… [stream=NAME]");
     for (options.mode = APPEND; strcmp(argv[1], mode_names[options.mode]) != 0; options.mode++)
-        if (options.mode == CONSUME) die("no mode %s", argv[1]);
+        if (options.mode == READ_BODY) die("no mode %s", argv[1]);
     const char *colon = strrchr(argv[2], ':');
     if (colon == NULL) die("%s is not HOST:PORT", argv[2]);
     snprintf(options.host, sizeof options.host, "%.*s", (int)(colon - argv[2]), argv[2]);
@@ -751,6 +791,10 @@ static void report(void)
 int main(int argc, char **argv)
 {
     options_take(argc, argv);
+    if (options.mode >= APPEND_BODY) {
+        body_write();
+        return 0;
+    }
     for (size_t i = 0; i < options.connections; i++)
         connection_open(&connections[i]);
     if (options.mode <= FILL)

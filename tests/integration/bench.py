@@ -13,7 +13,8 @@ import xml.dom.minidom
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.environ.get("BUILD", os.path.join(ROOT, "build"))
 ROWS = {"one", "many", "batch", "library-batch", "ids", "read", "replay", "replay-library", "live", "projection",
-        "condition", "open", "grpc-empty", "grpc-many", "grpc-read", "grpc-subscribe", "grpc-consume"} | {f"{row}-{us}" for row in ("one", "many", "batch") for us in (1000, 5000)}
+        "condition", "open", "grpc-empty", "grpc-many", "grpc-read", "grpc-subscribe", "grpc-consume"} | {
+            f"{row}-{us}" for row in ("one", "many", "batch") for us in (1000, 5000)}
 EVENTS = 40000
 
 
@@ -46,10 +47,13 @@ def results_are_whole(scratch, done):
         check(ours.get("rate", 0) > 0, f"{key}: {ours}\n{done.stderr}")
         for name, result in row["results"].items():
             check(result.get("rate", 0) > 0 or result.get("missing"), f"{key}, {name}: {result}")
-    for key in ("one", "many", "read", "live"):
+    for key in ("one", "many", "read", "live", "grpc-many"):
         ours = rows[key]["results"]["Deedbook"]
         check(0 < ours["p50_us"] <= ours["p99_us"], f"{key}: {ours}")
     check(rows["many"]["results"]["Deedbook"]["cpu_us"] > 0, "no CPU time")
+    for key in (key for key in ROWS if key.startswith("grpc-")):
+        missing = {name: result["missing"] for name, result in rows[key]["results"].items() if "missing" in result}
+        check(not missing, f"{key}: {missing}")
     check("missing" not in rows["one"]["results"]["SQLite"], f"SQLite: {rows['one']['results']['SQLite']}")
     # A flush that takes 5 ms allows at most 200 appends a second one after another.
     delayed = rows["one-5000"]["results"]["Deedbook"]["rate"]
