@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "api/call.h"
+#include "api/group_sessions.h"
 #include "api/reply.h"
 #include "base/uuid.h"
 
@@ -43,12 +44,29 @@ deed_status api_create(const struct api_parts *parts, struct api **out_api, stru
     uuid_format(info.log_id, id);
     memcpy(api->log_name, id, sizeof api->log_name - 1);
     (void)snprintf(api->log_header, sizeof api->log_header, "%s; epoch=%" PRIu64, id, info.epoch);
+    if (parts->groups != NULL) {
+        deed_status status =
+            group_sessions_create(parts->groups, store_os(parts->store), parts->nudge,
+                                  parts->context, &api->sessions, err);
+        if (status != DEED_OK) {
+            free(api);
+            return status;
+        }
+    }
     *out_api = api;
     return DEED_OK;
 }
 
+void api_leave_groups(struct api *api)
+{
+    if (api == NULL) return;
+    group_sessions_destroy(api->sessions);
+    api->sessions = NULL;
+}
+
 void api_destroy(struct api *api)
 {
+    api_leave_groups(api);
     free(api);
 }
 

@@ -99,6 +99,9 @@ struct api_parts {
     /* Append the server's own metrics (connections, requests by route and status) to /metrics. */
     void (*metrics)(void *context, struct buf *out);
     bool (*ready)(void *context); /* false while shutting down; NULL: always */
+    /* From any thread: pull sources that wait, as when the log has grown. NULL: they look by themselves,
+     * every second. */
+    void (*nudge)(void *context);
     void (*stop)(void *context);  /* end the server, as a signal would; NULL: clients may not */
     /* Where clients are told to find this server. NULL or "", and 0: where they found it. The text
      * must stay. */
@@ -110,6 +113,8 @@ struct api_parts {
 DEED_MUST_CHECK deed_status api_create(const struct api_parts *parts, struct api **out_api,
                                        struct deed_error *err);
 void api_destroy(struct api *api); /* accepts NULL */
+/* Let go of the groups' consumers that came by HTTP: before groups_close, when no request is left. */
+void api_leave_groups(struct api *api); /* accepts NULL */
 
 /* Find the route (also one that answers 404 or 405) and say where it runs. */
 enum api_where api_route(struct api *api, struct api_exchange *x);

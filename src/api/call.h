@@ -19,8 +19,11 @@
 #include <assert.h>
 #include <stdatomic.h>
 
+struct group_sessions;
+
 struct api {
     struct api_parts parts;
+    struct group_sessions *sessions; /* NULL: no groups */
     deed_uuid log_id;
     deed_uuid instance; /* random: of this run of the server */
     uint64_t epoch;

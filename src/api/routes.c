@@ -98,6 +98,30 @@ static const struct route_parameter query_parameters[] = {
           "wait until the read models have come to this position: read your own writes"),
     QUERY("timeout", KIND_DURATION, "how long to wait and run at most: 500ms, 2s"),
     AS_OF_POSITION, AS_OF_TIME, END};
+#define GROUP_SOURCE PATH("source", "the stream's name, percent-encoded; $all for the log")
+#define GROUP_NAME PATH("group", "the group's name")
+#define GROUP_CONSUMER \
+    QUERY("consumer", KIND_TEXT, "the consumer's name; those without are one together")
+static const struct route_parameter groups_source_parameters[] = {GROUP_SOURCE, END};
+static const struct route_parameter group_parameters[] = {GROUP_SOURCE, GROUP_NAME, END};
+static const struct route_parameter group_put_parameters[] = {GROUP_SOURCE, GROUP_NAME,
+                                                              IF_NONE_MATCH, END};
+static const struct route_parameter group_take_parameters[] = {
+    GROUP_SOURCE, GROUP_NAME, GROUP_CONSUMER,
+    QUERY("limit", KIND_NUMBER, "at most so many messages; 100 unless given"),
+    QUERY("timeout", KIND_DURATION, "how long to wait for the first: 500ms, 30s; not at all unless "
+                                    "given"), END};
+static const struct route_parameter group_events_parameters[] = {
+    GROUP_SOURCE, GROUP_NAME, GROUP_CONSUMER,
+    QUERY("buffer", KIND_NUMBER, "so many may be here and not acknowledged; 100 unless given"), END};
+static const struct route_parameter group_answer_parameters[] = {GROUP_SOURCE, GROUP_NAME,
+                                                                 GROUP_CONSUMER, END};
+static const struct route_parameter group_parked_parameters[] = {
+    GROUP_SOURCE, GROUP_NAME, QUERY("from", KIND_NUMBER, "the first number; 0 unless given"),
+    QUERY("limit", KIND_NUMBER, "at most so many; 100 unless given"), END};
+static const struct route_parameter group_before_parameters[] = {
+    GROUP_SOURCE, GROUP_NAME,
+    QUERY("before", KIND_NUMBER, "only those with smaller numbers; all unless given"), END};
 static const struct route_parameter projection_parameters[] = {
     PATH("name", "the projection's name"), END};
 static const struct route_parameter projection_rebuild_parameters[] = {
@@ -124,6 +148,7 @@ static const struct route_parameter backup_parameters[] = {
 #define P_SIZE      P(413, "an event, the commit or the body is over a limit; the detail names it")
 #define P_CONDITION P(409, "a condition does not hold, or an id or key is known with other content")
 #define P_IF_MATCH  P(412, "If-Match or If-None-Match does not hold")
+#define P_NO_GROUP  P(404, "there is no such group")
 #define P_BUSY      P(503, "a queue is full or a part is stopped: try again after Retry-After")
 
 #define STREAM_FORMATS                                                                          \
@@ -332,6 +357,110 @@ const struct api_route api_routes[] = {
      .parameters = projection_parameters,
      .replies = {R(202, "Projection", "it goes on at once"), P_SHAPE,
                  P(404, "there is no such projection")}},
+    {.method = "GET",
+     .pattern = "/subscriptions",
+     .name = "listGroups",
+     .summary = "The consumer groups: settings, progress, consumers.",
+     .handle = groups_list_get,
+     .where = API_POOL,
+     .parameters = none,
+     .replies = {R_ARRAY("Group", "the groups"), P_SHAPE}},
+    {.method = "GET",
+     .pattern = "/subscriptions/{source}",
+     .name = "listGroupsOfStream",
+     .summary = "The consumer groups of a stream, or of the log.",
+     .handle = groups_source_get,
+     .where = API_POOL,
+     .parameters = groups_source_parameters,
+     .replies = {R_ARRAY("Group", "the groups"), P_SHAPE}},
+    {.method = "GET",
+     .pattern = "/subscriptions/{source}/{group}",
+     .name = "readGroup",
+     .summary = "One consumer group.",
+     .handle = group_get,
+     .where = API_POOL,
+     .parameters = group_parameters,
+     .replies = {R(200, "Group", "the group"), P_SHAPE, P_NO_GROUP}},
+    {.method = "PUT",
+     .pattern = "/subscriptions/{source}/{group}",
+     .name = "putGroup",
+     .summary = "Make a consumer group, or change its settings; a change drops its consumers.",
+     .handle = group_put,
+     .where = API_POOL,
+     .parameters = group_put_parameters,
+     .body_schema = "GroupSettings",
+     .body_types = {JSON},
+     .replies = {R(201, "Group", "it was made"), R(200, "Group", "it was there: it is so now"),
+                 P_SHAPE, P(409, "the filter cannot be changed"), P(412, "it is there already"),
+                 P_SIZE, P_MEDIA}},
+    {.method = "DELETE",
+     .pattern = "/subscriptions/{source}/{group}",
+     .name = "deleteGroup",
+     .summary = "Drop its consumers, forget its progress and what it has parked.",
+     .handle = group_delete,
+     .where = API_POOL,
+     .parameters = group_parameters,
+     .replies = {R(200, NULL, "it is gone"), P_SHAPE, P_NO_GROUP}},
+    {.method = "POST",
+     .pattern = "/subscriptions/{source}/{group}/take",
+     .name = "takeMessages",
+     .summary = "Take messages; they come again unless they are acknowledged in time.",
+     .handle = group_take,
+     .where = API_POOL,
+     .parameters = group_take_parameters,
+     .replies = {R_ARRAY("Message", "the messages; none: []"), P_SHAPE, P_NO_GROUP, P_BUSY}},
+    {.method = "GET",
+     .pattern = "/subscriptions/{source}/{group}/events",
+     .name = "followMessages",
+     .summary = "Messages as they come, as Server-Sent Events; the data of each is a Message.",
+     .handle = group_events,
+     .where = API_POOL,
+     .parameters = group_events_parameters,
+     .replies = {R_TYPE("text/event-stream", "the messages"), P_SHAPE, P_NO_GROUP, P_BUSY}},
+    {.method = "POST",
+     .pattern = "/subscriptions/{source}/{group}/ack",
+     .name = "acknowledge",
+     .summary = "Messages were dealt with. Those that the consumer does not have are passed over.",
+     .handle = group_ack,
+     .where = API_POOL,
+     .parameters = group_answer_parameters,
+     .body_schema = "MessageIds",
+     .body_types = {JSON},
+     .replies = {R(200, "Count", "how many it were"), P_SHAPE, P_NO_GROUP, P_SIZE, P_MEDIA}},
+    {.method = "POST",
+     .pattern = "/subscriptions/{source}/{group}/nack",
+     .name = "giveBack",
+     .summary = "Messages were not dealt with: deliver them again, park them, or skip them.",
+     .handle = group_nack_post,
+     .where = API_POOL,
+     .parameters = group_answer_parameters,
+     .body_schema = "MessageIds",
+     .body_types = {JSON},
+     .replies = {R(200, "Count", "how many it were"), P_SHAPE, P_NO_GROUP, P_SIZE, P_MEDIA}},
+    {.method = "GET",
+     .pattern = "/subscriptions/{source}/{group}/parked",
+     .name = "listParked",
+     .summary = "What was parked, and why.",
+     .handle = group_parked_get,
+     .where = API_POOL,
+     .parameters = group_parked_parameters,
+     .replies = {R_ARRAY("Parked", "the parked events"), P_SHAPE, P_NO_GROUP}},
+    {.method = "POST",
+     .pattern = "/subscriptions/{source}/{group}/parked/replay",
+     .name = "replayParked",
+     .summary = "Deliver what is parked once more.",
+     .handle = group_parked_replay,
+     .where = API_POOL,
+     .parameters = group_before_parameters,
+     .replies = {R(202, "Count", "so many will be"), P_SHAPE, P_NO_GROUP, P_BUSY}},
+    {.method = "DELETE",
+     .pattern = "/subscriptions/{source}/{group}/parked",
+     .name = "dropParked",
+     .summary = "Drop what is parked; the events themselves stay where they are.",
+     .handle = group_parked_delete,
+     .where = API_POOL,
+     .parameters = group_before_parameters,
+     .replies = {R(200, "Count", "how many were dropped"), P_SHAPE, P_NO_GROUP}},
     {.method = "POST",
      .pattern = "/backup",
      .name = "makeBackup",

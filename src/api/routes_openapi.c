@@ -251,6 +251,94 @@ static const struct {
              "rebuild_error": {"type": ["string", "null"], "description": "of the last rebuild"}
          }
      })},
+    {"GroupSettings", TEXT({
+         "type": "object",
+         "additionalProperties": false,
+         "properties": {
+             "start": {"oneOf": [{"enum": ["start", "end"]}, {"type": "integer", "minimum": 0}],
+                       "description": "the first revision, or position, to deliver"},
+             "strategy": {"enum": ["DispatchToSingle", "RoundRobin", "Pinned",
+                                   "PinnedByCorrelation"]},
+             "resolve_links": {"type": "boolean"},
+             "extra_statistics": {"type": "boolean"},
+             "message_timeout_ms": {"type": "integer", "description": "0: never"},
+             "retry_count_max": {"type": "integer", "description": "failed more often: parked"},
+             "checkpoint_after_ms": {"type": "integer", "description": "0: not by time"},
+             "checkpoint_count_min": {"type": "integer"},
+             "checkpoint_count_max": {"type": "integer", "description": "0: no limit"},
+             "consumer_count_max": {"type": "integer", "description": "0: no limit"},
+             "live_buffer_size": {"type": "integer"},
+             "history_buffer_size": {"type": "integer"},
+             "read_batch_size": {"type": "integer"},
+             "filter": {"type": "object", "description": "of $all alone", "properties": {
+                 "types": {"type": "array", "items": {"type": "string"}},
+                 "tags": {"type": "array", "items": {"type": "string"}},
+                 "categories": {"type": "array", "items": {"type": "string"}},
+                 "system": {"type": "boolean"},
+                 "match": {"type": "object", "properties": {
+                     "of": {"enum": ["stream", "type"]},
+                     "prefix": {"type": "array", "items": {"type": "string"}},
+                     "regex": {"type": "string"}}}}}
+         }
+     })},
+    {"Group", TEXT({
+         "type": "object",
+         "required": ["source", "group", "state", "checkpoint", "parked", "consumers", "settings"],
+         "properties": {
+             "source": {"type": "string"},
+             "group": {"type": "string"},
+             "state": {"enum": ["live", "behind", "stopped"]},
+             "error": {"type": ["string", "null"], "description": "why it is stopped"},
+             "checkpoint": {"type": ["integer", "null"],
+                            "description": "all up to this revision, or position, was dealt with"},
+             "last": {"type": ["integer", "null"], "description": "the source's newest"},
+             "delivered": {"type": "integer"},
+             "per_second": {"type": "integer"},
+             "waiting": {"type": "integer"},
+             "retrying": {"type": "integer"},
+             "in_flight": {"type": "integer"},
+             "parked": {"type": "integer"},
+             "replaying": {"type": "boolean"},
+             "consumers": {"type": "array", "items": {"type": "object"}},
+             "settings": {"$ref": "#/components/schemas/GroupSettings"}
+         }
+     })},
+    {"Message", TEXT({
+         "type": "object",
+         "required": ["id", "retry_count", "event"],
+         "properties": {
+             "id": {"type": "string", "format": "uuid", "description": "to acknowledge it by"},
+             "retry_count": {"type": "integer", "description": "how often it was delivered before"},
+             "event": {"oneOf": [{"$ref": "#/components/schemas/Event"}, {"type": "null"}],
+                       "description": "null: what the link points to is gone"},
+             "link": {"type": "object", "properties": {"stream": {"type": "string"},
+                                                       "revision": {"type": "integer"}}}
+         }
+     })},
+    {"MessageIds", TEXT({
+         "type": "object",
+         "required": ["ids"],
+         "properties": {
+             "ids": {"type": "array", "items": {"type": "string", "format": "uuid"}},
+             "action": {"enum": ["retry", "park", "skip"], "description": "of nack"},
+             "reason": {"type": "string", "description": "of nack: kept with what is parked"}
+         }
+     })},
+    {"Parked", TEXT({
+         "type": "object",
+         "required": ["number", "stream", "revision", "reason", "added", "event"],
+         "properties": {
+             "number": {"type": "integer"},
+             "stream": {"type": "string"},
+             "revision": {"type": "integer"},
+             "reason": {"type": ["string", "null"]},
+             "added": {"type": ["string", "null"], "format": "date-time"},
+             "event": {"oneOf": [{"$ref": "#/components/schemas/Event"}, {"type": "null"}]}
+         }
+     })},
+    {"Count", TEXT({
+         "type": "object", "required": ["count"], "properties": {"count": {"type": "integer"}}
+     })},
     {"Backup", TEXT({
          "type": "object",
          "required": ["state", "name", "last"],

@@ -25,6 +25,9 @@
 #define GROUP_EXAMINE_MAX  4096u
 #define GROUP_EXAMINED_CHECKPOINT UINT64_C(10000)
 #define GROUP_LATENCIES    256u
+/* A consumer on demand that asks for nothing, and has nothing, for so long is dropped: streams that are
+ * pinned to it would wait for it. */
+#define GROUP_DEMAND_IDLE_NS (UINT64_C(30) * 1000000000)
 
 #define LINK_TYPE         "$>"
 #define LINK_CONTENT_TYPE "application/octet-stream"
@@ -103,7 +106,9 @@ struct group_consumer {
     uint64_t number; /* never given twice */
     struct item_list outbox, taken;
     size_t held;      /* of both */
+    size_t wanted;    /* on demand: so many it asks for now, with those in its outbox */
     bool dropped;
+    uint64_t asked_ns; /* on demand: when it was heard of last */
     struct lane *ready_first, *ready_last;
     uint64_t total, since_measurement, per_second;
     uint32_t latencies_us[GROUP_LATENCIES];
@@ -225,6 +230,7 @@ uint64_t window_checkpoint(const struct group *g);
 void window_expire(struct group *g, uint64_t now_ns);
 DEED_MUST_CHECK bool window_join(struct group *g, struct group_consumer *c);
 void window_leave(struct group *g, struct group_consumer *c);
+void window_want(struct group *g, struct group_consumer *c, size_t count);
 
 /* ---- feed.c: the actor, without the lock ------------------------------------------------------ */
 

@@ -209,6 +209,23 @@ static void list_remove(struct groups *groups, struct group *g)
 
 /* ---- the actor ---------------------------------------------------------------------------------- */
 
+/* With the lock: it holds nothing any more, and learns so when it asks (4). */
+static void drop(struct group *g, struct group_consumer *c)
+{
+    window_leave(g, c);
+    atomic_fetch_sub_explicit(&g->groups->consumers, 1, memory_order_relaxed);
+    if (c->options.wake != NULL) c->options.wake(c->options.context);
+}
+
+static void drop_silent(struct group *g, uint64_t now_ns)
+{
+    for (size_t i = g->consumer_count; i-- > 0;) {
+        struct group_consumer *c = g->consumers[i];
+        bool idle = c->options.on_demand && c->held == 0 && c->wanted == 0;
+        if (idle && now_ns - c->asked_ns > GROUP_DEMAND_IDLE_NS) drop(g, c);
+    }
+}
+
 static void group_tick(struct group *g, uint64_t now_ns)
 {
     uint64_t elapsed = now_ns - g->ticked_ns;
@@ -222,6 +239,7 @@ static void group_tick(struct group *g, uint64_t now_ns)
         c->since_measurement = 0;
     }
     window_expire(g, now_ns);
+    drop_silent(g, now_ns);
     window_dispatch(g);
 }
 
@@ -369,10 +387,7 @@ deed_status groups_create(struct groups *groups, deed_str source, deed_str name,
 static void group_reset(struct group *g)
 {
     while (g->consumer_count > 0) {
-        struct group_consumer *c = g->consumers[g->consumer_count - 1];
-        window_leave(g, c);
-        atomic_fetch_sub_explicit(&g->groups->consumers, 1, memory_order_relaxed);
-        if (c->options.wake != NULL) c->options.wake(c->options.context);
+        drop(g, g->consumers[g->consumer_count - 1]);
     }
     g->read_number = window_checkpoint(g);
     if (g->replay_oldest != NULL) g->replay_next = g->replay_oldest->parked_at;
@@ -662,6 +677,7 @@ static deed_status join(struct group *g, struct group_consumer *c, struct deed_e
                          DEED_FMT(g->name), max);
     }
     c->group = g;
+    c->asked_ns = group_now(g);
     if (!window_join(g, c)) return no_memory(err);
     atomic_fetch_add_explicit(&g->groups->consumers, 1, memory_order_relaxed);
     return DEED_OK;
@@ -704,6 +720,23 @@ void groups_leave(struct group_consumer *consumer)
     os_mutex_unlock(&g->lock);
     consumer_free(consumer);
     group_release(g);
+}
+
+void groups_want(struct group_consumer *c, size_t count)
+{
+    struct group *g = c->group;
+    os_mutex_lock(&g->lock);
+    c->asked_ns = group_now(g);
+    window_want(g, c, count);
+    os_mutex_unlock(&g->lock);
+}
+
+bool groups_dropped(struct group_consumer *c)
+{
+    os_mutex_lock(&c->group->lock);
+    bool dropped = c->dropped;
+    os_mutex_unlock(&c->group->lock);
+    return dropped;
 }
 
 deed_status groups_take(struct group_consumer *c, struct group_message *messages, size_t count_max,
@@ -758,12 +791,13 @@ static bool after_answers(struct group *g)
     return due || room || replayed || g->parking.count > 0;
 }
 
-size_t groups_ack(struct group_consumer *c, const deed_uuid *ids, size_t count)
+/* With the lock. */
+static size_t ack_ids(struct group *g, struct group_consumer *c, const deed_uuid *ids, size_t count)
 {
-    struct group *g = c->group;
     size_t done = 0;
-    os_mutex_lock(&g->lock);
-    uint64_t now_ns = g->settings.extra_statistics ? group_now(g) : 0;
+    bool measured = g->settings.extra_statistics || c->options.on_demand;
+    uint64_t now_ns = measured ? group_now(g) : 0;
+    c->asked_ns = now_ns;
     for (size_t i = 0; i < count && !c->dropped; i++) {
         struct item *item = window_find(g, c, ids[i]);
         if (item == NULL) continue;
@@ -775,6 +809,14 @@ size_t groups_ack(struct group_consumer *c, const deed_uuid *ids, size_t count)
         window_done(g, item);
         done++;
     }
+    return done;
+}
+
+size_t groups_ack(struct group_consumer *c, const deed_uuid *ids, size_t count)
+{
+    struct group *g = c->group;
+    os_mutex_lock(&g->lock);
+    size_t done = ack_ids(g, c, ids, count);
     bool wake = done > 0 && after_answers(g);
     os_mutex_unlock(&g->lock);
     if (wake) actor_wake(g->groups->actor);
@@ -800,12 +842,11 @@ static void nack(struct group *g, struct item *item, enum group_nack action, dee
     }
 }
 
-size_t groups_nack(struct group_consumer *c, const deed_uuid *ids, size_t count,
-                   enum group_nack action, deed_str reason)
+/* With the lock. */
+static size_t nack_ids(struct group *g, struct group_consumer *c, const deed_uuid *ids,
+                       size_t count, enum group_nack action, deed_str reason)
 {
-    struct group *g = c->group;
     size_t done = 0;
-    os_mutex_lock(&g->lock);
     for (size_t i = 0; i < count && !c->dropped; i++) {
         struct item *item = window_find(g, c, ids[i]);
         /* What timed out waits already. */
@@ -813,8 +854,57 @@ size_t groups_nack(struct group_consumer *c, const deed_uuid *ids, size_t count,
         nack(g, item, action, reason);
         done++;
     }
+    return done;
+}
+
+size_t groups_nack(struct group_consumer *c, const deed_uuid *ids, size_t count,
+                   enum group_nack action, deed_str reason)
+{
+    struct group *g = c->group;
+    os_mutex_lock(&g->lock);
+    size_t done = nack_ids(g, c, ids, count, action, reason);
     bool wake = done > 0 && after_answers(g);
     os_mutex_unlock(&g->lock);
     if (wake) actor_wake(g->groups->actor);
     return done;
+}
+
+static deed_status answer_by_name(struct groups *groups, deed_str source, deed_str name,
+                                  deed_str consumer, const deed_uuid *ids, size_t count,
+                                  bool is_ack, enum group_nack action, deed_str reason,
+                                  size_t *out_done, struct deed_error *err)
+{
+    struct group *g = NULL;
+    size_t done = 0;
+    deed_status status = group_find(groups, source, name, &g, err);
+    if (status != DEED_OK) return status;
+    os_mutex_lock(&g->lock);
+    for (size_t i = 0; i < g->consumer_count; i++) {
+        struct group_consumer *c = g->consumers[i];
+        if (!deed_str_equal(deed_str_of(c->name), consumer)) continue;
+        done += is_ack ? ack_ids(g, c, ids, count) : nack_ids(g, c, ids, count, action, reason);
+    }
+    bool wake = done > 0 && after_answers(g);
+    os_mutex_unlock(&g->lock);
+    if (wake) actor_wake(groups->actor);
+    group_release(g);
+    *out_done = done;
+    return DEED_OK;
+}
+
+deed_status groups_ack_by_name(struct groups *groups, deed_str source, deed_str name,
+                               deed_str consumer, const deed_uuid *ids, size_t count,
+                               size_t *out_done, struct deed_error *err)
+{
+    return answer_by_name(groups, source, name, consumer, ids, count, true, GROUP_NACK_UNKNOWN,
+                          (deed_str){0}, out_done, err);
+}
+
+deed_status groups_nack_by_name(struct groups *groups, deed_str source, deed_str name,
+                                deed_str consumer, const deed_uuid *ids, size_t count,
+                                enum group_nack action, deed_str reason, size_t *out_done,
+                                struct deed_error *err)
+{
+    return answer_by_name(groups, source, name, consumer, ids, count, false, action, reason,
+                          out_done, err);
 }

@@ -198,6 +198,9 @@ struct group_consumer_options {
      * lock: it must not call back. Not after groups_leave has returned. NULL: the caller asks. */
     void (*wake)(void *context);
     void *context;
+    /* It is given something only while it wants it (groups_want): for who asks now and then. One that has
+     * nothing and wants nothing for half a minute is dropped. */
+    bool on_demand;
     deed_str from, user, name; /* for groups_info; copied */
 };
 /*   DEED_NOT_FOUND  no such group. DEED_BUSY: it has as many consumers as it may have. */
@@ -207,6 +210,12 @@ DEED_MUST_CHECK deed_status groups_join(struct groups *groups, deed_str source, 
                                         struct deed_error *err);
 /* What it held goes to the others. Accepts NULL. */
 void groups_leave(struct group_consumer *consumer);
+
+/* On demand: take so many, from now on. 0: none; what was not taken goes to others. */
+void groups_want(struct group_consumer *consumer, size_t count);
+
+/* Was it dropped? Then it is of no more use. */
+bool groups_dropped(struct group_consumer *consumer);
 
 struct group_event; /* shared by all who look at it */
 struct group_message {
@@ -240,5 +249,17 @@ enum group_nack {
 /* They have not been dealt with. The reason is kept with what is parked (up to 1,024 bytes). */
 size_t groups_nack(struct group_consumer *consumer, const deed_uuid *ids, size_t count,
                    enum group_nack action, deed_str reason);
+
+/* The same for who is not the consumer but knows its name: each of the group's consumers of that name is
+ * asked. DEED_NOT_FOUND: no such group. */
+DEED_MUST_CHECK deed_status groups_ack_by_name(struct groups *groups, deed_str source,
+                                               deed_str name, deed_str consumer,
+                                               const deed_uuid *ids, size_t count,
+                                               size_t *out_done, struct deed_error *err);
+DEED_MUST_CHECK deed_status groups_nack_by_name(struct groups *groups, deed_str source,
+                                                deed_str name, deed_str consumer,
+                                                const deed_uuid *ids, size_t count,
+                                                enum group_nack action, deed_str reason,
+                                                size_t *out_done, struct deed_error *err);
 
 #endif

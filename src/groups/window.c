@@ -412,11 +412,22 @@ no_memory:
     return false;
 }
 
+/* How many more it may have. */
+static size_t consumer_room(const struct group_consumer *c)
+{
+    size_t most = c->options.buffer_size;
+    size_t room = c->dropped || c->held >= most ? 0 : most - c->held;
+    if (!c->options.on_demand) return room;
+    size_t wanted = c->wanted > c->outbox.count ? c->wanted - c->outbox.count : 0;
+    return wanted < room ? wanted : room;
+}
+
 /* Take it from whoever has it; it is in no list and no count of any state. */
 static void item_detach(struct group *g, struct item *item)
 {
     bool boxed = item->state == ITEM_OUT && item->in == &item->holder->outbox;
     if (boxed && item->lane != NULL) item->lane->boxed--;
+    if (item->state == ITEM_OUT) g->free_slots -= consumer_room(item->holder);
     list_remove(item);
     if (item->state == ITEM_WAITING) {
         g->waiting--;
@@ -424,7 +435,7 @@ static void item_detach(struct group *g, struct item *item)
         if (item->lane != NULL && !item->again) lane_pass_fresh(item->lane, item);
     } else if (item->state == ITEM_OUT) {
         item->holder->held--;
-        if (!item->holder->dropped) g->free_slots++;
+        g->free_slots += consumer_room(item->holder);
         item->holder = NULL;
         g->out--;
         if (item->lane != NULL) item->lane->out--;
@@ -497,6 +508,7 @@ struct item *window_take(struct group_consumer *c, uint64_t now_ns)
 {
     struct item *item = item_list_pop(&c->outbox);
     if (item->lane != NULL) item->lane->boxed--;
+    if (c->wanted > 0) c->wanted--;
     item_list_push(&c->taken, item);
     item->since_ns = now_ns;
     return item;
@@ -525,7 +537,7 @@ void window_clear(struct group *g)
 
 static void give(struct group *g, struct group_consumer *c, struct item *item, uint64_t now_ns)
 {
-    assert(item->state == ITEM_WAITING && c->held < c->options.buffer_size);
+    assert(item->state == ITEM_WAITING && consumer_room(c) > 0);
     item_detach(g, item);
     item->state = ITEM_OUT;
     item->holder = c;
@@ -550,7 +562,7 @@ static struct group_consumer *pick(struct group *g)
     for (size_t i = 0; i < g->consumer_count; i++) {
         size_t at = ((round ? g->turn : 0) + i) % g->consumer_count;
         struct group_consumer *c = g->consumers[at];
-        if (c->held >= c->options.buffer_size) continue;
+        if (consumer_room(c) == 0) continue;
         if (round) g->turn = (at + 1) % g->consumer_count;
         return c;
     }
@@ -559,7 +571,7 @@ static struct group_consumer *pick(struct group *g)
 
 static void dispatch_lanes(struct group *g, struct group_consumer *c, uint64_t now_ns)
 {
-    while (c->held < c->options.buffer_size && c->ready_first != NULL) {
+    while (consumer_room(c) > 0 && c->ready_first != NULL) {
         struct lane *lane = c->ready_first;
         lane_unready(lane);
         give(g, c, lane_next(lane), now_ns);
@@ -624,10 +636,22 @@ bool window_join(struct group *g, struct group_consumer *c)
     }
     c->number = ++g->consumer_number;
     g->consumers[g->consumer_count++] = c;
-    g->free_slots += c->options.buffer_size;
+    g->free_slots += consumer_room(c);
     lanes_update_all(g);
     window_dispatch(g);
     return true;
+}
+
+void window_want(struct group *g, struct group_consumer *c, size_t count)
+{
+    if (c->dropped) return;
+    g->free_slots -= consumer_room(c);
+    c->wanted = count;
+    g->free_slots += consumer_room(c);
+    while (c->outbox.count > c->wanted) {
+        window_return(g, c->outbox.last, false, (deed_str){0});
+    }
+    window_dispatch(g);
 }
 
 void window_leave(struct group *g, struct group_consumer *c)
@@ -640,7 +664,7 @@ void window_leave(struct group *g, struct group_consumer *c)
             (g->consumer_count - at) * sizeof *g->consumers);
     if (g->turn > at) g->turn--;
     if (g->consumer_count > 0) g->turn %= g->consumer_count;
-    g->free_slots -= c->options.buffer_size - c->held;
+    g->free_slots -= consumer_room(c);
     c->dropped = true; /* its slots count no more */
     if (PLANTED(LEAVE_LOSES)) {
         while (c->taken.first != NULL) window_done(g, c->taken.first);

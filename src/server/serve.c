@@ -248,6 +248,11 @@ static void log_grew(void *context, uint64_t position)
     server_log_grew(context);
 }
 
+static void nudge(void *context)
+{
+    server_log_grew(context);
+}
+
 static deed_status addresses_make(struct house *h, struct server_address *out, size_t *out_count,
                                   struct deed_error *err)
 {
@@ -348,6 +353,7 @@ static deed_status server_build(struct house *h, struct deed_error *err)
                               .read_limit_max = (uint32_t)c->read_count_max,
                               .metrics = server_metrics,
                               .ready = server_ready,
+                              .nudge = nudge,
                               .stop = c->allow_shutdown ? stop_server : NULL,
                               .advertise_host = c->advertise_host,
                               .advertise_port = (uint16_t)c->advertise_port,
@@ -400,6 +406,7 @@ static void house_close(struct house *h)
     watcher_stop(h->query_watcher);
     if (h->watched) store_unwatch(h->store, &h->watch);
     backups_close(h->backups);
+    api_leave_groups(h->api);
     groups_close(h->groups);
     executor_close(h->executor);
     queries_close(h->queries);

@@ -535,6 +535,75 @@ TEST(groups, leaving_parks_nothing)
     end();
 }
 
+TEST(groups, who_asks_now_and_then_has_only_what_it_wants)
+{
+    begin();
+    say_many("order-1", 1, 5);
+    create();
+    struct group_consumer_options how = {.buffer_size = 4, .on_demand = true};
+    expect_ok(groups_join(groups, S, G, &how, &seats[0].consumer, &err));
+    expect_take(0, "");
+    groups_want(seats[0].consumer, 2);
+    expect_take(0, "1 2");
+    groups_want(seats[0].consumer, 10);
+    expect_take(0, "3 4"); /* its buffer */
+    ack_all(0);
+    say("order-1", "6");
+    expect_take(0, "5 6"); /* it wanted ten, and had four */
+    ack_all(0);
+    groups_want(seats[0].consumer, 1);
+    say("order-1", "7");
+    pump();
+    groups_want(seats[0].consumer, 0); /* it did not wait for it */
+    join(1, 10);
+    expect_take(1, "7");
+    end();
+}
+
+TEST(groups, who_asks_for_nothing_any_more_is_dropped)
+{
+    begin();
+    say("order-1", "1");
+    settings.strategy = GROUP_PINNED;
+    settings.message_timeout_ms = 5000;
+    create();
+    struct group_consumer_options how = {.buffer_size = 4, .on_demand = true};
+    expect_ok(groups_join(groups, S, G, &how, &seats[0].consumer, &err));
+    groups_want(seats[0].consumer, 1);
+    expect_take(0, "1");
+    join(1, 10);
+    os_sim_advance(sim, 40 * SECOND); /* the time for 1 has passed */
+    pump();
+    os_sim_advance(sim, 2 * SECOND);
+    pump();
+    assert_true(groups_dropped(seats[0].consumer));
+    expect_take(1, "1*1");
+    end();
+}
+
+TEST(groups, answers_by_a_consumers_name)
+{
+    size_t done = 0;
+    begin();
+    say_many("order-1", 1, 2);
+    create();
+    join(0, 10);
+    expect_take(0, "1 2");
+    deed_uuid ids[] = {held(0, "1"), held(0, "2")};
+    deed_str nobody = DEED_STR("nobody");
+    expect_ok(groups_ack_by_name(groups, S, G, nobody, ids, 2, &done, &err));
+    assert_int_equal(done, 0);
+    expect_ok(groups_ack_by_name(groups, S, G, DEED_STR("reader"), ids, 1, &done, &err));
+    assert_int_equal(done, 1);
+    expect_ok(groups_nack_by_name(groups, S, G, DEED_STR("reader"), ids, 2, GROUP_NACK_RETRY,
+                                  DEED_STR(""), &done, &err));
+    assert_int_equal(done, 1);
+    expect_take(0, "2*1");
+    expect_status(DEED_NOT_FOUND, groups_ack_by_name(groups, DEED_STR("x"), G, nobody, ids, 1,
+                                                     &done, &err));
+    end();
+}
+
 /* ---- in order ------------------------------------------------------------------------------------- */
 
 static void begin_pinned(void)
