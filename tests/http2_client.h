@@ -28,7 +28,7 @@
 
 struct answer {
     struct buf data;
-    char head[2048]; /* "name: value\n", of head and trailers */
+    char head[48 << 10]; /* "name: value\n", of head and trailers */
     bool ended, reset;
     uint32_t error;
     uint64_t window; /* bytes that may still be sent */

@@ -21,8 +21,9 @@
 
 #define QUEUED (UINT32_C(1) << 31)
 
-/* The ending's texts: a message, names of streams. */
-#define ENDING_SIZE_MAX ((size_t)64 << 10)
+/* The ending's texts: a message, names of streams. Clients take as little as 8 KiB of trailers, and
+ * nghttp2 sends no more than 64. */
+#define ENDING_SIZE_MAX ((size_t)32 << 10)
 
 /* ---- methods ---------------------------------------------------------------------------------- */
 

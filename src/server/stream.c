@@ -734,6 +734,8 @@ void streams_tick(struct stream_owner *owner)
             rpc_fail(&call->rpc, GRPC_DEADLINE_EXCEEDED, NULL, "the call's deadline has passed");
             atomic_store(&call->rpc.cancelled, true);
             stream_turn(call);
+        } else if (call->begun && !call->ended && call->service->stopping) {
+            stream_turn(call); /* (7): the last hold is given back without a word */
         } else if (call->begun && !call->ended && wakes(call, now_ticks)) {
             call->wants_pull = true;
             stream_turn(call);
@@ -799,7 +801,7 @@ static void stream_begin(struct stream *call, const struct rpc_method *method)
     rpc->scratch = &call->scratch;
     rpc->headers = call->headers;
     rpc->header_count = call->header_count;
-    rpc->peer = deed_str_of(call->owner->link->peer);
+    rpc->peer = arena_str(&call->arena, deed_str_of(call->owner->link->peer)); /* it may outlive it */
     if (call->timeout.len > 0 && grpc_timeout_parse(call->timeout, &timeout_ns)) {
         uint64_t now = os_ticks_ns(os_real());
         rpc->deadline_ticks = timeout_ns < DEED_NONE - now ? now + timeout_ns : DEED_NONE;

@@ -1,4 +1,6 @@
-/* test_grpc.c - frames, endings and messages, as bytes. */
+/* test_grpc.c - frames, endings and messages, as bytes.
+ *
+ * sanitize: asan */
 #include "test.h"
 
 #include "grpc/frame.h"

@@ -1,4 +1,6 @@
-/* test_http2.c - a session between a handler that echoes and frames written by hand. */
+/* test_http2.c - a session between a handler that echoes and frames written by hand.
+ *
+ * sanitize: asan */
 #include "test.h"
 
 #include "http2_frames.h"

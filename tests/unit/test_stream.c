@@ -107,6 +107,15 @@ static void on_hold(struct rpc *rpc, deed_bytes message)
     atomic_store(&stalled, rpc);
 }
 
+/* A stream of them: it is answered, and goes on. */
+static void hold_reply(void)
+{
+    struct rpc *rpc = atomic_exchange(&stalled, NULL);
+    reply(rpc, (deed_bytes){(const uint8_t *)"late", 4});
+    usleep(20000);
+    rpc_release(rpc);
+}
+
 static void hold_answer(void)
 {
     struct rpc *rpc = atomic_exchange(&stalled, NULL);
@@ -133,6 +142,17 @@ static void on_fail(struct rpc *rpc, deed_bytes message)
              "caf\xc3\xa9");
 }
 
+static void on_verbose(struct rpc *rpc, deed_bytes message)
+{
+    static char text[12000];
+    (void)message;
+    memset(text, '\n', sizeof text);
+    for (int i = 0; i < RPC_TRAILERS_MAX; i++) {
+        rpc_trailer(rpc, "text", (deed_str){text, i == 0 ? sizeof text : 1000});
+    }
+    rpc_fail(rpc, GRPC_INTERNAL, NULL, "%.*s", 2000, text);
+}
+
 #define LARGE ((size_t)17 << 20)
 #define USUAL .begin = on_begin, .close = on_close
 static const struct rpc_method methods[] = {
@@ -140,12 +160,14 @@ static const struct rpc_method methods[] = {
      .message = on_echo, .half_closed = rpc_end},
     {RPC_METHOD("test.T", "Small"), USUAL, .message_size_max = 1000, .message = on_unary},
     {RPC_METHOD("test.T", "Fail"), USUAL, .message = on_fail},
+    {RPC_METHOD("test.T", "Verbose"), USUAL, .message = on_verbose},
     {RPC_METHOD("test.T", "Flood"), USUAL, .message = ignore, .pull = pull_flood},
     {RPC_METHOD("test.T", "Pool"), USUAL, .message = ignore, .pull = pull_pool},
     {RPC_METHOD("test.T", "Wait"), USUAL, .message = ignore, .pull = pull_wait},
     {RPC_METHOD("test.T", "Follow"), USUAL, .message = ignore, .pull = pull_wait, .follows = true},
     {RPC_METHOD("test.T", "Often"), USUAL, .message = ignore, .pull = pull_often},
     {RPC_METHOD("test.T", "Hold"), USUAL, .message = on_hold},
+    {RPC_METHOD("test.T", "Holds"), USUAL, .client_streams = true, .message = on_hold},
     {RPC_METHOD("test.T", "Paused"), USUAL, .client_streams = true, .message = on_paused,
      .half_closed = rpc_end},
 };
@@ -712,6 +734,36 @@ TEST(stream, when_it_stops_what_waits_ends_and_what_works_is_finished)
     uint64_t from = now_ms();
     while (!c->gone && now_ms() - from < 10000) (void)client_read(c, 10);
     assert_true(c->gone);
+    client_close(c);
+    end();
+}
+
+TEST(stream, when_it_stops_a_stream_ends_after_what_is_under_way)
+{
+    begin();
+    struct client *c = client_open(port);
+    client_call(c, 1, "/test.T/Holds", NULL, NULL);
+    client_message(c, 1, "x", 1);
+    wait_for(atomic_load(&stalled) != NULL);
+    server_stop(server);
+    client_until(c, c->goaway);
+    assert_false(answer_of(c, 1)->ended);
+    uint64_t from = now_ms();
+    hold_reply();
+    expect_code(c, 1, GRPC_UNAVAILABLE);
+    assert_int_equal(message_count(c, 1), 1);
+    assert_true(now_ms() - from < 5000); /* not at the end of the grace */
+    client_close(c);
+    end();
+}
+
+TEST(stream, trailers_of_any_size_are_sent_or_left_out)
+{
+    begin();
+    struct client *c = client_open(port);
+    unary(c, 1, "/test.T/Verbose");
+    client_wait_end(c, 1);
+    expect_code(c, 1, GRPC_INTERNAL);
     client_close(c);
     end();
 }
