@@ -1,4 +1,5 @@
 // Persistent subscriptions: the four strategies, acknowledging, retrying, parking, replaying, info.
+// sanitize: tsan
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";

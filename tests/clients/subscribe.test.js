@@ -1,4 +1,5 @@
 // Catch-up subscriptions: where they start, that they miss nothing, filters and checkpoints, slow readers.
+// sanitize: tsan
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { collect, delay, Following, kind, numbers, range, serve, unused, until } from "./support.js";
