@@ -1,13 +1,16 @@
 /* foreign.c - deleting as clients of KurrentDB do it.
  *
- *     $$order-1   {"$maxCount":7}  ─►  {"$maxCount":7,"$tb":9223372036854775807}
+ *     $$order-1   {"$maxCount":7}  ─►  {"$maxCount":7,"$tb":3}
  *
- * (1) Softly: such a $tb hides what the stream holds where the metadata stands in the log, so the
- *     stream may grow meanwhile; only the other members must not change, which a condition on the
- *     metadata's revision sees to.
+ * (1) Softly: $tb is put behind the stream's last event, and stays right when the stream is written
+ *     again. Neither the stream nor the other members may change meanwhile, which conditions see to. A
+ *     stream that is written all the time gets a $tb of 9223372036854775807 in the end: it hides what
+ *     the stream holds where the metadata stands in the log. So does one that has no events.
  * (2) Everything else is decided by the committer; what is looked at before only saves an attempt that
  *     must fail. A stream that was ever written stays so. */
 #include "store/store_state.h"
+
+#define EXACT_ATTEMPTS 8
 
 static deed_status no_stream(deed_str stream, struct deed_error *err)
 {
@@ -27,15 +30,18 @@ static deed_status tombstone(struct store *store, deed_str stream,
     return store_append_as(store, &append, APPEND_BY_SYSTEM, out_appended, err);
 }
 
-/* One attempt; `out_again`: other metadata came between (1). */
+/* One attempt; `out_again`: other metadata came between, or (`exact`) events did (1). */
 static deed_status soft_delete(struct store *store, deed_str metadata,
                                const struct deed_condition *condition,
-                               const struct stream_state *s, struct deed_appended *out_appended,
-                               bool *out_again, struct deed_error *err)
+                               const struct stream_state *s, bool exact,
+                               struct deed_appended *out_appended, bool *out_again,
+                               struct deed_error *err)
 {
     struct buf data;
     buf_init(&data, SIZE_MAX);
-    deed_status status = retention_set_truncate(store, s, RETENTION_DELETED, &data, err);
+    exact = exact && s->count > 0;
+    deed_status status =
+        retention_set_truncate(store, s, exact ? s->count : RETENTION_DELETED, &data, err);
     if (status == DEED_OK && !buf_ok(&data)) {
         status = deed_fail(err, DEED_NO_MEMORY, "delete: out of memory");
     }
@@ -45,14 +51,21 @@ static deed_status soft_delete(struct store *store, deed_str metadata,
             {.stream = metadata,
              .expect = s->metadata_count == 0 ? DEED_EXPECT_NONE : DEED_EXPECT_REVISION,
              .revision = s->metadata_count - 1},
+            {.stream = condition->stream,
+             .expect = DEED_EXPECT_REVISION,
+             .revision = s->count - 1},
         };
         struct deed_new_event event = {
             .stream = metadata, .type = DEED_STR(METADATA_TYPE), .data = buf_bytes(&data)};
         struct deed_append append = {
-            .events = &event, .event_count = 1, .conditions = conditions, .condition_count = 2};
+            .events = &event,
+            .event_count = 1,
+            .conditions = conditions,
+            .condition_count = exact ? 3 : 2,
+        };
         struct deed_error why = {.condition = DEED_NONE};
         status = store_append_as(store, &append, APPEND_BY_SYSTEM, out_appended, &why);
-        *out_again = status == DEED_CONFLICT && why.condition == 1;
+        *out_again = status == DEED_CONFLICT && (why.condition == 1 || why.condition == 2);
         if (status != DEED_OK && err != NULL) *err = why;
     }
     buf_done(&data);
@@ -68,7 +81,7 @@ static void expect_metadata(const struct stream_state *s, struct deed_condition 
 }
 
 static deed_status delete_once(struct store *store, deed_str stream, deed_str metadata,
-                               struct deed_condition condition, bool for_good,
+                               struct deed_condition condition, bool for_good, bool exact,
                                struct deed_appended *out_appended, bool *out_again,
                                struct deed_error *err)
 {
@@ -86,7 +99,7 @@ static deed_status delete_once(struct store *store, deed_str stream, deed_str me
     } else if (s.count == 0 && s.metadata_count == 0) {
         return no_stream(stream, err);
     } else {
-        status = soft_delete(store, metadata, &condition, &s, out_appended, out_again, err);
+        status = soft_delete(store, metadata, &condition, &s, exact, out_appended, out_again, err);
     }
     /* Only a soft delete makes a stream that was written not exist. */
     if (status == DEED_CONFLICT && condition.expect == DEED_EXPECT_EXISTS && err != NULL &&
@@ -115,9 +128,10 @@ deed_status store_delete_foreign(struct store *store, deed_str stream, enum deed
     bool again = status == DEED_OK;
     /* Others can only make the attempt fail by getting on themselves. */
     for (unsigned attempt = 0; again && attempt <= 64; attempt++) {
+        bool exact = attempt < EXACT_ATTEMPTS;
         struct deed_error why = {.condition = DEED_NONE};
-        status = delete_once(store, stream, metadata, condition, tombstone, out_appended, &again,
-                             &why);
+        status = delete_once(store, stream, metadata, condition, tombstone, exact, out_appended,
+                             &again, &why);
         if (status != DEED_OK && err != NULL) *err = why;
     }
     arena_done(&arena);

@@ -75,7 +75,7 @@ describe(`${kind.name}, after a deletion`, () => {
         const stream = unused();
         await kind.append(client, stream, kind.events(3));
         await client.deleteStream(stream);
-        assert.equal((await client.getStreamMetadata(stream)).metadata.truncateBefore, Number(9223372036854775807n));
+        assert.equal((await client.getStreamMetadata(stream)).metadata.truncateBefore, 3);
         await client.setStreamMetadata(stream, {});
         await collect(client.readStream(stream)); // It is there again.
         await assert.rejects(kind.append(client, stream, kind.event(), "no_stream"), WrongExpectedVersionError);
@@ -87,7 +87,11 @@ describe(`${kind.name}, after a deletion`, () => {
         await client.deleteStream(stream);
         assert.equal((await kind.append(client, stream, kind.event({ n: 3 }), "no_stream")).nextExpectedRevision, 3n);
         assert.deepEqual(numbers(await collect(client.readStream(stream, { direction: BACKWARDS, fromRevision: END }))), [3]);
-        assert.equal((await client.getStreamMetadata(stream)).metadata.mine, true);
+        const { metadata } = await client.getStreamMetadata(stream);
+        assert.equal(metadata.mine, true);
+        assert.equal(metadata.truncateBefore, 3);
+        await client.setStreamMetadata(stream, { ...metadata, mine: false }); // does not delete it again
+        assert.deepEqual(numbers(await collect(client.readStream(stream))), [3]);
     });
     test("metadata of a stream with a tombstone is refused", async () => {
         const stream = unused();

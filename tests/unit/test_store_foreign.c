@@ -222,7 +222,7 @@ TEST(store_foreign, what_was_there_is_hidden_and_what_comes_is_not)
     uint64_t revision;
     buf_init(&json, 1000);
     expect_ok(store_get_metadata(store, DEED_STR("s"), &json, &revision, &err));
-    expect_str(buf_str(&json), "{\"mine\":1,\"$tb\":9223372036854775807}");
+    expect_str(buf_str(&json), "{\"mine\":1,\"$tb\":2}");
     buf_done(&json);
 
     say("s", "three");
@@ -234,6 +234,21 @@ TEST(store_foreign, what_was_there_is_hidden_and_what_comes_is_not)
     expect_ok(drop("s", DEED_EXPECT_EXISTS, 0, false));
     assert_true(info_of("s").deleted);
     assert_int_equal(info_of("s").truncate_before, 3);
+    finish();
+}
+
+/* As clients that delete by writing the metadata themselves do. */
+TEST(store_foreign, the_largest_truncate_before_hides_what_was_there_then)
+{
+    start();
+    say("s", "one");
+    expect_ok(set_metadata("$$s", "$metadata", "{\"$tb\":9223372036854775807}"));
+    assert_true(info_of("s").deleted);
+    say("s", "two");
+    say("s", "three");
+    assert_int_equal(info_of("s").first_revision, 1);
+    reopen();
+    expect_words("two three", .stream = DEED_STR("s"));
     finish();
 }
 
