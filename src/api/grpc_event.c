@@ -21,6 +21,7 @@
 #include "json/json.h"
 
 #include <assert.h>
+#include <endian.h>
 
 #define NS_PER_TICK 100
 
@@ -55,9 +56,9 @@ static uint8_t *write_uint(uint8_t *at, unsigned field, uint64_t value)
 
 static int64_t half(const uint8_t *bytes)
 {
-    uint64_t value = 0;
-    for (size_t i = 0; i < 8; i++) value = value << 8 | bytes[i];
-    return (int64_t)value;
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return (int64_t)be64toh(value);
 }
 
 static size_t uuid_size(deed_uuid id, bool structured)
@@ -67,14 +68,15 @@ static size_t uuid_size(deed_uuid id, bool structured)
     return 2 + size + pb_varint_size((uint64_t)half(id.bytes + 8));
 }
 
-static uint8_t *write_uuid(uint8_t *at, deed_uuid id, bool structured)
+/* `size`: as uuid_size says. */
+static uint8_t *write_uuid(uint8_t *at, deed_uuid id, bool structured, size_t size)
 {
     if (!structured) {
         char text[UUID_TEXT_SIZE + 1];
         uuid_format(id, text);
         return write_str(at, 2, (deed_str){text, UUID_TEXT_SIZE});
     }
-    at = write_head(at, 1, uuid_size(id, true) - 2);
+    at = write_head(at, 1, size - 2);
     at = write_uint(at, 1, (uint64_t)half(id.bytes));
     return write_uint(at, 2, (uint64_t)half(id.bytes + 8));
 }
@@ -82,8 +84,9 @@ static uint8_t *write_uuid(uint8_t *at, deed_uuid id, bool structured)
 void grpc_put_uuid(struct buf *out, unsigned field, deed_uuid id, bool structured)
 {
     uint8_t room[64];
-    size_t size = (size_t)(write_uuid(room, id, structured) - room);
-    assert(size == uuid_size(id, structured));
+    size_t size = uuid_size(id, structured);
+    const uint8_t *end = write_uuid(room, id, structured, size);
+    assert((size_t)(end - room) == size);
     pb_put_bytes(out, field, (deed_bytes){room, size});
 }
 
@@ -94,7 +97,7 @@ struct recorded {
     char ticks[U64_TEXT_SIZE];
     deed_str created, content_type;
     uint64_t revision;
-    size_t size;
+    size_t id_size, size;
 };
 
 static size_t entry_size(deed_str key, deed_str value)
@@ -124,7 +127,8 @@ static void recorded_init(struct recorded *r, const struct deed_event *event, bo
     r->content_type = shown_as_json(event->content_type) ? json_type : bytes_type;
     bool closes = event->type.len == 14 && memcmp(event->type.ptr, "$streamDeleted", 14) == 0;
     r->revision = closes ? INT64_MAX : event->revision;
-    r->size = pb_bytes_size(1, uuid_size(event->id, structured)) +
+    r->id_size = uuid_size(event->id, structured);
+    r->size = pb_bytes_size(1, r->id_size) +
               pb_bytes_size(2, pb_bytes_size(3, event->stream.len)) +
               (1 + pb_varint_size(r->revision)) + 2 * (1 + pb_varint_size(event->position)) +
               pb_bytes_size(6, entry_size(type_key, event->type)) +
@@ -150,8 +154,8 @@ static uint8_t *write_recorded(uint8_t *at, unsigned field, const struct recorde
     const struct deed_event *event = r->event;
     at = write_head(at, field, r->size);
     const uint8_t *begin = at;
-    at = write_head(at, 1, uuid_size(event->id, r->structured));
-    at = write_uuid(at, event->id, r->structured);
+    at = write_head(at, 1, r->id_size);
+    at = write_uuid(at, event->id, r->structured, r->id_size);
     at = write_head(at, 2, pb_bytes_size(3, event->stream.len));
     at = write_str(at, 3, event->stream);
     at = write_uint(at, 3, r->revision);

@@ -13,6 +13,7 @@
 #include "os/thread.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -735,6 +736,28 @@ TEST(text, numbers_are_digits_within_64_bits)
     assert_true(text_u64(guarded_str("007"), &value) && value == 7);
     assert_true(text_u64(guarded_str("18446744073709551614"), &value) && value == UINT64_MAX - 1);
     assert_true(text_u64(guarded_str("18446744073709551615"), &value) && value == UINT64_MAX);
+}
+
+static void expect_digits(uint64_t value)
+{
+    char digits[U64_TEXT_SIZE], expected[U64_TEXT_SIZE + 1];
+    int size = snprintf(expected, sizeof expected, "%" PRIu64, value);
+    assert_int_equal(u64_format(value, digits), size);
+    assert_memory_equal(digits, expected, (size_t)size);
+}
+
+TEST(text, numbers_are_written_with_every_count_of_digits)
+{
+    expect_digits(0);
+    for (uint64_t power = 1;; power *= 10) {
+        for (uint64_t factor = 1; factor < 10; factor++) expect_digits(power * factor - 1);
+        expect_digits(power);
+        expect_digits(power + 7);
+        if (power > UINT64_MAX / 10) break;
+    }
+    for (uint64_t value = 0; value < 10100; value++) expect_digits(value);
+    expect_digits(UINT64_MAX - 1);
+    expect_digits(UINT64_MAX);
 }
 
 TEST(text, signed_numbers_reach_both_ends)
