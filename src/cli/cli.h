@@ -28,6 +28,7 @@
     X(query, "query", "Read", "answer a query of the app, now or then")                            \
     X(model, "model", "App", "show the domain model of an app")                                    \
     X(projections, "projections", "App", "list, pause and resume projections")                     \
+    X(groups, "groups", "App", "list, make and change consumer groups; what they have parked")     \
     X(rebuild, "rebuild", "App", "rebuild read models from the log")                               \
     X(test, "test", "App", "run an app's given/when/then tests")                                   \
     X(import, "import", "Care", "take in events from NDJSON of CloudEvents")                       \

@@ -558,6 +558,25 @@ def test_queries_now_and_then():
     check("order_summary" in listing and "order_id" in listing, listing)
 
 
+def test_consumer_groups():
+    at_server("groups", "set", "$all", "mailer", '{"strategy":"Pinned","start":"start"}')
+    at_server("groups", "set", "cli-1", "other")
+    listing = at_server("groups").out
+    check("mailer" in listing and "$all" in listing and "cli-1" in listing, listing)
+    check("mailer" not in at_server("groups", "list", "cli-1").out, "only those of the stream")
+    shown = at_server("groups", "show", "$all", "mailer", "--json").json()
+    check(shown["settings"]["strategy"] == "Pinned", str(shown))
+    check(at_server("groups", "parked", "$all", "mailer", "--json").json() == [], "nothing is parked")
+    check("0 parked events will" in at_server("groups", "replay", "$all", "mailer").out, "replay")
+    check("0 parked events dropped" in at_server("groups", "drop", "$all", "mailer", "--before", "7").out, "drop")
+    at_server("groups", "set", "$all", "mailer", '{"colour":1}', expect=2)
+    at_server("groups", "delete", "$all", "mailer")
+    at_server("groups", "delete", "$all", "mailer", expect=3)
+    at_server("groups", "show", "$all", expect=2)
+    at_server("groups", "sing", expect=2)
+    at_server("groups", "delete", "cli-1", "other")
+
+
 def test_projections_and_rebuild():
     new_order()
     listing = at_server("projections")
