@@ -201,7 +201,7 @@ struct deed_new_event {
     deed_str stream; /* "order-1001": its category is "order" */
     deed_str type;
     deed_bytes data;       /* kept byte for byte */
-    deed_bytes metadata;   /* JSON, or empty */
+    deed_bytes metadata;   /* JSON, or empty; see metadata_unchecked */
     deed_str content_type; /* empty: "application/json", and then data must be JSON */
     const deed_str *tags;
     size_t tag_count;
@@ -210,6 +210,7 @@ struct deed_new_event {
     bool has_time;   /* time_ns is meant also if it is 0 */
     deed_str correlation_id, causation_id;
     deed_str actor; /* who did it, for the audit trail */
+    bool metadata_unchecked; /* the metadata may be any bytes, not only JSON */
 };
 
 enum deed_expect {

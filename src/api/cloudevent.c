@@ -172,10 +172,13 @@ static void put_data(struct buf *out, const struct deed_event *event, unsigned f
     }
 }
 
-static void put_metadata(struct buf *out, deed_bytes metadata)
+/* Metadata that came over gRPC may be any bytes; what is to be read back says so. */
+static void put_metadata(struct buf *out, deed_bytes metadata, unsigned flags)
 {
     if (metadata.len == 0) return;
-    if (utf8_valid(metadata)) {
+    bool text = (flags & CLOUDEVENT_EXACT) != 0 ? json_check(metadata, 1024, NULL) == DEED_OK
+                                                : utf8_valid(metadata);
+    if (text) {
         PUT(out, ",\"metadata\":");
         put_string(out, (deed_str){(const char *)metadata.ptr, metadata.len});
     } else {
@@ -221,7 +224,7 @@ void cloudevent_write(struct buf *out, const struct cloudevent_source *source,
         PUT(out, ",\"actor\":");
         put_string(out, event->actor);
     }
-    put_metadata(out, event->metadata);
+    put_metadata(out, event->metadata, flags);
     if (event->content_type.len > 0) {
         PUT(out, ",\"datacontenttype\":");
         put_string(out, event->content_type);
@@ -646,6 +649,7 @@ static deed_status parse_metadata(struct parse *p)
         deed_status status =
             base64_to_arena(p->arena, json_text(p->values[ATTRIBUTE_METADATABASE64]),
                             "metadatabase64", &event->metadata, p->err);
+        event->metadata_unchecked = true;
         return status == DEED_OK ? metadata_join(p) : status;
     }
     deed_status status = attribute_text(p, ATTRIBUTE_METADATA, false, &text);

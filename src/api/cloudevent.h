@@ -31,7 +31,8 @@ enum cloudevent_flags {
      * that stand between the tokens of JSON data become spaces, unless CLOUDEVENT_EXACT. */
     CLOUDEVENT_LINE = 1,
     /* JSON data whose bytes would not come back from `data` as they are stored (white space around
-     * the value, line breaks with CLOUDEVENT_LINE) goes out as data_base64. */
+     * the value, line breaks with CLOUDEVENT_LINE) goes out as data_base64; and metadata that is
+     * no JSON, as clients of gRPC may bring, as metadatabase64. */
     CLOUDEVENT_EXACT = 2,
     /* The event comes from the store, which takes nothing but JSON under the usual content type:
      * that data is not checked again. */

@@ -149,7 +149,8 @@ static deed_status check_event(const struct deed_limits *limits, const struct de
         status = json_check(e->data, limits->json_depth_max, err);
         if (status != DEED_OK) deed_wrap(err, "data");
     }
-    if (status == DEED_OK && !foreign && e->metadata.len > 0) {
+    bool look = !foreign && !e->metadata_unchecked && e->metadata.len > 0;
+    if (status == DEED_OK && look) {
         status = json_check(e->metadata, limits->json_depth_max, err);
         if (status != DEED_OK) deed_wrap(err, "metadata");
     }

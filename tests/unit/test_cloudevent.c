@@ -186,6 +186,10 @@ TEST(cloudevent, metadata_that_is_not_utf8_comes_back)
     struct deed_event event = sample();
     event.metadata = deed_bytes_of(DEED_STR("\x80\x00\x01"));
     assert_non_null(strstr(text_of(&event, 0), "\"metadatabase64\":\"gAAB\""));
+    event.metadata = (deed_bytes){(const uint8_t *)"no json", 7};
+    assert_non_null(strstr(text_of(&event, 0), "\"metadata\":\"no json\""));
+    assert_non_null(
+        strstr(text_of(&event, CLOUDEVENT_EXACT), "\"metadatabase64\":\"bm8ganNvbg==\""));
     expect_round_trip(&event);
 }
 
