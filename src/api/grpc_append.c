@@ -205,8 +205,8 @@ static void append_half_closed(struct rpc *rpc)
                                      .conditions = &c->condition,
                                      .condition_count = any ? 0 : 1};
     rpc_hold(rpc);
-    deed_status status = store_submit_foreign(rpc->api->parts.store, &c->append, append_answered, c,
-                                              &err);
+    deed_status status = (rpc->alone ? store_submit_foreign_here : store_submit_foreign)(
+        rpc->api->parts.store, &c->append, append_answered, c, &err);
     if (status == DEED_OK) return; /* answered by now, or later */
     err.status = status;
     answer(c, grpc_outcome(c->target.expect, &err), NULL, &err);

@@ -86,6 +86,8 @@ struct rpc {
                               * only when there is something new */
     uint64_t wake_ticks;     /* os_ticks_ns; DEED_NONE: never. Set by begin, message, half_closed, or by
                               * pull where the client sends one message: call pull when it has come */
+    bool alone; /* half_closed: nobody else has asked for anything of late: it may hold its thread for a
+                 * sync */
     /* Set by message: no more messages come, and the client is told to stop when its window is full,
      * until this is false and rpc_wake was called. */
     _Atomic bool paused;

@@ -54,9 +54,6 @@
 /* (4): as many as a few threads can use; each answer may be a page of eight megabytes. */
 #define RUN_AHEAD_MAX 4
 
-/* (7): longer than a busy client pauses. */
-#define ALONE_NS UINT64_C(20000000)
-
 /* (6): who holds more than this must move so many bytes a second, looked at every two. */
 #define PRESSURE_CHARGED_MIN ((size_t)256 << 10)
 #define PRESSURE_RATE ((uint64_t)64 << 10)

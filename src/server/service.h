@@ -31,6 +31,10 @@ struct service_limits {
 
 #define SERVICE_READ_SIZE (256 << 10)
 
+/* Who was the only one to ask for anything for so long, which is longer than a busy client pauses, may
+ * hold the loop's thread for a sync. */
+#define ALONE_NS UINT64_C(20000000)
+
 /* Something that another thread hands to the loop's: embedded in what it is about. */
 struct node {
     struct node *next;

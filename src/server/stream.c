@@ -23,7 +23,9 @@
  * (7) When the service stops, a call that only waits (nothing of it at the store, nothing to send) ends
  *     as UNAVAILABLE: clients then look for another server, or come again.
  * (8) When three quarters of in_flight_size_max are taken, streams that hold much and move less than a
- *     rate are reset: otherwise some whose clients do nothing would cost everyone else an UNAVAILABLE. */
+ *     rate are reset: otherwise some whose clients do nothing would cost everyone else an UNAVAILABLE.
+ * (9) A call is alone when it is its connection's only one, no two met there for ALONE_NS, and nobody else
+ *     has asked for anything meanwhile. */
 #include "server/stream.h"
 
 #include "api/rpc.h"
@@ -226,7 +228,10 @@ struct http2_stream *stream_open(void *context)
     call->started_ns = uv_hrtime();
     call->previous = NULL;
     call->next = owner->calls;
-    if (call->next != NULL) call->next->previous = call;
+    if (call->next != NULL) {
+        call->next->previous = call;
+        owner->crowded_ns = call->started_ns;
+    }
     owner->calls = call;
     owner->service->work_count++;
     return &call->http2;
@@ -539,9 +544,19 @@ static void on_message(struct stream *call, deed_bytes message)
     }
 }
 
+/* (9) */
+static bool is_alone(const struct stream *call)
+{
+    const struct service *service = call->service;
+    uint64_t now = call->started_ns;
+    return call->next == NULL && call->previous == NULL && now - call->owner->crowded_ns > ALONE_NS &&
+           service->recent == call->owner->link && now - service->recent_since > ALONE_NS;
+}
+
 static void on_half_closed(struct stream *call)
 {
     call->half_closed = true;
+    call->rpc.alone = is_alone(call);
     if (!grpc_reader_empty(&call->reader)) {
         rpc_fail(&call->rpc, GRPC_INTERNAL, NULL, "the request ends within a message");
     } else if (!call->rpc.method->client_streams && !call->has_message) {
@@ -818,8 +833,10 @@ void stream_head(struct http2_stream *stream)
     struct stream *call = stream_of(stream);
     struct service *service = call->service;
     const struct rpc_method *method;
-    service->recent = call->owner->link; /* nobody else is alone any more */
-    service->recent_since = call->started_ns;
+    if (service->recent != call->owner->link) {
+        service->recent = call->owner->link;
+        service->recent_since = call->started_ns;
+    }
     if (!deed_str_equal(call->http_method, DEED_STR("POST")) || !is_grpc(call->content_type)) {
         stream_refuse_plain(call);
     } else if ((method = rpc_method_find(call->path)) == NULL) {

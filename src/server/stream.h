@@ -15,6 +15,7 @@ struct stream_owner {
     struct service *service;
     struct link *link;
     struct stream *calls; /* those whose stream is open */
+    uint64_t crowded_ns;  /* uv_hrtime: when there was last more than one */
 };
 
 /* The handler of the connection's session; its context is the struct stream_owner. */

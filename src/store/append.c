@@ -833,10 +833,11 @@ static bool commit_is_quick(struct store *store, const struct request *r)
            log_has_room(store->log, record_need(r));
 }
 
-deed_status store_submit_here(struct store *store, const struct deed_append *append,
-                              deed_append_done *done, void *context, struct deed_error *err)
+static deed_status submit_here(struct store *store, const struct deed_append *append,
+                               enum append_writer writer, deed_append_done *done, void *context,
+                               struct deed_error *err)
 {
-    struct request *r = request_create(append, APPEND_BY_USER, done, context);
+    struct request *r = request_create(append, writer, done, context);
     if (r == NULL) return deed_fail(err, DEED_NO_MEMORY, "append: out of memory");
     deed_status status = admit(store, r, err);
     if (status != DEED_OK) {
@@ -854,6 +855,19 @@ deed_status store_submit_here(struct store *store, const struct deed_append *app
     os_mutex_unlock(&store->commit_lock);
     if (status == DEED_OK && !done_here) actor_wake(store->committer);
     return status;
+}
+
+deed_status store_submit_here(struct store *store, const struct deed_append *append,
+                              deed_append_done *done, void *context, struct deed_error *err)
+{
+    return submit_here(store, append, APPEND_BY_USER, done, context, err);
+}
+
+deed_status store_submit_foreign_here(struct store *store, const struct deed_append *append,
+                                      deed_append_done *done, void *context,
+                                      struct deed_error *err)
+{
+    return submit_here(store, append, APPEND_BY_FOREIGN, done, context, err);
 }
 
 struct waiter {

@@ -71,6 +71,10 @@ DEED_MUST_CHECK deed_status store_submit_foreign(struct store *store,
 DEED_MUST_CHECK deed_status store_submit_here(struct store *store, const struct deed_append *append,
                                               deed_append_done *done, void *context,
                                               struct deed_error *err);
+DEED_MUST_CHECK deed_status store_submit_foreign_here(struct store *store,
+                                                      const struct deed_append *append,
+                                                      deed_append_done *done, void *context,
+                                                      struct deed_error *err);
 /* Check what store_append would refuse whatever the store holds: DEED_INVALID, DEED_TOO_LARGE. */
 DEED_MUST_CHECK deed_status store_check(struct store *store, const struct deed_append *append,
                                         struct deed_error *err);

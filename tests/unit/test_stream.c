@@ -142,6 +142,12 @@ static void on_fail(struct rpc *rpc, deed_bytes message)
              "caf\xc3\xa9");
 }
 
+static void say_alone(struct rpc *rpc)
+{
+    rpc_trailer(rpc, "alone", rpc->alone ? DEED_STR("yes") : DEED_STR("no"));
+    rpc_end(rpc);
+}
+
 static void on_verbose(struct rpc *rpc, deed_bytes message)
 {
     static char text[12000];
@@ -160,6 +166,7 @@ static const struct rpc_method methods[] = {
      .message = on_echo, .half_closed = rpc_end},
     {RPC_METHOD("test.T", "Small"), USUAL, .message_size_max = 1000, .message = on_unary},
     {RPC_METHOD("test.T", "Fail"), USUAL, .message = on_fail},
+    {RPC_METHOD("test.T", "Alone"), USUAL, .message = ignore, .half_closed = say_alone},
     {RPC_METHOD("test.T", "Verbose"), USUAL, .message = on_verbose},
     {RPC_METHOD("test.T", "Flood"), USUAL, .message = ignore, .pull = pull_flood},
     {RPC_METHOD("test.T", "Pool"), USUAL, .message = ignore, .pull = pull_pool},
@@ -444,6 +451,35 @@ TEST(stream, an_answer_comes_from_any_thread)
         assert_int_equal(message_count(c, 1 + 2 * i), 1);
     }
     client_close(c);
+    end();
+}
+
+static void expect_alone(struct client *c, uint32_t stream, const char *line)
+{
+    unary(c, stream, "/test.T/Alone");
+    expect_code(c, stream, GRPC_OK);
+    expect_head(c, stream, line);
+}
+
+TEST(stream, who_asks_alone_is_told_so_and_nobody_else)
+{
+    begin();
+    struct client *c = client_open(port), *other = client_open(port);
+    expect_alone(c, 1, "alone: no\n"); /* it has only just come */
+    usleep(30000);
+    expect_alone(c, 3, "alone: yes\n");
+    expect_alone(other, 1, "alone: no\n");
+    expect_alone(c, 5, "alone: no\n");
+    usleep(30000);
+    expect_alone(c, 7, "alone: yes\n");
+    unary(c, 9, "/test.T/Wait");
+    expect_alone(c, 11, "alone: no\n");
+    client_cancel(c, 9);
+    expect_alone(c, 13, "alone: no\n"); /* two have met of late */
+    usleep(30000);
+    expect_alone(c, 15, "alone: yes\n");
+    client_close(c);
+    client_close(other);
     end();
 }
 
