@@ -84,6 +84,16 @@ TEST(event_filter, any_of_the_prefixes_will_do)
     let_go();
 }
 
+TEST(event_filter, a_prefix_may_begin_another)
+{
+    by_prefix(EVENT_FILTER_STREAM, "orders", "order", "order-1");
+    assert_true(takes("orderx", "T"));
+    assert_true(takes("order-2", "T"));
+    assert_true(takes("orders", "T"));
+    assert_false(takes("orde", "T"));
+    let_go();
+}
+
 TEST(event_filter, an_empty_prefix_is_that_of_every_name)
 {
     by_prefix(EVENT_FILTER_TYPE, "");

@@ -843,6 +843,229 @@ TEST(grpc_read, a_checkpoint_needs_an_interval)
     end_story();
 }
 
+/* ---- filters against a model ---------------------------------------------------------------- */
+
+static const char *const some_streams[] = {"order-1", "order-2", "order", "orders-1", "$order-1", "x"};
+static const char *const some_types[] = {"Made", "Done", "Undone", "$made"};
+
+struct written {
+    const char *stream, *type;
+    char line[64]; /* as it is told */
+};
+static struct written all_written[200];
+static size_t written_count; /* all_written[i] is at position i + 2 */
+
+static bool begins(const char *name, const char *prefix)
+{
+    return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+static bool of_order_1(const struct written *w)
+{
+    return begins(w->stream, "order-1");
+}
+static bool of_order(const struct written *w)
+{
+    return begins(w->stream, "order-");
+}
+static bool of_two(const struct written *w)
+{
+    return begins(w->stream, "order-2") || begins(w->stream, "orders-");
+}
+static bool of_orders(const struct written *w)
+{
+    return begins(w->stream, "order") || begins(w->stream, "$");
+}
+static bool just_order_2(const struct written *w)
+{
+    return strcmp(w->stream, "order-2") == 0;
+}
+static bool not_system(const struct written *w)
+{
+    return w->stream[0] != '$';
+}
+static bool just_done(const struct written *w)
+{
+    return strcmp(w->type, "Done") == 0;
+}
+static bool any_one(const struct written *w)
+{
+    return strstr(w->type, "one") != NULL;
+}
+
+static const struct {
+    const char *regex, *prefixes[4];
+    bool by_type;
+    bool (*matches)(const struct written *w);
+} some_filters[] = {
+    {NULL, {"order-1"}, false, of_order_1},
+    {NULL, {"order-"}, false, of_order},
+    {NULL, {"orders-", "order-2"}, false, of_two},
+    {NULL, {"order", "$", "order-1"}, false, of_orders},
+    {"^order-2$", {NULL}, false, just_order_2},
+    {"^order-\\d", {NULL}, false, of_order},
+    {"^(order-2|orders-)", {NULL}, false, of_two},
+    {"^[^\\$].*", {NULL}, false, not_system},
+    {"^Done$", {NULL}, true, just_done},
+    {NULL, {"Done"}, true, just_done},
+    {"one$", {NULL}, true, any_one},
+};
+#define SOME_FILTERS (sizeof some_filters / sizeof some_filters[0])
+
+static uint64_t chance;
+static size_t below(size_t limit)
+{
+    chance = chance * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (size_t)(chance >> 33) % limit;
+}
+
+static void write_some(size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct written *w = &all_written[written_count++];
+        char word[16];
+        w->stream = some_streams[below(6)];
+        w->type = some_types[below(4)];
+        (void)snprintf(word, sizeof word, "%zu", written_count);
+        struct deed_new_event event = said(w->stream, word);
+        event.type = deed_str_of(w->type);
+        say_event(event);
+        (void)snprintf(w->line, sizeof w->line, "%s/%llu %s\n", w->stream,
+                       (unsigned long long)appended.revision, word);
+    }
+}
+
+static void model_add(struct buf *out, size_t filter, size_t i, size_t *left)
+{
+    if (*left == 0 || !some_filters[filter].matches(&all_written[i])) return;
+    buf_add_str(out, deed_str_of(all_written[i].line));
+    (*left)--;
+}
+
+/* What lies at positions from `low` to before `high`, in this direction. */
+static const char *model_of(struct buf *out, size_t filter, uint64_t low, uint64_t high,
+                            bool backwards, size_t count)
+{
+    uint64_t end = written_count + 2;
+    buf_reset(out);
+    if (high > end) high = end;
+    for (uint64_t p = low < 2 ? 2 : low; !backwards && p < high; p++) {
+        model_add(out, filter, (size_t)p - 2, &count);
+    }
+    for (uint64_t p = high; backwards && p > 2 && p > low; p--) {
+        model_add(out, filter, (size_t)p - 3, &count);
+    }
+    buf_add_byte(out, '\0');
+    return (const char *)out->ptr;
+}
+
+/* Of what was told only the events. */
+static const char *events_told(struct buf *out)
+{
+    buf_reset(out);
+    for (const char *line = tell(); *line != '\0'; line = strchr(line, '\n') + 1) {
+        if (strchr(line, '/') > strchr(line, '\n') || strchr(line, '/') == NULL) continue;
+        if (begins(line, "$log/")) continue;
+        buf_add(out, line, (size_t)(strchr(line, '\n') + 1 - line));
+    }
+    buf_add_byte(out, '\0');
+    return (const char *)out->ptr;
+}
+
+static struct asked asked_for(size_t filter)
+{
+    struct asked asked = {.regex = some_filters[filter].regex,
+                          .by_type = some_filters[filter].by_type,
+                          .from = FROM_PLACE,
+                          .window = (uint32_t)below(9) + 1,
+                          .multiplier = (uint32_t)below(3) + 1};
+    memcpy(asked.prefixes, some_filters[filter].prefixes, sizeof asked.prefixes);
+    return asked;
+}
+
+static void read_like_the_model(size_t filter, struct buf *got, struct buf *model)
+{
+    struct asked asked = asked_for(filter);
+    asked.place = below(written_count + 5);
+    asked.backwards = below(2) == 0;
+    asked.count = below(2) == 0 ? 1 + below(5) : 1000;
+    begin(asked);
+    const char *wanted = asked.backwards
+                             ? model_of(model, filter, 0, asked.place, true, asked.count)
+                             : model_of(model, filter, asked.place, UINT64_MAX, false, asked.count);
+    bool log_counts = !asked.backwards && asked.place < 2 && asked.count < 1000 &&
+                      some_filters[filter].matches == of_orders; /* "$log" is one of them */
+    if (!log_counts) assert_string_equal(events_told(got), wanted);
+    cancel();
+}
+
+static size_t matches_in(size_t filter, uint64_t after, uint64_t last)
+{
+    size_t count = 0;
+    for (uint64_t p = after < 1 ? 2 : after + 1; p <= last; p++) {
+        count += some_filters[filter].matches(&all_written[p - 2]);
+    }
+    return count;
+}
+
+/* At a checkpoint all that matches up to there was told, and nothing behind it: who comes back with it
+ * misses nothing. They ascend. */
+static void check_checkpoints(size_t filter, uint64_t start, size_t *seen, uint64_t *checkpoint)
+{
+    for (const char *line = (const char *)told.ptr; *line != '\0'; line = strchr(line, '\n') + 1) {
+        unsigned long long at = 0;
+        if (sscanf(line, "checkpoint %llu", &at) == 1) {
+            assert_true(at > *checkpoint && at < written_count + 2);
+            assert_int_equal(*seen, matches_in(filter, start, at));
+            *checkpoint = at;
+        }
+        const char *slash = strchr(line, '/');
+        *seen += slash != NULL && slash < strchr(line, '\n') && !begins(line, "$log/");
+    }
+}
+
+static void follow_like_the_model(size_t filter, struct buf *got, struct buf *model)
+{
+    struct asked asked = asked_for(filter);
+    uint64_t after = below(written_count + 2);
+    uint64_t start = after, checkpoint = 0;
+    size_t seen = 0;
+    asked.place = after;
+    asked.subscribe = true;
+    slice_size = 50 + below(500);
+    begin(asked);
+    for (int round = 0; round < 3; round++) {
+        uint64_t end = written_count + 2;
+        assert_string_equal(events_told(got),
+                            model_of(model, filter, after + 1, end, false, SIZE_MAX));
+        after = end - 1 > after ? end - 1 : after;
+        check_checkpoints(filter, start, &seen, &checkpoint);
+        write_some(1 + below(9));
+    }
+    cancel();
+}
+
+TEST(grpc_read, filters_say_what_looking_at_every_event_says)
+{
+    struct buf got, model;
+    buf_init(&got, 1 << 20), buf_init(&model, 1 << 20);
+    for (uint64_t seed = 1; seed <= 100; seed++) {
+        chance = seed;
+        written_count = 0;
+        begin_story();
+        write_some(20 + below(60));
+        for (int round = 0; round < 4; round++) {
+            size_t filter = below(SOME_FILTERS);
+            never_in_haste = below(2) == 0;
+            for (int i = 0; i < 4; i++) read_like_the_model(filter, &got, &model);
+            follow_like_the_model(filter, &got, &model);
+            slice_size = 1 << 20;
+            if (below(3) == 0) close_api(), reopen(), open_api();
+        }
+        end_story();
+    }
+    buf_done(&got), buf_done(&model);
+}
+
 /* ---- haste, faults -------------------------------------------------------------------------- */
 
 TEST(grpc_read, what_is_new_is_told_in_haste_and_what_is_old_is_not)
