@@ -87,7 +87,7 @@ static void memory_sqlite_shutdown(void *context)
     (void)context;
 }
 
-static void memory_configure_sqlite(void)
+static __attribute__((unused)) void memory_configure_sqlite(void)
 {
     static sqlite3_mem_methods methods = {
         .xMalloc = memory_sqlite_malloc,

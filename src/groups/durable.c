@@ -139,6 +139,33 @@ static uint64_t replayed(const struct group *g)
     return done > g->truncated ? done : g->truncated;
 }
 
+/* With the lock: what an append that is over means. */
+static void write_settle(struct group *g)
+{
+    struct group_write *w = &g->write;
+    if (w->state == WRITE_DONE) {
+        if (w->has_checkpoint) g->saved = w->checkpoint;
+        if (w->has_truncate && w->truncate > g->truncated) g->truncated = w->truncate;
+        while (w->parked.first != NULL) window_done(g, w->parked.first);
+        if (g->replaying && g->replay_oldest == NULL && g->replay_next >= g->replay_stop &&
+            g->truncated >= g->replay_next) {
+            g->replaying = false;
+        }
+    } else if (w->state == WRITE_FAILED) {
+        (void)snprintf(g->trouble, sizeof g->trouble, "progress is not saved: %.400s",
+                       w->err.message);
+        g->write_again_ns = group_now(g) + GROUP_TICK_NS;
+        if (w->has_checkpoint) g->done_since_saved += w->done_count;
+        while (w->parked.first != NULL) {
+            item_list_push(&g->parking, item_list_pop(&w->parked));
+        }
+    } else {
+        return;
+    }
+    w->state = WRITE_NONE;
+    window_dispatch(g);
+}
+
 /* With the lock. false: nothing is due. */
 static bool write_fill(struct group *g, bool all)
 {
@@ -173,6 +200,13 @@ static bool write_fill(struct group *g, bool all)
     }
     w->append = (struct deed_append){.events = w->events, .event_count = count};
     w->state = WRITE_PENDING;
+    for (size_t i = 0; i < count; i++) {
+        if (w->events[i].stream.ptr != NULL && w->events[i].data.ptr != NULL) continue;
+        w->err.status = no_memory(&w->err); /* half a link would lose its event */
+        w->state = WRITE_FAILED;
+        write_settle(g);
+        return false;
+    }
     return true;
 }
 
@@ -190,33 +224,6 @@ static void write_done(void *context, const struct deed_appended *appended,
     os_mutex_unlock(&g->lock);
 }
 
-/* With the lock: what an append that is over means. */
-static void write_settle(struct group *g)
-{
-    struct group_write *w = &g->write;
-    if (w->state == WRITE_DONE) {
-        if (w->has_checkpoint) g->saved = w->checkpoint;
-        if (w->has_truncate && w->truncate > g->truncated) g->truncated = w->truncate;
-        while (w->parked.first != NULL) window_done(g, w->parked.first);
-        if (g->replaying && g->replay_oldest == NULL && g->replay_next >= g->replay_stop &&
-            g->truncated >= g->replay_next) {
-            g->replaying = false;
-        }
-    } else if (w->state == WRITE_FAILED) {
-        (void)snprintf(g->trouble, sizeof g->trouble, "progress is not saved: %.400s",
-                       w->err.message);
-        g->write_again_ns = group_now(g) + GROUP_TICK_NS;
-        if (w->has_checkpoint) g->done_since_saved += w->done_count;
-        while (w->parked.first != NULL) {
-            item_list_push(&g->parking, item_list_pop(&w->parked));
-        }
-    } else {
-        return;
-    }
-    w->state = WRITE_NONE;
-    window_dispatch(g);
-}
-
 void durable_step(struct group *g)
 {
     struct deed_error err = {0};
@@ -227,7 +234,6 @@ void durable_step(struct group *g)
                write_fill(g, false);
     os_mutex_unlock(&g->lock);
     if (!due) return;
-    /* Without memory for the texts the events are malformed, and refused. */
     if (store_submit(g->groups->store, &g->write.append, write_done, g, &err) != DEED_OK) {
         write_done(g, NULL, &err);
     }
