@@ -18,6 +18,7 @@
 #include "http2_frames.h"
 
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -86,6 +87,7 @@ FRAMES struct client *client_connect(unsigned port)
     struct client *c = calloc(1, sizeof *c);
     assert_non_null(c);
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)), 0);
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     assert_int_equal(connect(c->fd, (struct sockaddr *)&to, sizeof to), 0);
@@ -310,7 +312,7 @@ FRAMES size_t message_count(struct client *c, uint32_t stream)
 FRAMES void expect_head(struct client *c, uint32_t stream, const char *line)
 {
     const char *head = answer_of(c, stream)->head;
-    if (strstr(head, line) == NULL) fail_msg("no \"%s\" in:\n%s", line, head);
+    if (strstr(head, line) == NULL) fail_msg("stream %u: no \"%s\" in:\n%s", stream, line, head);
 }
 
 FRAMES void expect_code(struct client *c, uint32_t stream, enum grpc_code code)
