@@ -121,8 +121,8 @@ $(B)/tests/unit/test_os: private LDFLAGS += -Wl,--wrap=pread64,--wrap=ioctl
 $(B)/tests/unit/test_store_syncs: private LDFLAGS += -Wl,--wrap=fdatasync
 # This one hides files from those who list a directory.
 $(B)/tests/unit/test_backup: private LDFLAGS += -Wl,--wrap=readdir64
-# This one has methods of its own.
-$(B)/tests/unit/test_stream: private LDFLAGS += -Wl,--wrap=rpc_method_find
+# This one has methods of its own, and takes the memory for calls away.
+$(B)/tests/unit/test_stream: private LDFLAGS += -Wl,--wrap=rpc_method_find,--wrap=calloc
 # This one takes the memory for a connection away.
 $(B)/tests/unit/test_server: private LDFLAGS += -Wl,--wrap=calloc
 # And these too, beside SQLite's.

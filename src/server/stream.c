@@ -65,6 +65,7 @@ struct stream {
     struct service *service;
     struct stream_owner *owner; /* NULL: its stream is closed */
     struct stream *previous, *next; /* of the owner's; `next` also of the free ones */
+    struct stream *hungry_previous, *hungry_next;
     struct arena arena, scratch;
     struct api_header headers[HEADER_COUNT_MAX];
     size_t header_count;
@@ -237,9 +238,22 @@ struct http2_stream *stream_open(void *context)
     return &call->http2;
 }
 
+static void hungry_remove(struct stream *call)
+{
+    if (!call->hungry) return;
+    call->hungry = false;
+    if (call->hungry_previous == NULL) {
+        call->owner->hungry = call->hungry_next;
+    } else {
+        call->hungry_previous->hungry_next = call->hungry_next;
+    }
+    if (call->hungry_next != NULL) call->hungry_next->hungry_previous = call->hungry_previous;
+}
+
 static void stream_unlink(struct stream *call)
 {
     struct stream_owner *owner = call->owner;
+    hungry_remove(call);
     if (call->previous == NULL) {
         owner->calls = call->next;
     } else {
@@ -372,6 +386,16 @@ deed_bytes stream_output(struct http2_stream *stream, bool *out_end)
     return (deed_bytes){call->out.ptr + call->out_sent, unsent(call)};
 }
 
+static void hungry_add(struct stream *call)
+{
+    if (call->hungry) return;
+    call->hungry = true;
+    call->hungry_previous = NULL;
+    call->hungry_next = call->owner->hungry;
+    if (call->hungry_next != NULL) call->hungry_next->hungry_previous = call;
+    call->owner->hungry = call;
+}
+
 void stream_sent(struct http2_stream *stream, size_t size)
 {
     struct stream *call = stream_of(stream);
@@ -382,7 +406,7 @@ void stream_sent(struct http2_stream *stream, size_t size)
         buffer_shrink(&call->out);
         call->out_sent = 0;
     }
-    call->hungry = true;
+    hungry_add(call);
 }
 
 /* ---- pulling ---------------------------------------------------------------------------------- */
@@ -699,14 +723,12 @@ static void on_taken(struct node *node)
 
 void streams_feed(struct stream_owner *owner)
 {
-    for (struct stream *call = owner->calls; call != NULL;) {
-        struct stream *next = call->next;
-        if (call->hungry && call->begun) {
-            call->hungry = false;
-            stream_charge(call);
-            stream_turn(call);
-        }
-        call = next;
+    while (owner->hungry != NULL) {
+        struct stream *call = owner->hungry;
+        hungry_remove(call);
+        if (!call->begun) continue;
+        stream_charge(call);
+        stream_turn(call);
     }
 }
 

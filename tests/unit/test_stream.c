@@ -188,6 +188,15 @@ const struct rpc_method *__wrap_rpc_method_find(deed_str path)
     return NULL;
 }
 
+/* The program is linked so that calloc comes here first. A call is large, a connection larger. */
+static _Atomic size_t memory_max = SIZE_MAX;
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return count * size > atomic_load(&memory_max) ? NULL : __real_calloc(count, size);
+}
+
 /* ---- a server ---------------------------------------------------------------------------------- */
 
 static struct server *server;
@@ -705,6 +714,34 @@ TEST(stream, a_connection_has_as_many_calls_as_the_limit)
     client_flush(c);
     client_wait_end(c, 5);
     assert_true(answer_of(c, 5)->reset || c->goaway);
+    client_close(c);
+    end();
+}
+
+TEST(stream, without_memory_for_a_call_it_is_refused)
+{
+    begin();
+    struct client *c = client_open(port);
+    client_until(c, c->window > 65535);
+    atomic_store(&memory_max, 2000);
+    client_call(c, 1, "/test.T/Small", NULL, NULL);
+    client_wait_end(c, 1);
+    atomic_store(&memory_max, SIZE_MAX);
+    assert_true(answer_of(c, 1)->reset);
+    assert_int_equal(answer_of(c, 1)->error, HTTP2_REFUSED_STREAM);
+    unary(c, 3, "/test.T/Small");
+    expect_code(c, 3, GRPC_OK);
+
+    struct client *late = client_connect(port);
+    usleep(50000); /* it is accepted, and not known yet to speak HTTP/2 */
+    atomic_store(&memory_max, 16);
+    put_hello(&late->out);
+    client_flush(late);
+    uint64_t from = now_ms();
+    while (!late->gone && now_ms() - from < 10000) (void)client_read(late, 10);
+    atomic_store(&memory_max, SIZE_MAX);
+    assert_true(late->gone);
+    client_close(late);
     client_close(c);
     end();
 }
