@@ -125,6 +125,7 @@
     X(PLANTED_SERVE_STUBS, "a removed event is served as one without data")                        \
     X(PLANTED_COMPACT_ONE_TOO_MANY, "compaction removes one event more than is hidden")            \
     X(PLANTED_COMPACT_TOMBSTONES, "compaction removes the event that closes a stream, too")        \
+    X(PLANTED_DELETED_FOR_EVER, "a $tb that hides what was there hides what comes later, too")      \
     X(PLANTED_COMPACT_METADATA, "compaction removes streams' newest metadata")                     \
     X(PLANTED_ERASE_REMOVES, "an erased event is only removed: its salt and actor stay")           \
     X(PLANTED_ERASE_WITHOUT_ROLL, "an erasure leaves out the segment that is being written")       \

@@ -93,9 +93,8 @@ DEED_MUST_CHECK deed_status store_delete_stream(struct store *store, deed_str st
                                                 struct deed_appended *out_appended,
                                                 struct deed_error *err);
 
-/* As clients of KurrentDB delete: softly by a $tb of the largest int64, which hides what is there now;
- * a stream that is softly deleted already is deleted again; one that was never written may be closed
- * for good; and so may the system's, but not $$NAME.
+/* As clients of KurrentDB delete: a stream that is softly deleted already is deleted again; one that was
+ * never written may be closed for good; and so may the system's, but not $$NAME.
  *
  *   DEED_CONFLICT  it is not as expected, or (softly) was never written: err->revision.
  *   DEED_DELETED   it has a tombstone, or it is expected to exist and is softly deleted. */

@@ -6,6 +6,7 @@
  *     position, once published. */
 #include "store/store_state.h"
 
+#include "base/planted.h"
 #include "base/text.h"
 #include "json/json.h"
 
@@ -237,7 +238,8 @@ deed_status stream_state_get(struct store *store, const struct index_view *view,
     if (status == DEED_OK) status = metadata_find(store, view, stream, end, arena, out, err);
     if (status != DEED_OK || out->metadata_count == 0) return status;
     status = retention_load(store, out->metadata_position, &out->retention, err);
-    if (status != DEED_OK || out->retention.truncate_before != RETENTION_DELETED) return status;
+    bool all = out->retention.truncate_before == RETENTION_DELETED && !PLANTED(DELETED_FOR_EVER);
+    if (status != DEED_OK || !all) return status;
     return postings_count(&out->list, out->metadata_position, &out->retention.truncate_before, err);
 }
 

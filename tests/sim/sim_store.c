@@ -1028,14 +1028,20 @@ static void truncate_some(struct world *w)
     unsigned s = (unsigned)pick(w, STREAMS);
     uint64_t count = stream_count(w, s, &last);
     if (count == 0) return;
-    uint64_t below = pick(w, count + 1);
+    uint64_t below = pick(w, 4) == 0 ? count : pick(w, count + 1);
     (void)snprintf(stream, sizeof stream, "s-%u", s);
     (void)snprintf(json, sizeof json, "{\"$tb\":%" PRIu64 "}", below);
     if (below > w->may_go[s]) w->may_go[s] = below;
+    /* All of it, as clients of KurrentDB do: what is written later must stay. */
+    bool all = below == count, deletes = all && pick(w, 2) == 0;
+    if (all && !deletes) (void)snprintf(json, sizeof json, "{\"$tb\":9223372036854775807}");
     deed_status status =
-        store_set_metadata(w->store, deed_str_of(stream), deed_bytes_of(deed_str_of(json)),
-                           DEED_EXPECT_ANY, 0, (deed_str){0}, &appended, &err);
-    tell(w, "truncate to", below, status == DEED_OK ? stream : err.message);
+        deletes ? store_delete_foreign(w->store, deed_str_of(stream), DEED_EXPECT_ANY, 0, false,
+                                       &appended, &err)
+                : store_set_metadata(w->store, deed_str_of(stream),
+                                     deed_bytes_of(deed_str_of(json)), DEED_EXPECT_ANY, 0,
+                                     (deed_str){0}, &appended, &err);
+    tell(w, deletes ? "delete" : "truncate to", below, status == DEED_OK ? stream : err.message);
     if (status == DEED_OK) w->truncated[s] = below;
     w->end = store_position(w->store);
 }
