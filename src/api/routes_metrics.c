@@ -6,6 +6,7 @@
 #include "api/reply.h"
 #include "base/uuid.h"
 #include "domain/executor.h"
+#include "groups/groups.h"
 #include "query/queries.h"
 
 enum metric_kind { COUNTER, GAUGE, HISTOGRAM };
@@ -252,6 +253,68 @@ static void put_projections(struct buf *out, struct projections *projections, st
     }
 }
 
+/* ---- consumer groups: one value a group --------------------------------------------------------- */
+
+static uint64_t group_lag(const struct group_info *g)
+{
+    if (g->last_known == DEED_NONE) return 0;
+    uint64_t saved = g->checkpoint == DEED_NONE ? 0 : g->checkpoint;
+    return g->last_known > saved ? g->last_known - saved : 0;
+}
+static uint64_t group_stopped(const struct group_info *g)
+{
+    return g->trouble.len > 0;
+}
+static uint64_t group_consumers(const struct group_info *g)
+{
+    return g->consumer_count;
+}
+static uint64_t group_in_flight(const struct group_info *g)
+{
+    return g->in_flight_count;
+}
+static uint64_t group_parked(const struct group_info *g)
+{
+    return g->parked_count;
+}
+static uint64_t group_delivered(const struct group_info *g)
+{
+    return g->total;
+}
+
+static const struct {
+    const char *name;
+    enum metric_kind kind;
+    uint64_t (*value)(const struct group_info *g);
+    const char *help;
+} group_metrics[] = {
+    {"lag", GAUGE, group_lag, "From the saved checkpoint to the source's newest event."},
+    {"stopped", GAUGE, group_stopped, "1 while it cannot go on."},
+    {"consumers", GAUGE, group_consumers, "Consumers."},
+    {"in_flight", GAUGE, group_in_flight, "Events with consumers, not acknowledged."},
+    {"parked", GAUGE, group_parked, "Parked events."},
+    {"delivered_total", COUNTER, group_delivered, "Events delivered since the start."},
+};
+
+static void put_groups(struct buf *out, struct groups *groups, struct arena *arena)
+{
+    struct group_info *list;
+    size_t count;
+    if (groups_list(groups, (deed_str){0}, arena, &list, &count, NULL) != DEED_OK) return;
+    for (size_t i = 0; i < sizeof group_metrics / sizeof group_metrics[0]; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "group_%s", group_metrics[i].name);
+        metric_head(out, group_metrics[i].kind, name, group_metrics[i].help);
+        for (size_t k = 0; k < count; k++) {
+            buf_printf(out, "deedbook_%s{source=\"", name);
+            label_put(out, list[k].source);
+            buf_add_str(out, DEED_STR("\",group=\""));
+            label_put(out, list[k].name);
+            buf_printf(out, "\"} %" PRIu64 "\n", group_metrics[i].value(&list[k]));
+        }
+    }
+}
+
 static void put_process(struct buf *out)
 {
     struct process_stats stats;
@@ -286,6 +349,7 @@ void metrics_get(struct call *c)
     put_store(out, parts->store);
     if (parts->executor != NULL) put_executor(out, parts->executor);
     if (parts->projections != NULL) put_projections(out, parts->projections, c->arena);
+    if (parts->groups != NULL) put_groups(out, parts->groups, c->arena);
     if (parts->queries != NULL) put_queries(out, parts->queries);
     put_process(out);
     if (parts->metrics != NULL) parts->metrics(parts->context, out);

@@ -615,20 +615,35 @@ deed_status groups_info(struct groups *groups, deed_str source, deed_str name, s
     return status;
 }
 
+/* A list of those there are now, each held; it is the arena's. NULL: no memory. Not by `admin`, which is
+ * held while the log is written: who asks how things are must not wait for that. */
+static struct group **hold_all(struct groups *groups, struct arena *arena, size_t *out_count)
+{
+    os_mutex_lock(&groups->lock);
+    struct group **held = arena_alloc_array(arena, groups->count, sizeof *held);
+    *out_count = held == NULL ? 0 : groups->count;
+    for (size_t i = 0; i < *out_count; i++) {
+        held[i] = groups->list[i];
+        atomic_fetch_add_explicit(&held[i]->holds, 1, memory_order_relaxed);
+    }
+    os_mutex_unlock(&groups->lock);
+    return held;
+}
+
 deed_status groups_list(struct groups *groups, deed_str source, struct arena *arena,
                         struct group_info **out, size_t *out_count, struct deed_error *err)
 {
+    size_t held_count = 0;
     size_t count = 0;
-    deed_status status = DEED_OK;
-    os_mutex_lock(&groups->admin); /* the list stays as it is */
-    struct group_info *list = arena_alloc_array(arena, groups->count, sizeof *list);
-    if (list == NULL) status = no_memory(err);
-    for (size_t i = 0; status == DEED_OK && i < groups->count; i++) {
-        struct group *g = groups->list[i];
-        if (source.ptr != NULL && !deed_str_equal(g->source, source)) continue;
-        status = group_tell(g, arena, &list[count++], err);
+    struct group **held = hold_all(groups, arena, &held_count);
+    struct group_info *list =
+        held == NULL ? NULL : arena_alloc_array(arena, held_count, sizeof *list);
+    deed_status status = list == NULL ? no_memory(err) : DEED_OK;
+    for (size_t i = 0; i < held_count; i++) {
+        bool wanted = source.ptr == NULL || deed_str_equal(held[i]->source, source);
+        if (status == DEED_OK && wanted) status = group_tell(held[i], arena, &list[count++], err);
+        group_release(held[i]);
     }
-    os_mutex_unlock(&groups->admin);
     if (status != DEED_OK) return status;
     *out = list;
     *out_count = count;

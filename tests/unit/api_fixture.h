@@ -332,7 +332,7 @@ static void open_api(void)
 }
 
 /* On a machine whose clock and disk the test holds in its hands. */
-static void open_api_sim(void)
+static __attribute__((unused)) void open_api_sim(void)
 {
     sim = os_sim_create(1, NULL);
     open_fresh((struct store_options){.segment_size = 1 << 20, .no_threads = true});
@@ -360,7 +360,7 @@ static struct api_header asked_headers[24];
 static size_t asked_header_count;
 
 /* Of the next request. */
-static void with(const char *name, const char *value)
+static __attribute__((unused)) void with(const char *name, const char *value)
 {
     assert_true(asked_header_count < sizeof asked_headers / sizeof asked_headers[0]);
     asked_headers[asked_header_count++] =
@@ -566,7 +566,7 @@ static void append_many(const char *stream, unsigned count)
 }
 
 /* One event whose data is a text of `size` bytes. */
-static void append_large(const char *stream, size_t size)
+static __attribute__((unused)) void append_large(const char *stream, size_t size)
 {
     struct buf body;
     char target[256];
