@@ -296,6 +296,12 @@ static deed_status advertise_check(const struct config *c, struct deed_error *er
         if (strcmp(c->advertise_host, any[i]) != 0) continue;
         return deed_fail(err, DEED_INVALID, "advertise-host %s: clients cannot dial that", any[i]);
     }
+    /* With two colons it is an IPv6 address. */
+    const char *colon = strchr(c->advertise_host, ':');
+    if (colon != NULL && strchr(colon + 1, ':') == NULL) {
+        return deed_fail(err, DEED_INVALID,
+                         "advertise-host %s: the port is advertise-port's to say", c->advertise_host);
+    }
     return DEED_OK;
 }
 

@@ -126,6 +126,8 @@ def mistakes_are_told_with_file_and_line(folder):
     assert code != 0 and "no-app" in said, said
     code, said = ends(folder, "--advertise-host", "0.0.0.0")
     assert code != 0 and "advertise-host 0.0.0.0: clients cannot dial that" in said, said
+    code, said = ends(folder, "--advertise-host", "shop.example:2113")
+    assert code != 0 and "advertise-host shop.example:2113: the port is" in said, said
     code, said = ends(folder, "--listen=nowhere")
     assert code != 0 and "\"nowhere\" is not ADDRESS:PORT" in said, said
 
