@@ -13,6 +13,8 @@
  *     subscribe  one subscription to the same from its start, until it has caught up
  *     consume    a group is created on `stream`, and `consumers` share it and acknowledge, until
  *                `events` have come
+ *     live       `consumers` subscriptions to $all from its end; once all have caught up, batch; all must
+ *                get all, once; the rate is that of all deliveries
  *     append-body, read-body
  *                only write the request's body to stdout, for h2load, which can send one to one method:
  *                an event whose id is always the same, so that all but the first are answered from it
@@ -33,6 +35,7 @@
 #define WRITERS_MAX     4096
 #define CONNECTIONS_MAX 64
 #define DEPTH_MAX       64
+#define FOLLOWERS_MAX   1024
 #define DATA_SIZE       256
 #define STREAM_WINDOW   (16 << 20)
 #define SESSION_WINDOW  (64 << 20)
@@ -44,9 +47,9 @@
 #define STREAMS "/event_store.client.streams.Streams/"
 #define GROUPS  "/event_store.client.persistent_subscriptions.PersistentSubscriptions/"
 
-enum mode { APPEND, BATCH, FILL, READ, SUBSCRIBE, CONSUME, APPEND_BODY, READ_BODY };
-static const char *const mode_names[] = {"append",    "batch",   "fill",        "read",
-                                         "subscribe", "consume", "append-body", "read-body"};
+enum mode { APPEND, BATCH, FILL, READ, SUBSCRIBE, CONSUME, LIVE, APPEND_BODY, READ_BODY };
+static const char *const mode_names[] = {"append",  "batch", "fill",        "read",     "subscribe",
+                                         "consume", "live",  "append-body", "read-body"};
 
 static struct options {
     enum mode mode;
@@ -85,6 +88,7 @@ struct call {
     void (*on_messages)(struct call *call); /* after those that came in one piece; or NULL */
     void (*on_end)(struct call *call);
     uint64_t index, started_ns;
+    uint64_t event_count; /* of a live subscription */
 };
 
 struct writer {
@@ -102,6 +106,7 @@ static struct buf event_tail; /* of a proposed message: metadata and data */
 static struct load_histogram latency;
 static uint64_t measure_from_ns, end_ns, received, received_bytes, first_ns, last_ns, submitted;
 static bool finished;
+static bool stopping; /* nothing more is appended; what is under way is waited for */
 
 static void die(const char *format, ...) DEED_PRINTF(1, 2);
 static void die(const char *format, ...)
@@ -411,7 +416,12 @@ static void append_measured(uint64_t started_ns)
     if (started_ns >= measure_from_ns) load_histogram_add(&latency, now_ns - started_ns);
     received += options.batch;
     last_ns = now_ns;
-    if (options.mode == FILL ? received >= options.events : now_ns >= end_ns) finished = true;
+    bool over = options.mode == FILL ? received >= options.events : now_ns >= end_ns;
+    if (options.mode == LIVE) {
+        stopping = over;
+    } else if (over) {
+        finished = true;
+    }
 }
 
 static void append_request(struct call *call)
@@ -486,7 +496,7 @@ static void batch_answered(struct call *call, deed_bytes message)
     struct writer *writer = &writers[index];
     if (!success) die("an append to %s was refused", writer->name);
     append_measured(writer->started_ns[writer->answered++ % options.depth]);
-    if (finished) return;
+    if (finished || stopping) return;
     batch_request(call, index);
     call_push(call);
 }
@@ -563,9 +573,9 @@ static void put_read(struct buf *out)
     size_t frame = frame_begin(out), request = pb_begin(out, 1);
     size_t from = pb_begin(out, one ? 1 : 2);
     if (one) put_name(out, 1, options.stream);
-    pb_put_empty(out, one ? 3 : 2);
+    pb_put_empty(out, options.mode == LIVE || one ? 3 : 2); /* $all's end is 3, and a stream's start */
     pb_end(out, from);
-    if (options.mode == SUBSCRIBE)
+    if (options.mode == SUBSCRIBE || options.mode == LIVE)
         pb_put_empty(out, 6);
     else
         pb_put_uint(out, 5, INT64_MAX);
@@ -585,6 +595,53 @@ static void read_begin(void)
     call->on_end = read_ended;
     first_ns = bench_now();
     call_begin(call, STREAMS "Read");
+}
+
+/* ---- live subscriptions ------------------------------------------------------------------------
+ */
+
+static struct call *followers[FOLLOWERS_MAX];
+static uint64_t ready_count, delivered;
+
+/* Over when all that was appended is answered, and all have got it. */
+static void live_check(struct call *call)
+{
+    (void)call;
+    if (!stopping || received < submitted) return;
+    for (uint64_t i = 0; i < options.consumers; i++) {
+        if (followers[i]->event_count > submitted) die("an event has come twice");
+        if (followers[i]->event_count < submitted) return;
+    }
+    last_ns = bench_now();
+    finished = true;
+}
+
+static void live_answered(struct call *call, deed_bytes message)
+{
+    if (message.len == 0) return;
+    if (message.ptr[0] == (1 << 3 | PB_BYTES)) {
+        call->event_count++;
+        delivered++;
+    }
+    if (message.ptr[0] != (8 << 3 | PB_BYTES) || call->index != 0) return;
+    call->index = 1; /* it has caught up for the first time */
+    if (++ready_count < options.consumers) return;
+    first_ns = bench_now();
+    writers_begin();
+    for (uint64_t i = 0; i < options.connections; i++)
+        if (connections[i].batches != NULL) connections[i].batches->on_messages = live_check;
+}
+
+static void live_begin(void)
+{
+    for (uint64_t i = 0; i < options.consumers; i++) {
+        struct call *call = followers[i] = call_create(&connections[i % options.connections]);
+        put_read(&call->request);
+        call->on_message = live_answered;
+        call->on_messages = live_check;
+        call->on_end = unexpected_end;
+        call_begin(call, STREAMS "Read");
+    }
 }
 
 /* ---- groups ------------------------------------------------------------------------------------
@@ -762,7 +819,7 @@ static void options_take(int argc, char **argv)
         option_take(argv[i]);
     if (options.connections == 0 || options.connections > CONNECTIONS_MAX || options.writers == 0 ||
         options.writers > WRITERS_MAX || options.depth == 0 || options.depth > DEPTH_MAX ||
-        options.batch == 0 || options.consumers == 0)
+        options.batch == 0 || options.consumers == 0 || options.consumers > FOLLOWERS_MAX)
         die("1 to %d connections, %d writers, a depth of 1 to %d", CONNECTIONS_MAX, WRITERS_MAX,
             DEPTH_MAX);
     if (options.mode == FILL && options.events == 0) die("fill needs events=N");
@@ -780,6 +837,7 @@ static void report(void)
         return;
     }
     snprintf(what, sizeof what, "gRPC %s", mode);
+    if (options.mode == LIVE) received = delivered;
     if (received == 0 || (options.events != 0 && received < options.events))
         die("%s: %" PRIu64 " events have come", what, received);
     double seconds = (double)(last_ns - first_ns) / 1e9;
@@ -801,6 +859,8 @@ int main(int argc, char **argv)
         writers_begin();
     else if (options.mode == CONSUME)
         consume_begin();
+    else if (options.mode == LIVE)
+        live_begin();
     else
         read_begin();
     run();

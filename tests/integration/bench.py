@@ -13,7 +13,8 @@ import xml.dom.minidom
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.environ.get("BUILD", os.path.join(ROOT, "build"))
 ROWS = {"one", "many", "batch", "library-batch", "ids", "read", "replay", "replay-library", "live", "projection",
-        "condition", "open", "grpc-empty", "grpc-many", "grpc-read", "grpc-subscribe", "grpc-consume"} | {
+        "condition", "open", "grpc-empty", "grpc-many", "grpc-read", "grpc-subscribe", "grpc-live",
+        "grpc-consume"} | {
             f"{row}-{us}" for row in ("one", "many", "batch") for us in (1000, 5000)}
 EVENTS = 40000
 
