@@ -2,11 +2,14 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
-import { collect, Following, kind, numbers, range, serve, unused } from "./support.js";
+import { collect, Following, kind, numbers, range, serve, unused, until } from "./support.js";
 
 const server = await serve();
 
-const { START, NO_STREAM, StreamNotFoundError, StreamDeletedError, WrongExpectedVersionError } = kind.library;
+const {
+    START, NO_STREAM, StreamNotFoundError, StreamDeletedError, WrongExpectedVersionError, PersistentSubscriptionDoesNotExistError,
+    persistentSubscriptionToStreamSettingsFromDefaults,
+} = kind.library;
 const client = kind.connect(server);
 
 describe(kind.name, () => {
@@ -96,6 +99,54 @@ describe(kind.name, () => {
         const { status, body } = await server.http("GET", `/streams/${encodeURIComponent(`$ce-${category}`)}`);
         assert.equal(status, 200, JSON.stringify(body));
         assert.equal(body.length, 2);
+    });
+    test("a group has consumers on both sides", async () => {
+        const stream = unused();
+        const group = `/subscriptions/${stream}/both`;
+        await client.createPersistentSubscriptionToStream(stream, "both", persistentSubscriptionToStreamSettingsFromDefaults({ startFrom: START }));
+        const known = await server.http("GET", group);
+        assert.equal(known.status, 200);
+        await kind.append(client, stream, kind.events(10));
+        const taken = (await server.http("POST", `${group}/take?consumer=here&limit=4&timeout=10s`)).body;
+        assert.deepEqual(taken.map((each) => each.event.data.n), [0, 1, 2, 3]);
+        const consumer = new Following(client.subscribeToPersistentSubscriptionToStream(stream, "both"), (event, subscription) => subscription.ack(event));
+        await consumer.receives(6);
+        assert.deepEqual(numbers(consumer.events), range(4, 10));
+        const ids = taken.map((each) => each.id);
+        assert.deepEqual((await server.http("POST", `${group}/ack?consumer=here`, { ids: ids.slice(0, 3) })).body, { count: 3 });
+        assert.deepEqual((await server.http("POST", `${group}/nack?consumer=here`, { ids: ids.slice(3), action: "park", reason: "later" })).body, { count: 1 });
+        await until("it is parked", async () => (await client.getPersistentSubscriptionToStreamInfo(stream, "both")).stats.parkedMessageCount === 1n);
+        await client.replayParkedMessagesToStream(stream, "both");
+        await consumer.receives(7);
+        assert.deepEqual(numbers(consumer.events.slice(6)), [3]);
+        await consumer.stop();
+        assert.equal((await server.http("DELETE", group)).status, 200);
+        await assert.rejects(client.getPersistentSubscriptionToStreamInfo(stream, "both"), PersistentSubscriptionDoesNotExistError);
+    });
+    test("a group that is made over HTTP is one over gRPC", async () => {
+        const stream = unused();
+        assert.equal((await server.http("PUT", `/subscriptions/${stream}/made`, { strategy: "Pinned", retry_count_max: 3 })).status, 201);
+        const info = await client.getPersistentSubscriptionToStreamInfo(stream, "made");
+        assert.equal(info.settings.consumerStrategyName, "Pinned");
+        assert.equal(info.settings.maxRetryCount, 3);
+        const consumer = new Following(client.subscribeToPersistentSubscriptionToStream(stream, "made"), (event, subscription) => subscription.ack(event));
+        await consumer.confirmed;
+        await server.http("POST", `/streams/${stream}`, range(0, 3).map((n) => ({ type: "Noted", data: { n } })));
+        await consumer.receives(3);
+        assert.deepEqual(numbers(consumer.events), [0, 1, 2]);
+        await consumer.stop();
+    });
+    test("what was erased over HTTP is gone over gRPC", async () => {
+        const [stream, links] = [unused(), unused("links")];
+        await kind.append(client, stream, kind.events(2));
+        await kind.append(client, links, kind.bytes(Buffer.from(`0@${stream}`), { type: "$>" }));
+        assert.equal((await server.http("POST", `/streams/${stream}/erase`)).status, 202);
+        await until("it is erased", async () => (await server.http("GET", "/compact")).body.state === "done");
+        await assert.rejects(collect(client.readStream(stream)), StreamNotFoundError);
+        assert.ok((await collect(client.readAll())).every((each) => each.event.streamId !== stream));
+        const [link] = await collect(client.readStream(links, { resolveLinkTos: true }));
+        assert.equal(link.event, undefined);
+        assert.equal(link.link.streamId, links);
     });
     test("no log grows because somebody reads", async () => {
         const before = (await server.http("GET", "/events?limit=1")).headers.get("deedbook-position");
