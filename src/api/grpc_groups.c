@@ -40,7 +40,7 @@ typedef EventStore__Client__StreamIdentifier identifier_message;
 
 static deed_str identifier(const identifier_message *id)
 {
-    if (id == NULL) return (deed_str){"", 0};
+    if (id == NULL || id->stream_name.len == 0) return (deed_str){"", 0};
     return (deed_str){(const char *)id->stream_name.data, id->stream_name.len};
 }
 

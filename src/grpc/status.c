@@ -18,7 +18,7 @@ void grpc_percent_encode(deed_str text, struct buf *out)
         buf_add(out, encoded, sizeof encoded);
         plain = i + 1;
     }
-    buf_add(out, text.ptr + plain, text.len - plain);
+    if (plain < text.len) buf_add(out, text.ptr + plain, text.len - plain);
 }
 
 void grpc_base64_encode(deed_bytes bytes, struct buf *out)
