@@ -118,13 +118,13 @@ deed_status store_delete_foreign(struct store *store, deed_str stream, enum deed
     if (stream.len == 0 || names_metadata || deed_str_equal(stream, DEED_STR(LOG_STREAM))) {
         return deed_fail(err, DEED_INVALID, "stream \"%.*s\" cannot be deleted", DEED_FMT(stream));
     }
+    deed_status status = stream_writable(stream, err);
+    if (status != DEED_OK) return status;
     struct deed_condition condition = {
         .kind = DEED_CONDITION_STREAM, .stream = stream, .expect = expect, .revision = revision};
     arena_init(&arena, SIZE_MAX);
     deed_str metadata = arena_printf(&arena, METADATA_PREFIX "%.*s", DEED_FMT(stream));
-    deed_status status = metadata.ptr == NULL
-                             ? deed_fail(err, DEED_NO_MEMORY, "delete: out of memory")
-                             : DEED_OK;
+    if (metadata.ptr == NULL) status = deed_fail(err, DEED_NO_MEMORY, "delete: out of memory");
     bool again = status == DEED_OK;
     /* Others can only make the attempt fail by getting on themselves. */
     for (unsigned attempt = 0; again && attempt <= 64; attempt++) {

@@ -99,6 +99,12 @@ TEST(store_foreign, reserved_names_stay_reserved)
     expect_status(DEED_INVALID, drop("$log", DEED_EXPECT_ANY, 0, true));
     expect_status(DEED_INVALID, drop("", DEED_EXPECT_ANY, 0, true));
     expect_ok(set_metadata("$settings", "$settings", "{}"));
+    static const char *const virtual_names[] = {"$ce-a", "$et-a", "$bc-a", "$streams"};
+    for (size_t i = 0; i < 4; i++) {
+        expect_status(DEED_INVALID, say_foreign(virtual_names[i], "x", DEED_EXPECT_ANY, 0));
+        expect_status(DEED_INVALID, drop(virtual_names[i], DEED_EXPECT_ANY, 0, false));
+        expect_status(DEED_INVALID, drop(virtual_names[i], DEED_EXPECT_ANY, 0, true));
+    }
     finish();
 }
 
