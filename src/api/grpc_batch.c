@@ -232,6 +232,15 @@ static bool resumes(struct batch *b)
     return true;
 }
 
+/* Under the mutex: more than enough is held (5). */
+static void pause_if_full(struct batch *b)
+{
+    if (b->under_way_count > UNDER_WAY_COUNT_MAX || b->under_way_size > UNDER_WAY_SIZE_MAX ||
+        b->answers.len > ANSWERS_SIZE_MAX) {
+        atomic_store(&b->rpc->paused, true);
+    }
+}
+
 /* ---- what failed before the store saw it ---------------------------------------------------- */
 
 /* Under the mutex. */
@@ -262,6 +271,7 @@ static void append_lose(struct batch_append *a, const struct verdict *v)
     os_mutex_lock(&b->mutex);
     put_answer(a, v);
     if (!a->final) lost_add(b, a->id);
+    pause_if_full(b);
     os_mutex_unlock(&b->mutex);
     append_free(a);
     rpc_wake(b->rpc);
@@ -354,10 +364,7 @@ static void append_submit(struct batch_append *a)
     os_mutex_lock(&b->mutex);
     b->under_way_count++;
     b->under_way_size += a->events.held;
-    if (b->under_way_count > UNDER_WAY_COUNT_MAX || b->under_way_size > UNDER_WAY_SIZE_MAX ||
-        b->answers.len > ANSWERS_SIZE_MAX) {
-        atomic_store(&b->rpc->paused, true); /* (5) */
-    }
+    pause_if_full(b);
     os_mutex_unlock(&b->mutex);
     rpc_hold(b->rpc);
     deed_status status = store_submit_foreign(store_of(b), &a->append, append_answered, a, &err);

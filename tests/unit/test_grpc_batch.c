@@ -615,6 +615,23 @@ TEST(grpc_batch, a_client_that_reads_nothing_is_paused)
     stop_writing();
 }
 
+TEST(grpc_batch, a_client_that_errs_and_reads_nothing_is_paused)
+{
+    start_writing();
+    begin_batch();
+    talk_out_max = 0;
+    unsigned sent = 0;
+    for (; !atomic_load(&t->rpc.paused); sent++) {
+        give_chunk((struct chunk){.correlation = 1, .stream = "", .mode = ANY});
+        assert_true(sent < 100000);
+    }
+    talk_out_max = (size_t)64 << 20;
+    talk_run(t);
+    assert_false(atomic_load(&t->rpc.paused));
+    assert_int_equal(talk_reply_count(t), sent);
+    stop_writing();
+}
+
 TEST(grpc_batch, with_threads_every_append_is_answered_in_order)
 {
     start_here();
