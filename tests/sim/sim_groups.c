@@ -66,6 +66,7 @@ struct held {
 struct seat {
     struct group_consumer *consumer;
     uint32_t buffer_size;
+    bool on_demand; /* it asks now and then, and is dropped when it is silent for long */
     struct held held[HELD_MAX];
     size_t held_count;
 };
@@ -261,12 +262,14 @@ static void leave(struct world *w, struct model_group *m, unsigned seat)
     }
 }
 
-static void join(struct world *w, struct model_group *m, unsigned seat, uint32_t buffer_size)
+static void join(struct world *w, struct model_group *m, unsigned seat, uint32_t buffer_size,
+                 bool on_demand)
 {
     struct deed_error err;
     struct seat *s = &m->seats[seat];
     s->buffer_size = buffer_size;
-    struct group_consumer_options options = {.buffer_size = s->buffer_size};
+    s->on_demand = on_demand;
+    struct group_consumer_options options = {.buffer_size = buffer_size, .on_demand = on_demand};
     deed_status status =
         groups_join(w->groups, source_of(m), NAME, &options, &s->consumer, &err);
     if (status != DEED_OK) fail(w, "a consumer could not join", status, 0);
@@ -330,6 +333,11 @@ static void take(struct world *w, struct model_group *m, unsigned seat)
     struct group_message messages[4];
     size_t count = 0;
     struct seat *s = &m->seats[seat];
+    if (s->on_demand && groups_dropped(s->consumer)) {
+        leave(w, m, seat);
+        return;
+    }
+    if (s->on_demand) groups_want(s->consumer, pick(w, 5));
     deed_status status = groups_take(s->consumer, messages, 1 + pick(w, 4), SIZE_MAX, &count, NULL);
     if (status != DEED_OK) fail(w, "nothing to take from", status, 0);
     for (size_t i = 0; i < count; i++) {
@@ -475,7 +483,7 @@ static void act(struct world *w)
     if (what < 10) {
         append_some(w);
     } else if (what < 16) {
-        if (!sits) join(w, m, seat, 1 + (uint32_t)pick(w, 10));
+        if (!sits) join(w, m, seat, 1 + (uint32_t)pick(w, 10), pick(w, 3) == 0);
     } else if (what < 19) {
         if (sits) leave(w, m, seat);
     } else if (what < 50) {
@@ -487,7 +495,8 @@ static void act(struct world *w)
     } else if (what < 94) {
         (void)store_step(w->store);
     } else if (what < 97) {
-        os_sim_advance(w->sim, pick(w, UINT64_C(4000000000)));
+        bool long_time = pick(w, 10) == 0;
+        os_sim_advance(w->sim, pick(w, long_time ? UINT64_C(60000000000) : UINT64_C(4000000000)));
     } else if (what == 97) {
         replay(w, m);
     } else if (what == 98) {
@@ -604,7 +613,7 @@ static void be_patient(struct world *w)
         check_found(w, m);
         told_group = g;
         m->pinned = false; /* what is parked comes when it is asked for */
-        join(w, m, 0, 10);
+        join(w, m, 0, 10, false);
         for (unsigned round = 0; round < 400; round++) {
             struct seat *s = &m->seats[0];
             if (round % 8 == 0) replay(w, m);
