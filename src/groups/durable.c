@@ -11,7 +11,9 @@
  * (3) Creating a group cuts off what one of the same name left, in the same append: an old checkpoint is
  *     never taken for its own. Deleting does so, too.
  * (4) A replayed item stays in the parked stream until it, and all before it, have been dealt with.
- * (5) A checkpoint is only worth its append when events were dealt with, or a long way was gone without
+ * (5) What is in these streams and makes no sense is somebody else's, and is passed over: a client that
+ *     writes there, or copies another server's streams, does not keep this one from starting.
+ * (6) A checkpoint is only worth its append when events were dealt with, or a long way was gone without
  *     any that the filter lets pass: else a group on the log would answer its own checkpoints. */
 #include "groups/group_state.h"
 
@@ -384,20 +386,25 @@ deed_status durable_save(struct groups *groups, const struct group *without,
 
 /* ---- loading ---------------------------------------------------------------------------------------- */
 
+/* The newest one that is a checkpoint: clients may write into any stream, and what they write here is not
+ * ours. Not those that were cut off (3). */
 static deed_status checkpoint_load(struct group *g, struct deed_error *err)
 {
     struct deed_cursor *cursor = NULL;
     struct deed_event e;
+    struct deed_stream_info info;
     struct deed_read_options options = {.stream = g->checkpoint_stream,
                                         .from_revision = DEED_NONE,
                                         .backwards = true,
-                                        .count_max = 1};
-    deed_status status = store_read(g->groups->store, &options, &cursor, err);
-    if (status == DEED_OK) status = cursor_next(cursor, &e, err);
-    if (status == DEED_OK && !checkpoint_parse(g, e.data, &g->saved)) {
-        status = deed_fail(err, DEED_CORRUPT, "group %.*s on %.*s: checkpoint \"%.*s\" is malformed",
-                           DEED_FMT(g->name), DEED_FMT(g->source), (int)e.data.len,
-                           (const char *)e.data.ptr);
+                                        .ignore_retention = true};
+    g->saved = DEED_NONE;
+    deed_status status = store_stream(g->groups->store, g->checkpoint_stream, &info, err);
+    if (status == DEED_OK) status = store_read(g->groups->store, &options, &cursor, err);
+    while (status == DEED_OK) {
+        status = cursor_next(cursor, &e, err);
+        if (status != DEED_OK || e.revision < info.truncate_before) break;
+        bool ours = deed_str_equal(e.type, DEED_STR(CHECKPOINT_TYPE));
+        if (ours && checkpoint_parse(g, e.data, &g->saved)) break;
     }
     cursor_close(cursor);
     if (status == DEED_NOT_FOUND || status == DEED_END) status = DEED_OK;
@@ -434,10 +441,12 @@ static deed_status config_load(struct groups *groups, struct deed_error *err)
             status = DEED_OK;
             break;
         }
-        /* Somebody else's event in this stream is not ours to understand. */
         if (status != DEED_OK || !deed_str_equal(e.type, DEED_STR(CONFIG_TYPE))) continue;
         status = settings_load(groups, e.data, err);
-        break;
+        if (status != DEED_CORRUPT) break;
+        /* Somebody else's, as copied from another server: ours are behind it, if there are any. */
+        while (groups->count > 0) group_release(groups->list[--groups->count]);
+        status = DEED_OK;
     }
     cursor_close(cursor);
     return status;

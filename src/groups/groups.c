@@ -186,11 +186,15 @@ deed_status groups_insert(struct groups *groups, struct group *g, struct deed_er
     }
     if (status == DEED_OK) {
         size_t at = list_place(groups, g->source, g->name);
+        bool there = at < groups->count && group_order(groups->list[at], g->source, g->name) == 0;
+        if (there) status = deed_fail(err, DEED_CONFLICT, "group %.*s is there twice", DEED_FMT(g->name));
+        if (there) goto done;
         memmove(&groups->list[at + 1], &groups->list[at],
                 (groups->count - at) * sizeof *groups->list);
         groups->list[at] = g;
         groups->count++;
     }
+done:
     os_mutex_unlock(&groups->lock);
     return status;
 }

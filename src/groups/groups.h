@@ -90,7 +90,8 @@ struct groups_options {
     void *context;
 };
 
-/* Load the groups that the log knows of. The store must outlive them.
+/* Load the groups that the log knows of; what others wrote in its place is passed over. The store must
+ * outlive them.
  *
  *   DEED_NO_MEMORY, DEED_IO, DEED_CORRUPT */
 DEED_MUST_CHECK deed_status groups_open(struct store *store, const struct groups_options *options,

@@ -156,11 +156,12 @@ static deed_status group_read(struct groups *groups, json_value v, struct deed_e
     if (!json_uint64(json_get(v, DEED_STR("begin")), &begin)) return damaged(err, "begin");
     deed_status status = settings_read(v, &settings, err);
     if (status == DEED_OK) status = group_create(groups, source, name, &settings, &g, err);
+    if (status == DEED_INVALID || status == DEED_TOO_LARGE) return damaged(err, "a good name");
     if (status != DEED_OK) return status;
     g->begin = begin;
     status = groups_insert(groups, g, err);
     if (status != DEED_OK) group_release(g);
-    return status;
+    return status == DEED_CONFLICT ? damaged(err, "a name of its own") : status;
 }
 
 deed_status settings_load(struct groups *groups, deed_bytes json, struct deed_error *err)

@@ -1229,6 +1229,38 @@ TEST(groups, a_group_says_how_it_is)
     end();
 }
 
+static void write_foreign(const char *stream, const char *type, const char *data)
+{
+    struct deed_new_event e = {.stream = deed_str_of(stream),
+                               .type = deed_str_of(type),
+                               .data = deed_bytes_of(deed_str_of(data))};
+    say_event(e);
+}
+
+TEST(groups, what_others_write_into_its_streams_is_passed_over)
+{
+    begin();
+    say_many("order-1", 1, 3);
+    create();
+    join(0, 10);
+    expect_take(0, "1 2 3");
+    ack(0, "1");
+    restart(); /* saves */
+    const char *config = "$persistentSubscriptionConfig";
+    const char *checkpoint = "$persistentsubscription-order-1::mailer-checkpoint";
+    write_foreign(config, "$PersistentConfig", "{\"version\":\"2\",\"entries\":[]}");
+    write_foreign(config, "$PersistentConfig",
+                  "{\"groups\":[{\"source\":\"x\",\"name\":\"y\",\"begin\":0,\"start\":\"end\"}]}");
+    write_foreign(config, "Strange", "7");
+    write_foreign(checkpoint, "$SubscriptionCheckpoint", "\"-1\"");
+    write_foreign(checkpoint, "Strange", "\"9\"");
+    restart();
+    assert_int_equal(info_of(S).checkpoint, 0);
+    join(0, 10);
+    expect_take(0, "2 3");
+    end();
+}
+
 /* ---- trouble ----------------------------------------------------------------------------------------- */
 
 TEST(groups, a_stream_closed_for_good_is_told)
