@@ -126,7 +126,7 @@ $(B)/tests/unit/test_stream: private LDFLAGS += -Wl,--wrap=rpc_method_find,--wra
 # This one takes the memory for a connection away.
 $(B)/tests/unit/test_server: private LDFLAGS += -Wl,--wrap=calloc
 # And these too, beside SQLite's.
-$(B)/tests/unit/test_projection_loops $(B)/tests/unit/test_groups_loops $(B)/tests/sim/sim_world: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+$(B)/tests/unit/test_projection_loops $(B)/tests/unit/test_groups_loops $(B)/tests/unit/test_grpc_loops $(B)/tests/sim/sim_world: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(B)/tests/domains/%.so: tests/domains/%.c include/deedbook.h include/deedbook_domain.h
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -g -O1 -fPIC -shared $(DEFS) $(WARN) -Iinclude -o $@ $<

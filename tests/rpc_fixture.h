@@ -25,6 +25,7 @@ struct talk {
     size_t read;    /* of them */
     struct api_header headers[8];
     bool half_closed, over;
+    bool broken; /* memory ran out for a reply: a server ends the call then. Only with talk_may_break */
     /* Under the lock: pushed by any thread. */
     struct os_mutex lock;
     struct os_cond changed;
@@ -32,6 +33,7 @@ struct talk {
 };
 
 FIXTURE struct api *api;
+FIXTURE bool talk_may_break;
 FIXTURE size_t talk_out_max = (size_t)64 << 20; /* what a client takes */
 
 FIXTURE void open_rpc(void)
@@ -98,7 +100,9 @@ FIXTURE void talk_pull(struct talk *t)
         }
     }
     rpc_take_replies(&t->rpc, &t->out);
-    assert_true(buf_ok(&t->out));
+    if (buf_ok(&t->out)) return;
+    assert_true(talk_may_break);
+    t->broken = t->over = true;
 }
 
 /* Whatever can happen without the client. */

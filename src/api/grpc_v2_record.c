@@ -201,15 +201,6 @@ static struct value_writer value_writer(uint32_t depth_max, struct arena *scratc
     return (struct value_writer){.scratch = scratch, .w = w, .depth_max = most};
 }
 
-bool v2_value_to_json(deed_bytes value, uint32_t depth_max, struct arena *scratch,
-                      struct json_writer *w, const char **why)
-{
-    struct value_writer v = value_writer(depth_max, scratch, w);
-    bool good = put_value(&v, value, 0);
-    *why = v.why;
-    return good;
-}
-
 /* ---- records -------------------------------------------------------------------------------- */
 
 static const char *const format_names[] = {NULL, "Json", "Protobuf", "Avro", "Bytes"};

@@ -28,10 +28,4 @@ DEED_MUST_CHECK enum v2_fault v2_record_take(struct grpc_gathered *g, deed_bytes
 /* What a stream may be called; `out_trouble` says what is wrong otherwise. */
 DEED_MUST_CHECK bool v2_stream_valid(deed_str stream, struct v2_trouble *out_trouble);
 
-/* Write an encoded google.protobuf.Value as JSON. false: it is malformed, has no kind, holds text that
- * is no UTF-8, is deeper than depth_max, or the arena is at its limit; `why` says which. */
-struct json_writer;
-DEED_MUST_CHECK bool v2_value_to_json(deed_bytes value, uint32_t depth_max, struct arena *scratch,
-                                      struct json_writer *w, const char **why);
-
 #endif
