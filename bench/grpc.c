@@ -10,6 +10,8 @@
  *     batch      the same by BatchAppend, one call a connection; `depth` of each writer under way
  *     fill       batch, until `events` are stored; one writer writes into `stream`, if it is named
  *     read       one Read of $all, or of `stream`, from its start to its end: at least `events`
+ *     page       `writers` Reads are under way, each of `batch` events of `stream` from anywhere within
+ *                its first `events`; the next begins when one has ended
  *     subscribe  one subscription to the same from its start, until it has caught up
  *     consume    a group is created on `stream`, and `consumers` share it and acknowledge, until
  *                `events` have come
@@ -19,7 +21,7 @@
  *                only write the request's body to stdout, for h2load, which can send one to one method:
  *                an event whose id is always the same, so that all but the first are answered from it
  *
- * `seconds_ms` and `warmup_ms` measure append and batch; `connections` are shared evenly. One line of
+ * `seconds_ms` and `warmup_ms` measure append, batch and page; `connections` are shared evenly. One line of
  * JSON at the end. */
 #include "bench.h"
 
@@ -47,9 +49,9 @@
 #define STREAMS "/event_store.client.streams.Streams/"
 #define GROUPS  "/event_store.client.persistent_subscriptions.PersistentSubscriptions/"
 
-enum mode { APPEND, BATCH, FILL, READ, SUBSCRIBE, CONSUME, LIVE, APPEND_BODY, READ_BODY };
-static const char *const mode_names[] = {"append",  "batch", "fill",        "read",     "subscribe",
-                                         "consume", "live",  "append-body", "read-body"};
+enum mode { APPEND, BATCH, FILL, READ, SUBSCRIBE, CONSUME, LIVE, PAGE, APPEND_BODY, READ_BODY };
+static const char *const mode_names[] = {"append",  "batch", "fill", "read",        "subscribe",
+                                         "consume", "live",  "page", "append-body", "read-body"};
 
 static struct options {
     enum mode mode;
@@ -88,7 +90,7 @@ struct call {
     void (*on_messages)(struct call *call); /* after those that came in one piece; or NULL */
     void (*on_end)(struct call *call);
     uint64_t index, started_ns;
-    uint64_t event_count; /* of a live subscription */
+    uint64_t event_count; /* of a live subscription, or a page */
 };
 
 struct writer {
@@ -573,12 +575,15 @@ static void put_read(struct buf *out)
     size_t frame = frame_begin(out), request = pb_begin(out, 1);
     size_t from = pb_begin(out, one ? 1 : 2);
     if (one) put_name(out, 1, options.stream);
-    pb_put_empty(out, options.mode == LIVE || one ? 3 : 2); /* $all's end is 3, and a stream's start */
+    if (options.mode == PAGE)
+        pb_put_uint(out, 2, random_number() % (options.events - options.batch + 1));
+    else
+        pb_put_empty(out, options.mode == LIVE || one ? 3 : 2); /* $all's end, a stream's start */
     pb_end(out, from);
     if (options.mode == SUBSCRIBE || options.mode == LIVE)
         pb_put_empty(out, 6);
     else
-        pb_put_uint(out, 5, INT64_MAX);
+        pb_put_uint(out, 5, options.mode == PAGE ? options.batch : INT64_MAX);
     pb_put_empty(out, 8);
     size_t ids = pb_begin(out, 9);
     pb_put_empty(out, 1);
@@ -595,6 +600,43 @@ static void read_begin(void)
     call->on_end = read_ended;
     first_ns = bench_now();
     call_begin(call, STREAMS "Read");
+}
+
+/* ---- pages -------------------------------------------------------------------------------------
+ */
+
+static void page_request(struct call *call)
+{
+    call->event_count = 0;
+    put_read(&call->request);
+    call_begin(call, STREAMS "Read");
+}
+
+static void page_answered(struct call *call, deed_bytes message)
+{
+    if (message.len > 0 && message.ptr[0] == (1 << 3 | PB_BYTES)) call->event_count++;
+}
+
+static void page_ended(struct call *call)
+{
+    if (call->event_count != options.batch)
+        die("%" PRIu64 " of %" PRIu64 " events have come", call->event_count, options.batch);
+    append_measured(call->started_ns);
+    if (!finished) page_request(call);
+}
+
+static void pages_begin(void)
+{
+    if (options.stream[0] == 0 || options.events < options.batch)
+        die("page needs stream=NAME, events=N and no more as batch=N");
+    measure_from_ns = bench_now() + options.warmup_ms * 1000000;
+    end_ns = measure_from_ns + options.seconds_ms * 1000000;
+    for (uint64_t i = 0; i < options.writers; i++) {
+        struct call *call = call_create(&connections[i % options.connections]);
+        call->on_message = page_answered;
+        call->on_end = page_ended;
+        page_request(call);
+    }
 }
 
 /* ---- live subscriptions ------------------------------------------------------------------------
@@ -829,7 +871,7 @@ static void report(void)
 {
     char what[128];
     const char *mode = mode_names[options.mode];
-    if (options.mode <= FILL) {
+    if (options.mode <= FILL || options.mode == PAGE) {
         snprintf(what, sizeof what,
                  "gRPC %s, %" PRIu64 " writers, %" PRIu64 " under way, %" PRIu64 " events", mode,
                  options.writers, options.writers * options.depth, options.batch);
@@ -861,6 +903,8 @@ int main(int argc, char **argv)
         consume_begin();
     else if (options.mode == LIVE)
         live_begin();
+    else if (options.mode == PAGE)
+        pages_begin();
     else
         read_begin();
     run();

@@ -14,7 +14,7 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.environ.get("BUILD", os.path.join(ROOT, "build"))
 ROWS = {"one", "many", "batch", "library-batch", "ids", "read", "replay", "replay-library", "live", "projection",
         "condition", "open", "grpc-empty", "grpc-many", "grpc-read", "grpc-subscribe", "grpc-live",
-        "grpc-consume"} | {
+        "grpc-consume", "grpc-page"} | {
             f"{row}-{us}" for row in ("one", "many", "batch") for us in (1000, 5000)}
 EVENTS = 40000
 
@@ -48,7 +48,7 @@ def results_are_whole(scratch, done):
         check(ours.get("rate", 0) > 0, f"{key}: {ours}\n{done.stderr}")
         for name, result in row["results"].items():
             check(result.get("rate", 0) > 0 or result.get("missing"), f"{key}, {name}: {result}")
-    for key in ("one", "many", "read", "live", "grpc-many"):
+    for key in ("one", "many", "read", "live", "grpc-many", "grpc-page"):
         ours = rows[key]["results"]["Deedbook"]
         check(0 < ours["p50_us"] <= ours["p99_us"], f"{key}: {ours}")
     check(rows["many"]["results"]["Deedbook"]["cpu_us"] > 0, "no CPU time")
