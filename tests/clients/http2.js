@@ -52,7 +52,7 @@ export class Call {
     headers = null;
     trailers = null;
     reset = null;
-    #rest = Buffer.alloc(0);
+    #wanted = 5; // bytes until there is more to take apart
 
     constructor(stream, paused) {
         this.stream = stream;
@@ -69,13 +69,21 @@ export class Call {
     }
 
     resume() {
+        const chunks = [];
+        let size = 0;
         this.stream.on("data", (chunk) => {
-            this.#rest = Buffer.concat([this.#rest, chunk]);
-            while (this.#rest.length >= 5 && this.#rest.length >= 5 + this.#rest.readUInt32BE(1)) {
-                const end = 5 + this.#rest.readUInt32BE(1);
-                this.messages.push(this.#rest.subarray(5, end));
-                this.#rest = this.#rest.subarray(end);
+            chunks.push(chunk);
+            size += chunk.length;
+            if (size < this.#wanted) return;
+            let all = Buffer.concat(chunks);
+            for (this.#wanted = 5; all.length >= this.#wanted; this.#wanted = 5) {
+                this.#wanted = 5 + all.readUInt32BE(1);
+                if (all.length < this.#wanted) break;
+                this.messages.push(all.subarray(5, this.#wanted));
+                all = all.subarray(this.#wanted);
             }
+            chunks.splice(0, chunks.length, all);
+            size = all.length;
         });
     }
 

@@ -216,7 +216,7 @@ describe(`${kind.name}, crowds`, () => {
             await kind.append(client, stream, batch);
             n += batch.length;
         }
-        await Promise.all(crowd.map((each) => each.receives(10000, 60000)));
+        await Promise.all(crowd.map((each) => each.receives(10000, 120000)));
         for (const each of crowd) {
             assert.deepEqual(numbers(each.events), range(0, 10000));
             assert.deepEqual(each.errors, []);
@@ -230,7 +230,7 @@ describe(`${kind.name}, crowds`, () => {
         await quick.confirmed;
         const events = range(0, 400).map((n) => kind.bytes(Buffer.alloc(64 * 1024, `${n}`)));
         for (const event of events) await kind.append(client, stream, event);
-        await quick.receives(400, 60000);
+        await quick.receives(400, 120000);
         const seen = [];
         for await (const event of slow) {
             seen.push(Number(event.event.revision));

@@ -26,7 +26,7 @@ const client = process.env.CLIENT ?? "kurrentdb";
 export const delay = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Wait until `condition()` is true (it may be async); `what` is what did not happen otherwise. */
-export async function until(what, condition, ms = 20000) {
+export async function until(what, condition, ms = 30000) {
     const end = Date.now() + ms;
     for (;;) {
         if (await condition()) return;
@@ -36,7 +36,7 @@ export async function until(what, condition, ms = 20000) {
 }
 
 /** The promise's value; an error that names `what` when it takes longer than `ms`. */
-export function within(what, promise, ms = 20000) {
+export function within(what, promise, ms = 30000) {
     let timer;
     const late = new Promise((_, reject) => {
         timer = setTimeout(() => reject(new Error(`after ${ms} ms, this has not happened: ${what}`)), ms);

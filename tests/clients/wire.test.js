@@ -341,7 +341,7 @@ describe("flow control", () => {
         const beside = await within("an answer beside them", connection.ask(FEATURES, [new Empty()]));
         assert.equal(beside.status, 0);
         stalled[7].resume();
-        await until("one goes on", () => stalled[7].messages.length >= 129, 30000);
+        await until("one goes on", () => stalled[7].messages.length >= 129, 60000);
         await Promise.all(stalled.map((each) => each.cancel()));
     });
     test("a sender is given room for 15 MiB, and for 40 of them", async () => {
