@@ -146,6 +146,7 @@ static void write_settle(struct group *g)
 {
     struct group_write *w = &g->write;
     if (w->state == WRITE_DONE) {
+        g->write_trouble[0] = '\0';
         if (w->has_checkpoint) g->saved = w->checkpoint;
         if (w->has_truncate && w->truncate > g->truncated) g->truncated = w->truncate;
         while (w->parked.first != NULL) window_done(g, w->parked.first);
@@ -154,7 +155,7 @@ static void write_settle(struct group *g)
             g->replaying = false;
         }
     } else if (w->state == WRITE_FAILED) {
-        (void)snprintf(g->trouble, sizeof g->trouble, "progress is not saved: %.400s",
+        (void)snprintf(g->write_trouble, sizeof g->write_trouble, "progress is not saved: %.400s",
                        w->err.message);
         g->write_again_ns = group_now(g) + GROUP_TICK_NS;
         if (w->has_checkpoint) g->done_since_saved += w->done_count;

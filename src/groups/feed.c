@@ -332,6 +332,7 @@ struct batch {
         uint64_t number, before, parked_at;
     } items[BATCH_MAX];
     size_t count, wanted;
+    uint64_t room; /* bytes: one event may go past it */
     uint64_t generation;
     uint64_t read_number; /* behind the batch */
     uint64_t replay_next; /* behind what was replayed */
@@ -385,7 +386,8 @@ static deed_status feed_wants(const struct group *g, const struct deed_event *e,
 static deed_status read_source(struct group *g, struct batch *b, struct deed_error *err)
 {
     deed_status status = feed_open(g, b, err);
-    for (unsigned i = 0; status == DEED_OK && b->count < b->wanted && i < GROUP_EXAMINE_MAX; i++) {
+    for (unsigned i = 0; status == DEED_OK && b->count < b->wanted && i < GROUP_EXAMINE_MAX && b->room > 0;
+         i++) {
         struct deed_event e;
         struct group_event *content = NULL;
         status = cursor_next(g->cursor, &e, err);
@@ -404,6 +406,7 @@ static deed_status read_source(struct group *g, struct batch *b, struct deed_err
         if (wants) {
             status = content_of(g->groups, &e, b->resolve, &content, err);
             if (status != DEED_OK) break;
+            b->room -= content->size < b->room ? content->size : b->room;
             b->items[b->count].content = content;
             b->items[b->count].number = number;
             b->items[b->count].before = b->read_number;
@@ -432,7 +435,7 @@ static deed_status read_parked(struct group *g, struct batch *b, uint64_t stop,
         return DEED_OK;
     }
     size_t seen = 0;
-    while (status == DEED_OK && b->replay_next < stop) {
+    while (status == DEED_OK && b->replay_next < stop && b->room > 0) {
         status = cursor_next(cursor, &link, err);
         if (status != DEED_OK) break;
         seen++;
@@ -445,6 +448,7 @@ static deed_status read_parked(struct group *g, struct batch *b, uint64_t stop,
         status = feed_resolve(g->groups, data, b->resolve, &content, err);
         if (status == DEED_OK) {
             const struct deed_event *original = group_event_original(content);
+            b->room -= content->size < b->room ? content->size : b->room;
             b->items[b->count].content = content;
             b->items[b->count].number = g->is_all ? original->position : original->revision;
             b->items[b->count].before = DEED_NONE;
@@ -489,6 +493,7 @@ static bool feed_begin(struct group *g, struct batch *b, bool *out_replay, uint6
     *out_stop = g->replay_stop;
     b->count = 0;
     b->wanted = batch;
+    b->room = GROUP_BYTES_MAX - g->bytes;
     b->generation = g->generation;
     b->read_number = g->read_number;
     b->replay_next = g->replay_next;
@@ -527,8 +532,12 @@ bool feed_step(struct group *g)
     uint64_t stop = 0;
     os_mutex_lock(&g->lock);
     bool wanted = feed_begin(g, &b, &replay, &stop);
+    bool unused = g->consumer_count == 0;
     os_mutex_unlock(&g->lock);
-    if (!wanted) return false;
+    if (!wanted) {
+        if (unused) feed_close(g); /* it holds memory for reading ahead */
+        return false;
+    }
 
     struct deed_error err = {0};
     deed_status status = replay ? read_parked(g, &b, stop, &err) : read_source(g, &b, &err);

@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 
 /* Content that a group holds in memory: past it, it reads no more. At least one event fits. */
-#define GROUP_BYTES_MAX    (UINT64_C(64) << 20)
+#define GROUP_BYTES_MAX    (UINT64_C(32) << 20)
 #define GROUP_WAITING_MAX  65536u
 #define GROUP_BUFFER_MAX   65536u
 #define GROUP_TICK_NS      UINT64_C(1000000000)
@@ -180,6 +180,7 @@ struct group {
     uint64_t saved; /* the checkpoint in the log; DEED_NONE: none */
     uint64_t done_since_saved, saved_at_ns;
     uint64_t write_again_ns; /* ticks: not before, after a failure */
+    char write_trouble[DEED_MESSAGE_SIZE];
 
     /* statistics */
     uint64_t ticked_ns, total, since_measurement, per_second;

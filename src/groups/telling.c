@@ -100,7 +100,8 @@ deed_status group_tell(struct group *g, struct arena *arena, struct group_info *
         .name = arena_str(arena, g->name),
         .settings = g->settings,
         .live = g->live || nothing_new || behind,
-        .trouble = arena_str(arena, deed_str_of(g->trouble)),
+        .trouble = arena_str(arena, deed_str_of(g->trouble[0] != '\0' ? g->trouble
+                                                                        : g->write_trouble)),
         .checkpoint = g->saved,
         .last_known = known,
         .total = g->total,

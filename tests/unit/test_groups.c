@@ -1277,6 +1277,33 @@ TEST(groups, a_stream_closed_for_good_is_told)
     end();
 }
 
+TEST(groups, large_events_are_held_one_by_one)
+{
+    static char large[12 << 20];
+    begin();
+    memset(large, 'x', sizeof large);
+    for (unsigned i = 0; i < 6; i++) {
+        struct deed_new_event e = said("order-1", "x");
+        e.content_type = DEED_STR("text/plain");
+        e.data = (deed_bytes){(const uint8_t *)large, sizeof large};
+        say_event(e);
+    }
+    create();
+    join(0, 1);
+    pump();
+    assert_in_range(info_of(S).outstanding_count, 2, 4);
+    for (unsigned i = 0; i < 6; i++) {
+        struct group_message m;
+        size_t count = 0;
+        expect_ok(groups_take(seats[0].consumer, &m, 1, 1, &count, &err));
+        assert_int_equal(count, 1);
+        assert_int_equal(groups_ack(seats[0].consumer, &m.id, 1), 1);
+        group_message_done(&m);
+        pump();
+    }
+    end();
+}
+
 TEST(groups, what_cannot_be_parked_stays)
 {
     begin();
@@ -1288,6 +1315,10 @@ TEST(groups, what_cannot_be_parked_stays)
     os_sim_fail(sim, OS_SIM_WRITE, 1, DEED_NONE, 5);
     nack(0, "1", GROUP_NACK_PARK);
     pump();
+    expect_take(0, "");
+    struct group_info info = info_of(S);
+    assert_string_equal(info.status, "NotReady");
+    assert_memory_equal(info.trouble.ptr, "progress is not saved", 21);
     os_sim_heal(sim);
     power_cut();
     join(0, 10);
