@@ -14,7 +14,6 @@ enum trouble { MEMORY_ONCE, MEMORY_FOR_GOOD, DISK_ONCE };
 static void some_options(struct buf *b)
 {
     put_options(b, 1, "s", NONE, 0);
-
 }
 
 static void one_event(struct buf *b, unsigned id)
