@@ -138,8 +138,10 @@ deed_status retention_set_truncate(struct store *store, const struct stream_stat
     json_object_begin(&w);
     if (s->metadata_count > 0) {
         status = log_event(store->log, reader, s->metadata_position, &arena, &event, NULL, err);
-        if (status == DEED_OK) status = copy_members(event.data, &w, err);
-        if (status == DEED_INVALID) status = DEED_OK; /* it counts as empty */
+        bool says = status == DEED_OK && deed_str_equal(event.type, DEED_STR(METADATA_TYPE));
+        if (says) status = copy_members(event.data, &w, err);
+        /* What is no JSON, or nested too deep, counts as empty. */
+        if (status == DEED_INVALID || status == DEED_TOO_LARGE) status = DEED_OK;
     }
     json_member_uint(&w, "$tb", truncate_before);
     json_object_end(&w);
@@ -330,6 +332,14 @@ deed_status store_stream(struct store *store, deed_str stream, struct deed_strea
 
 /* ---- metadata ------------------------------------------------------------------------------- */
 
+/* Of JSON that is good, the first byte behind white space tells. */
+static bool is_object(deed_bytes json)
+{
+    size_t at = 0;
+    while (at < json.len && memchr(" \t\r\n", json.ptr[at], 4) != NULL) at++;
+    return at < json.len && json.ptr[at] == '{' && json_check(json, 0, NULL) == DEED_OK;
+}
+
 static deed_status metadata_load(struct store *store, uint64_t position, struct buf *out,
                                  struct deed_error *err)
 {
@@ -340,9 +350,8 @@ static deed_status metadata_load(struct store *store, uint64_t position, struct 
     arena_init(&arena, SIZE_MAX);
     deed_status status = log_event(store->log, reader, position, &arena, &event, NULL, err);
     if (status == DEED_OK) {
-        struct retention retention;
-        bool object = retention_parse(event.data, &retention, err) == DEED_OK;
-        if (!object) event.data = deed_bytes_of(DEED_STR("{}")); /* it counts as empty */
+        bool says = deed_str_equal(event.type, DEED_STR(METADATA_TYPE)) && is_object(event.data);
+        if (!says) event.data = deed_bytes_of(DEED_STR("{}")); /* it counts as empty */
         buf_add(out, event.data.ptr, event.data.len);
         if (!buf_ok(out)) status = deed_fail(err, DEED_NO_MEMORY, "metadata: out of memory");
     }

@@ -134,6 +134,39 @@ TEST(store_foreign, stream_metadata_may_be_anything_and_counts_if_it_is_some)
     finish();
 }
 
+static void expect_metadata(const char *stream, const char *wanted)
+{
+    struct buf json;
+    uint64_t revision;
+    buf_init(&json, 1000);
+    expect_ok(store_get_metadata(store, deed_str_of(stream), &json, &revision, &err));
+    expect_str(buf_str(&json), wanted);
+    buf_done(&json);
+}
+
+TEST(store_foreign, stream_metadata_that_is_not_heeded_is_shown_if_it_is_an_object)
+{
+    char deep[300] = "{\"a\":";
+    memset(deep + 5, '[', 100);
+    memset(deep + 105, ']', 100);
+    strcpy(deep + 205, "}");
+    start();
+    say("s", "one");
+    expect_ok(set_metadata("$$s", "$metadata", " {\"$maxCount\":-1,\"own\":1}"));
+    expect_metadata("s", " {\"$maxCount\":-1,\"own\":1}");
+    expect_ok(set_metadata("$$s", "$metadata", "[1]"));
+    expect_metadata("s", "{}");
+    expect_ok(set_metadata("$$s", "Other", "{\"own\":1}"));
+    expect_metadata("s", "{}");
+    expect_ok(drop("s", DEED_EXPECT_ANY, 0, false));
+    expect_metadata("s", "{\"$tb\":1}");
+    expect_ok(set_metadata("$$s", "$metadata", deep));
+    expect_metadata("s", "{}");
+    expect_ok(drop("s", DEED_EXPECT_ANY, 0, false));
+    assert_true(info_of("s").deleted);
+    finish();
+}
+
 /* ---- ids ------------------------------------------------------------------------------------ */
 
 TEST(store_foreign, an_id_may_stand_twice_but_a_retry_of_that_is_refused)
