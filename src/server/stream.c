@@ -227,6 +227,8 @@ struct http2_stream *stream_open(void *context)
     call->waiter = (struct waiter){.until = UINT64_MAX, .woken = on_grown};
     atomic_store(&call->pull_done, false);
     call->started_ns = uv_hrtime();
+    call->watched_since = uv_now(owner->service->loop);
+    call->watched_moved = 0;
     call->previous = NULL;
     call->next = owner->calls;
     if (call->next != NULL) {

@@ -649,7 +649,11 @@ TEST(stream, readers_who_hold_much_are_reset_before_they_cost_others)
     options.in_flight_size_max = (uint64_t)4 << 20;
     begin();
     struct client *c = client_open(port), *idle = client_open(port);
+    for (uint32_t i = 0; i < 60; i++) unary(idle, 5 + 2 * i, "/test.T/Small"); /* their memory is kept */
+    for (uint32_t i = 0; i < 60; i++) expect_code(idle, 5 + 2 * i, GRPC_OK);
+    usleep(2500000); /* longer than who moves nothing is borne with */
     c->stingy = true;
+    uint64_t from = now_ms();
     for (uint32_t i = 0; i < 60; i++) unary(c, 1 + 2 * i, "/test.T/Flood");
     unary(idle, 1, "/test.T/Wait"); /* holds nothing */
     wait_for(metric("deedbook_http_in_flight_bytes") >= (uint64_t)3 << 20);
@@ -659,6 +663,7 @@ TEST(stream, readers_who_hold_much_are_reset_before_they_cost_others)
         for (uint32_t i = 0; i < 60; i++) reset += answer_of(c, 1 + 2 * i)->reset;
     }
     assert_true(reset > 0);
+    assert_true(now_ms() - from >= 1900);
     wait_for(metric("deedbook_http_in_flight_bytes") < (uint64_t)3 << 20);
     unary(idle, 3, "/test.T/Small");
     expect_code(idle, 3, GRPC_OK);
