@@ -141,6 +141,11 @@ static uint64_t replayed(const struct group *g)
     return done > g->truncated ? done : g->truncated;
 }
 
+static bool replay_is_over(const struct group *g)
+{
+    return g->replaying && g->replay_oldest == NULL && g->replay_next >= g->replay_stop;
+}
+
 /* With the lock: what an append that is over means. */
 static void write_settle(struct group *g)
 {
@@ -150,10 +155,6 @@ static void write_settle(struct group *g)
         if (w->has_checkpoint) g->saved = w->checkpoint;
         if (w->has_truncate && w->truncate > g->truncated) g->truncated = w->truncate;
         while (w->parked.first != NULL) window_done(g, w->parked.first);
-        if (g->replaying && g->replay_oldest == NULL && g->replay_next >= g->replay_stop &&
-            g->truncated >= g->replay_next) {
-            g->replaying = false;
-        }
     } else if (w->state == WRITE_FAILED) {
         (void)snprintf(g->write_trouble, sizeof g->write_trouble, "progress is not saved: %.400s",
                        w->err.message);
@@ -180,9 +181,8 @@ static bool write_fill(struct group *g, bool all)
     if (PLANTED(PARK_BEFORE_DURABLE)) {
         while (g->parking.first != NULL) window_done(g, g->parking.first);
     }
-    bool replay_over = g->replaying && g->replay_oldest == NULL && g->replay_next >= g->replay_stop;
     w->has_checkpoint = checkpoint_is_due(g, now_ns, all);
-    w->has_truncate = before > g->truncated && (replay_over || w->has_checkpoint || all);
+    w->has_truncate = before > g->truncated && (replay_is_over(g) || w->has_checkpoint || all);
     if (!w->has_checkpoint && !w->has_truncate && g->parking.count == 0) return false;
     arena_reset(&w->arena);
     while (g->parking.count > 0 && count < GROUP_PARK_MAX) {
@@ -232,6 +232,8 @@ void durable_step(struct group *g)
     struct deed_error err = {0};
     os_mutex_lock(&g->lock);
     write_settle(g);
+    /* Its own write has cut off what was replayed, or somebody has dropped it meanwhile. */
+    if (replay_is_over(g) && g->truncated >= g->replay_next) g->replaying = false;
     bool closing = g->removed || atomic_load(&g->groups->closing);
     bool due = g->write.state == WRITE_NONE && !closing && group_now(g) >= g->write_again_ns &&
                write_fill(g, false);

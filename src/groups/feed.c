@@ -332,7 +332,7 @@ struct batch {
         uint64_t number, before, parked_at;
     } items[BATCH_MAX];
     size_t count, wanted;
-    uint64_t room; /* bytes: one event may go past it */
+    uint64_t bytes; /* of its items */
     uint64_t generation;
     uint64_t read_number; /* behind the batch */
     uint64_t replay_next; /* behind what was replayed */
@@ -383,11 +383,25 @@ static deed_status feed_wants(const struct group *g, const struct deed_event *e,
     return g->groups->options.match_wants(g->match, e, out_wants, err);
 }
 
+static bool batch_is_full(const struct batch *b)
+{
+    return b->count == b->wanted || b->bytes >= GROUP_BATCH_BYTES;
+}
+
+static void batch_add(struct batch *b, struct group_event *content, uint64_t number, uint64_t before,
+                      uint64_t parked_at)
+{
+    b->items[b->count].content = content;
+    b->items[b->count].number = number;
+    b->items[b->count].before = before;
+    b->items[b->count++].parked_at = parked_at;
+    b->bytes += content->size;
+}
+
 static deed_status read_source(struct group *g, struct batch *b, struct deed_error *err)
 {
     deed_status status = feed_open(g, b, err);
-    for (unsigned i = 0; status == DEED_OK && b->count < b->wanted && i < GROUP_EXAMINE_MAX && b->room > 0;
-         i++) {
+    for (unsigned i = 0; status == DEED_OK && !batch_is_full(b) && i < GROUP_EXAMINE_MAX; i++) {
         struct deed_event e;
         struct group_event *content = NULL;
         status = cursor_next(g->cursor, &e, err);
@@ -406,11 +420,7 @@ static deed_status read_source(struct group *g, struct batch *b, struct deed_err
         if (wants) {
             status = content_of(g->groups, &e, b->resolve, &content, err);
             if (status != DEED_OK) break;
-            b->room -= content->size < b->room ? content->size : b->room;
-            b->items[b->count].content = content;
-            b->items[b->count].number = number;
-            b->items[b->count].before = b->read_number;
-            b->items[b->count++].parked_at = DEED_NONE;
+            batch_add(b, content, number, b->read_number, DEED_NONE);
         }
         b->read_number = number;
     }
@@ -435,7 +445,7 @@ static deed_status read_parked(struct group *g, struct batch *b, uint64_t stop,
         return DEED_OK;
     }
     size_t seen = 0;
-    while (status == DEED_OK && b->replay_next < stop && b->room > 0) {
+    while (status == DEED_OK && b->replay_next < stop && !batch_is_full(b)) {
         status = cursor_next(cursor, &link, err);
         if (status != DEED_OK) break;
         seen++;
@@ -448,11 +458,8 @@ static deed_status read_parked(struct group *g, struct batch *b, uint64_t stop,
         status = feed_resolve(g->groups, data, b->resolve, &content, err);
         if (status == DEED_OK) {
             const struct deed_event *original = group_event_original(content);
-            b->room -= content->size < b->room ? content->size : b->room;
-            b->items[b->count].content = content;
-            b->items[b->count].number = g->is_all ? original->position : original->revision;
-            b->items[b->count].before = DEED_NONE;
-            b->items[b->count++].parked_at = link.revision;
+            batch_add(b, content, g->is_all ? original->position : original->revision, DEED_NONE,
+                      link.revision);
         }
         if (status == DEED_NOT_FOUND) status = DEED_OK; /* removed since: nothing to deliver */
         if (status == DEED_OK) b->replay_next = link.revision + 1;
@@ -484,16 +491,15 @@ static bool feed_begin(struct group *g, struct batch *b, bool *out_replay, uint6
     size_t batch = g->settings.read_batch_size;
     if (batch > BATCH_MAX) batch = BATCH_MAX;
     if (batch > capacity) batch = capacity;
-    if (g->waiting + batch > capacity || g->bytes >= GROUP_BYTES_MAX ||
-        g->parking.count >= capacity) {
+    if (g->waiting + batch > capacity || feed_is_heavy(g) || g->parking.count >= capacity) {
         g->wants_room = true;
         return false;
     }
     *out_replay = g->replaying && g->replay_next < g->replay_stop;
     *out_stop = g->replay_stop;
     b->count = 0;
+    b->bytes = 0;
     b->wanted = batch;
-    b->room = GROUP_BYTES_MAX - g->bytes;
     b->generation = g->generation;
     b->read_number = g->read_number;
     b->replay_next = g->replay_next;

@@ -13,8 +13,10 @@
 
 #include <stdatomic.h>
 
-/* Content that a group holds in memory: past it, it reads no more. At least one event fits. */
-#define GROUP_BYTES_MAX    (UINT64_C(32) << 20)
+/* Content that groups hold in memory: past it, a group reads no more, but for one batch when it has
+ * nothing. A batch ends with the event that makes it this large. */
+#define GROUPS_BYTES_MAX   (UINT64_C(256) << 20)
+#define GROUP_BATCH_BYTES  (UINT64_C(4) << 20)
 #define GROUP_WAITING_MAX  65536u
 #define GROUP_BUFFER_MAX   65536u
 #define GROUP_TICK_NS      UINT64_C(1000000000)
@@ -198,6 +200,7 @@ struct groups {
     struct store_watch watch;
     _Atomic bool closing; /* no write begins */
     _Atomic uint32_t consumers; /* in all: without any there is nothing to read */
+    _Atomic uint64_t bytes;     /* of all windows */
 };
 
 static inline uint64_t group_now(const struct group *g)
@@ -239,6 +242,13 @@ void window_want(struct group *g, struct group_consumer *c, size_t count);
 bool feed_step(struct group *g);
 /* How many may wait. The lock is held. */
 size_t feed_capacity(const struct group *g);
+/* Does it hold, or do all together hold, as much as they may? */
+static inline bool feed_is_heavy(const struct group *g)
+{
+    uint64_t most = g->groups->options.bytes_max;
+    uint64_t all = atomic_load_explicit(&g->groups->bytes, memory_order_relaxed);
+    return g->bytes >= most / 8 || (g->bytes > 0 && all >= most);
+}
 /* What has been read when there is no checkpoint yet. */
 static inline uint64_t group_initial(const struct group *g)
 {

@@ -302,6 +302,7 @@ deed_status groups_open(struct store *store, const struct groups_options *option
     groups->store = store;
     groups->os = store_os(store);
     if (options != NULL) groups->options = *options;
+    if (groups->options.bytes_max == 0) groups->options.bytes_max = GROUPS_BYTES_MAX;
     os_mutex_init(&groups->admin);
     os_mutex_init(&groups->lock);
     deed_status status = durable_load(groups, err);
@@ -479,6 +480,8 @@ deed_status groups_delete(struct groups *groups, deed_str source, deed_str name,
     if (status == DEED_OK) status = delete(groups, g, err);
     os_mutex_unlock(&groups->admin);
     group_release(g);
+    /* A step that goes through the list may have passed over the group that moved up. */
+    actor_wake(groups->actor);
     return status;
 }
 
@@ -539,6 +542,7 @@ deed_status groups_drop_parked(struct groups *groups, deed_str source, deed_str 
     }
     os_mutex_unlock(&groups->admin);
     group_release(g);
+    actor_wake(groups->actor); /* a replay may be over with it */
     return status;
 }
 
@@ -804,7 +808,7 @@ static bool after_answers(struct group *g)
     window_dispatch(g);
     uint32_t max = g->settings.checkpoint_count_max;
     bool due = max > 0 && g->done_since_saved >= max && g->write.state == WRITE_NONE;
-    bool room = g->wants_room && g->waiting <= feed_capacity(g) / 2 && g->bytes < GROUP_BYTES_MAX;
+    bool room = g->wants_room && g->waiting <= feed_capacity(g) / 2 && !feed_is_heavy(g);
     if (room) g->wants_room = false;
     bool replayed = g->replaying && g->replay_oldest == NULL;
     return due || room || replayed || g->parking.count > 0;

@@ -80,6 +80,9 @@ void group_settings_default(struct group_settings *out);
 
 struct groups_options {
     bool no_threads; /* the caller repeats groups_step: the simulator */
+    /* Content that all groups hold in memory together; 0: 256 MiB. Past it a group reads only when it
+     * holds nothing, and no group reads while it holds an eighth. */
+    uint64_t bytes_max;
     /* A filter's "match": make it (DEED_INVALID: it is malformed), ask it, free it. It is asked by one
      * thread at a time. NULL: "match" is refused. */
     deed_status (*match_open)(void *context, deed_str json, void **out_match,

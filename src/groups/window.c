@@ -380,6 +380,18 @@ static void item_wait(struct group *g, struct item *item)
     if (item->lane == NULL) item_list_push(item->again ? &g->retry : &g->fresh, item);
 }
 
+static void bytes_add(struct group *g, uint64_t size)
+{
+    g->bytes += size;
+    atomic_fetch_add_explicit(&g->groups->bytes, size, memory_order_relaxed);
+}
+
+static void bytes_remove(struct group *g, uint64_t size)
+{
+    g->bytes -= size;
+    atomic_fetch_sub_explicit(&g->groups->bytes, size, memory_order_relaxed);
+}
+
 bool window_add(struct group *g, struct group_event *content, uint64_t number, uint64_t before,
                 uint64_t parked_at)
 {
@@ -401,7 +413,7 @@ bool window_add(struct group *g, struct group_event *content, uint64_t number, u
     item->hash_next = g->ids[slot];
     g->ids[slot] = item;
     g->item_count++;
-    g->bytes += content->size;
+    bytes_add(g, content->size);
     if (lane != NULL) lane_add(lane, item);
     item_wait(g, item);
     if (lane != NULL) lane_update(g, lane);
@@ -448,7 +460,7 @@ void window_done(struct group *g, struct item *item)
     item_detach(g, item);
     ids_remove(g, item);
     window_unlink(g, item);
-    g->bytes -= item->content->size;
+    bytes_remove(g, item->content->size);
     g->done_since_saved++;
     if (lane != NULL) {
         lane_remove(item);

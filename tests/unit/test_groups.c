@@ -806,6 +806,34 @@ TEST(groups, parked_events_can_be_dropped)
     end();
 }
 
+TEST(groups, a_replay_is_over_when_what_is_left_of_it_is_dropped)
+{
+    begin();
+    say_many("order-1", 1, 3);
+    settings.checkpoint_after_ms = 0;
+    settings.checkpoint_count_max = 0;
+    settings.checkpoint_count_min = 0;
+    create();
+    join(0, 10);
+    expect_take(0, "1 2 3");
+    for (unsigned i = 0; i < 3; i++) {
+        nack(0, (const char *[]){"1", "2", "3"}[i], GROUP_NACK_PARK);
+    }
+    pump();
+    expect_ok(groups_replay_parked(groups, S, G, DEED_NONE, NULL, &err));
+    expect_take(0, "1 2 3");
+    expect_ok(groups_drop_parked(groups, S, G, DEED_NONE, NULL, &err));
+    assert_true(info_of(S).is_replaying);
+    ack(0, "1");
+    ack(0, "2");
+    ack(0, "3");
+    pump();
+    assert_false(info_of(S).is_replaying);
+    expect_ok(groups_replay_parked(groups, S, G, DEED_NONE, NULL, &err));
+    assert_string_equal(parked(), "");
+    end();
+}
+
 TEST(groups, an_event_whose_stream_was_hidden_is_replayed_still)
 {
     begin();
@@ -1007,6 +1035,92 @@ TEST(groups, memory_is_bounded_by_the_buffers)
         expect_take(0, word);
     }
     assert_string_equal(info_of(S).status, "Live");
+    end();
+}
+
+static char big[256 << 10];
+
+static void say_big(const char *stream, unsigned count)
+{
+    memset(big, 'x', sizeof big);
+    for (unsigned i = 0; i < count; i++) {
+        say_event((struct deed_new_event){.stream = deed_str_of(stream),
+                                          .type = DEED_STR("T"),
+                                          .content_type = DEED_STR("text/plain"),
+                                          .data = {(const uint8_t *)big, sizeof big}});
+    }
+}
+
+static size_t outstanding(deed_str source)
+{
+    return info_of(source).outstanding_count;
+}
+
+/* Take and acknowledge all that comes; how many. */
+static size_t drain(unsigned seat)
+{
+    size_t all = 0;
+    for (;;) {
+        struct group_message m;
+        size_t count = 0;
+        pump();
+        expect_ok(groups_take(seats[seat].consumer, &m, 1, 1, &count, &err));
+        if (count == 0) return all;
+        all++;
+        (void)groups_ack(seats[seat].consumer, &m.id, 1);
+        group_message_done(&m);
+    }
+}
+
+TEST(groups, large_events_are_read_a_few_at_a_time)
+{
+    begin();
+    say_big("order-1", 40);
+    settings.read_batch_size = 100;
+    create();
+    join(0, 1);
+    (void)groups_step(groups);
+    assert_int_equal(outstanding(S), 16); /* 4 MiB */
+    assert_int_equal(drain(0), 40);
+    end();
+}
+
+TEST(groups, all_groups_together_hold_no_more_than_they_may)
+{
+    groups_options_.bytes_max = 16 * sizeof big;
+    begin();
+    say_big("order-1", 12);
+    say_big("order-2", 12);
+    settings.read_batch_size = 1;
+    create();
+    expect_ok(groups_create(groups, DEED_STR("order-2"), G, &settings, &err));
+    join(0, 1);
+    for (unsigned i = 0; i < 40; i++) (void)groups_step(groups);
+    assert_int_equal(outstanding(S), 2); /* an eighth */
+    if (try_join_on(1, DEED_STR("order-2"), 1) != DEED_OK) fail_msg("%s", err.message);
+    for (unsigned i = 0; i < 40; i++) (void)groups_step(groups);
+    assert_int_equal(outstanding(DEED_STR("order-2")), 2);
+    assert_int_equal(drain(0), 12);
+    assert_int_equal(drain(1), 12);
+    end();
+}
+
+TEST(groups, a_group_that_holds_nothing_reads_whatever_others_hold)
+{
+    groups_options_.bytes_max = sizeof big / 2;
+    begin();
+    say_big("order-1", 3);
+    say_big("order-2", 3);
+    settings.read_batch_size = 1;
+    create();
+    expect_ok(groups_create(groups, DEED_STR("order-2"), G, &settings, &err));
+    join(0, 1);
+    if (try_join_on(1, DEED_STR("order-2"), 1) != DEED_OK) fail_msg("%s", err.message);
+    for (unsigned i = 0; i < 20; i++) (void)groups_step(groups);
+    assert_int_equal(outstanding(S), 1);
+    assert_int_equal(outstanding(DEED_STR("order-2")), 1);
+    assert_int_equal(drain(0), 3);
+    assert_int_equal(drain(1), 3);
     end();
 }
 
