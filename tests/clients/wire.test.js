@@ -663,3 +663,102 @@ describe("requests that no client makes", () => {
         assert.equal(Number(wrong.getExpectedRevision2060()), 2 ** 64); // Its largest value, in a double.
     });
 });
+
+// ---- as other languages' clients ask ------------------------------------------------------------
+
+describe("as other languages' clients ask", () => {
+    const ALL = "18446744073709551615";
+    const all = (change) => readRequest("x", (options) => {
+        options.setAll(new ReadReq.Options.AllOptions());
+        change(options, options.getAll());
+    });
+    const at = (commit, prepare = commit) => {
+        const position = new ReadReq.Options.Position();
+        position.setCommitPosition(commit);
+        position.setPreparePosition(prepare);
+        return position;
+    };
+    const read = async (request, headers = {}) => {
+        const call = await within("an ending", new Connection(server).ask(READ, [request], { headers }));
+        assert.equal(call.status, 0, call.text);
+        return answers(call).map((each) => each.getEvent().getEvent());
+    };
+    const nameOf = (event) => Buffer.from(event.getStreamIdentifier().getStreamName_asU8()).toString();
+
+    test(".NET: $all by explicit positions, from the first and before the last of all", async () => {
+        const stream = unused();
+        await kind.append(client, stream, kind.events(3));
+        const forwards = await read(all((options, whole) => { whole.setPosition(at("0")); options.setCount("3"); }));
+        assert.deepEqual(forwards.map((each) => Number(each.getCommitPosition())), [1, 2, 3]);
+        const backwards = await read(all((options, whole) => { whole.setPosition(at(ALL)); options.setReadDirection(1); options.setCount("3"); }));
+        assert.deepEqual(backwards.map((each) => [nameOf(each), Number(each.getStreamRevision())]), [[stream, 2], [stream, 1], [stream, 0]]);
+        assert.deepEqual(backwards.map((each) => each.getPreparePosition()), backwards.map((each) => each.getCommitPosition()));
+    });
+    test(".NET: structured ids, headers in its spelling, a deadline on every call", async () => {
+        const stream = unused();
+        const headers = { "requires-leader": "True", "connection-name": "ES-1234", "grpc-timeout": "9999m", "user-agent": "grpc-dotnet/2.67.0" };
+        const call = await new Connection(server).ask(APPEND, [appendOptions(stream), appendEvent()], { headers });
+        assert.equal(call.status, 0);
+        const [event] = await read(readRequest(stream, (options) => options.getUuidOption().setStructured(new Empty())), headers);
+        assert.ok(event.getId().hasStructured());
+    });
+    test("a position that cannot be is refused", async () => {
+        for (const position of [at("5", "9"), at("9223372036854775808")]) {
+            const call = await new Connection(server).ask(READ, [all((options, whole) => whole.setPosition(position))]);
+            assert.equal(call.status, 3, call.text);
+        }
+    });
+    test("Python: everything but the system's events, by an expression that looks ahead", async () => {
+        const stream = unused();
+        await kind.append(client, stream, [kind.event({ n: 0 }), kind.event({ n: 1 }, { type: "Result" }), kind.event({ n: 2 }, { type: "Results" })]);
+        await kind.setMetadata(client, stream, { maxCount: 10 });
+        const found = await read(all((options, whole) => {
+            whole.setStart(new Empty());
+            const filter = new ReadReq.Options.FilterOptions();
+            const expression = new ReadReq.Options.FilterOptions.Expression();
+            expression.setRegex("^(?!(\\$.+$|PersistentConfig\\d+$|Result$))");
+            filter.setEventType(expression);
+            filter.setMax(100);
+            filter.setCheckpointintervalmultiplier(5);
+            options.setFilter(filter);
+            options.setCount(String(2n ** 63n - 1n));
+        }));
+        assert.deepEqual(found.filter((each) => nameOf(each) === stream).map((each) => Number(each.getStreamRevision())), [0, 2]);
+        assert.ok(found.every((each) => !each.getMetadataMap().get("type").startsWith("$")));
+    });
+    test("Python: what it knows failures by", async () => {
+        const [missing, gone] = [unused(), unused()];
+        await client.tombstoneStream(gone);
+        const call = (path, message) => new Connection(server).ask(path, [message]);
+        const { DeleteReq } = protocol("streams_pb");
+        const deletion = (stream) => {
+            const request = new DeleteReq();
+            const options = new DeleteReq.Options();
+            options.setStreamIdentifier(named(stream));
+            options.setStreamExists(new Empty());
+            request.setOptions(options);
+            return request;
+        };
+        const DELETE = "/event_store.client.streams.Streams/Delete";
+        const absent = await call(DELETE, deletion(missing));
+        assert.equal(absent.status, 9);
+        assert.equal(absent.text, `Delete failed due to WrongExpectedVersion. Stream: ${missing}, Expected version: -4, Actual version: -1`);
+        assert.deepEqual([absent.ending["expected-version"], absent.ending["actual-version"]], ["-4", "-1"]);
+        const deleted = await call(DELETE, deletion(gone));
+        assert.match(deleted.text, /is deleted/);
+        const unread = await call(READ, readRequest(missing));
+        assert.equal(unread.status, 0);
+        assert.equal(Buffer.from(answers(unread)[0].getStreamNotFound().getStreamIdentifier().getStreamName_asU8()).toString(), missing);
+    });
+    test("Go: no answer but events, a stream that is not found, and what subscriptions say", async () => {
+        const stream = unused();
+        await kind.append(client, stream, kind.events(2));
+        const call = new Connection(server).call(READ).end(framed(following(stream)));
+        await until("it has caught up", () => answers(call).some((each) => each.hasCaughtUp()));
+        const seen = answers(call);
+        assert.ok(seen[0].hasConfirmation());
+        assert.deepEqual(seen.slice(1, 3).map((each) => each.hasEvent()), [true, true]);
+        assert.equal(seen.length, 4);
+        await call.cancel();
+    });
+});
