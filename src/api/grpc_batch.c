@@ -381,6 +381,13 @@ static struct batch_append **bucket_of(struct batch *b, deed_uuid id)
     return &b->open[(id.bytes[15] ^ id.bytes[7] ^ id.bytes[3]) % OPEN_BUCKETS];
 }
 
+/* Under the mutex. */
+static void open_size_set(struct batch *b, uint64_t size)
+{
+    b->open_size = size;
+    atomic_store(&b->rpc->input_held, (size_t)size);
+}
+
 /* Under the mutex. Take it out (2); NULL: there is none. */
 static struct batch_append *open_take(struct batch *b, deed_uuid id)
 {
@@ -390,7 +397,7 @@ static struct batch_append *open_take(struct batch *b, deed_uuid id)
         if (!uuid_equal(a->id, id)) continue;
         *at = a->next;
         b->open_count--;
-        b->open_size -= a->events.held;
+        open_size_set(b, b->open_size - a->events.held);
         return a;
     }
     return NULL;
@@ -408,7 +415,7 @@ static void open_put(struct batch_append *a)
         a->next = *bucket;
         *bucket = a;
         b->open_count++;
-        b->open_size = size;
+        open_size_set(b, size);
     }
     os_mutex_unlock(&b->mutex);
     if (full) lose_because(a, BATCH_BAD_REQUEST, "too many appends of this call are not final yet");
@@ -446,7 +453,7 @@ static uint64_t expire(struct batch *b, uint64_t now_ticks)
             }
             *at = a->next;
             b->open_count--;
-            b->open_size -= a->events.held;
+            open_size_set(b, b->open_size - a->events.held);
             put_answer(a, &timeout);
             lost_add(b, a->id);
             append_free(a);
@@ -616,7 +623,7 @@ static struct batch_append *open_take_all(struct batch *b)
         }
     }
     b->open_count = 0;
-    b->open_size = 0;
+    open_size_set(b, 0);
     os_mutex_unlock(&b->mutex);
     return all;
 }

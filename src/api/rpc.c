@@ -72,8 +72,7 @@ void rpc_init(struct rpc *rpc, struct api *api, const struct rpc_method *method,
     *rpc = (struct rpc){.api = api,
                         .method = method,
                         .host = host,
-                        .deadline_ticks = DEED_NONE,
-                        .wake_ticks = DEED_NONE};
+                        .deadline_ticks = DEED_NONE};
     os_mutex_init(&rpc->mutex);
     arena_init(&rpc->end.arena, ENDING_SIZE_MAX);
     buf_init(&rpc->replies, SIZE_MAX / 4);

@@ -84,13 +84,14 @@ struct rpc {
     void *state;             /* the method's own */
     uint32_t wait_ms;        /* set by pull with RPC_WAIT: call it again after so long at the latest; 0:
                               * only when there is something new */
-    uint64_t wake_ticks;     /* os_ticks_ns; DEED_NONE: never. Set by begin, message, half_closed, or by
-                              * pull where the client sends one message: call pull when it has come */
     bool alone; /* half_closed: nobody else has asked for anything of late: it may hold its thread for a
                  * sync */
     /* Set by message: no more messages come, and the client is told to stop when its window is full,
      * until this is false and rpc_wake was called. */
     _Atomic bool paused;
+    /* Set by the method: bytes that it keeps of requests which are not whole yet. They count as in flight,
+     * and who leaves many of them lying is reset when memory gets short. */
+    _Atomic size_t input_held;
 
     /* Below: rpc.c's and the server's. */
     const struct rpc_host *host;
@@ -132,7 +133,6 @@ void rpc_trailer(struct rpc *rpc, const char *name, deed_str value);
 
 /* Send a message, from any thread. Wakes the call. */
 void rpc_reply(struct rpc *rpc, const ProtobufCMessage *message);
-#define rpc_reply_from_any rpc_reply
 /* The same with frames made by hand (grpc_frame_begin): holds the call's lock between the two, so keep
  * it short and call nothing else of the call's. */
 struct buf *rpc_reply_begin(struct rpc *rpc);

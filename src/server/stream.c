@@ -205,6 +205,7 @@ static void stream_give_back(struct stream *call)
 static void stream_charge(struct stream *call)
 {
     size_t held = call->held.len + call->reader.partial.len + call->message.len + unsent(call) +
+                  atomic_load(&call->rpc.input_held) +
                   (call->pulling ? 0 : arena_used(&call->arena)); /* a pull may be using it */
     size_t difference = held > call->charged ? held - call->charged : call->charged - held;
     if (difference < CHARGE_STEP) return;
@@ -734,15 +735,6 @@ void streams_feed(struct stream_owner *owner)
     }
 }
 
-/* Has a time come that the method has set? */
-static bool wakes(struct stream *call, uint64_t now)
-{
-    if (call->pulling) return false; /* it may be setting another */
-    bool wakes = now >= call->wait_until || now >= call->rpc.wake_ticks;
-    if (now >= call->rpc.wake_ticks) call->rpc.wake_ticks = DEED_NONE;
-    return wakes;
-}
-
 /* (8) */
 static void check_pressure(struct stream *call)
 {
@@ -750,8 +742,9 @@ static void check_pressure(struct stream *call)
     uint64_t limit = service->limits.in_flight_size_max, now = uv_now(service->loop);
     uint64_t moved = call->sent + call->received, elapsed = now - call->watched_since;
     bool takes = unsent(call) >= PRESSURE_HELD_MIN;
-    bool sends = !call->input_over && !atomic_load(&call->rpc.paused) &&
-                 call->reader.partial.len >= PRESSURE_HELD_MIN;
+    size_t begun = call->reader.partial.len + atomic_load(&call->rpc.input_held);
+    bool sends =
+        !call->input_over && !atomic_load(&call->rpc.paused) && begun >= PRESSURE_HELD_MIN;
     bool watched = (takes || sends) && atomic_load(&service->in_flight_size) >= limit / 4 * 3;
     if (watched && elapsed < PRESSURE_WINDOW_MS) return;
     if (watched && moved - call->watched_moved < PRESSURE_RATE * elapsed / 1000) {
@@ -775,7 +768,7 @@ void streams_tick(struct stream_owner *owner)
             stream_turn(call);
         } else if (call->begun && !call->ended && call->service->stopping) {
             stream_turn(call); /* (7): the last hold is given back without a word */
-        } else if (call->begun && !call->ended && wakes(call, now_ticks)) {
+        } else if (call->begun && !call->ended && now_ticks >= call->wait_until) {
             call->wants_pull = true;
             stream_turn(call);
         }

@@ -55,6 +55,12 @@ static void ignore(struct rpc *rpc, deed_bytes message)
     (void)message;
 }
 
+/* Messages are kept until the last has come. */
+static void on_keep(struct rpc *rpc, deed_bytes message)
+{
+    (void)atomic_fetch_add(&rpc->input_held, message.len);
+}
+
 /* Messages of a kilobyte without end. */
 static enum rpc_pull pull_flood(struct rpc *rpc, struct buf *out, size_t wanted, bool haste)
 {
@@ -164,6 +170,7 @@ static void on_verbose(struct rpc *rpc, deed_bytes message)
 static const struct rpc_method methods[] = {
     {RPC_METHOD("test.T", "Echo"), USUAL, .client_streams = true, .message_size_max = LARGE,
      .message = on_echo, .half_closed = rpc_end},
+    {RPC_METHOD("test.T", "Keep"), USUAL, .client_streams = true, .message = on_keep},
     {RPC_METHOD("test.T", "Small"), USUAL, .message_size_max = 1000, .message = on_unary},
     {RPC_METHOD("test.T", "Fail"), USUAL, .message = on_fail},
     {RPC_METHOD("test.T", "Alone"), USUAL, .message = ignore, .half_closed = say_alone},
@@ -687,6 +694,24 @@ TEST(stream, senders_who_stop_within_a_message_are_reset_before_they_cost_others
     assert_true(answer_of(c, 1)->reset);
     assert_int_equal(answer_of(c, 1)->error, HTTP2_ENHANCE_YOUR_CALM);
     free(part);
+    client_close(c);
+    end();
+}
+
+TEST(stream, senders_who_stop_between_messages_are_reset_before_they_cost_others)
+{
+    options.in_flight_size_max = (uint64_t)1 << 20;
+    begin();
+    struct client *c = client_open(port);
+    uint8_t *message = calloc(1, 100 << 10);
+    message[2] = 1; /* of 64 KiB */
+    client_call(c, 1, "/test.T/Keep", NULL, NULL);
+    for (unsigned i = 0; i < 13; i++) client_data(c, 1, message, 5 + (64 << 10));
+    client_wait_end(c, 1);
+    assert_true(answer_of(c, 1)->reset);
+    assert_int_equal(answer_of(c, 1)->error, HTTP2_ENHANCE_YOUR_CALM);
+    wait_for(metric("deedbook_http_in_flight_bytes") == 0);
+    free(message);
     client_close(c);
     end();
 }
