@@ -196,7 +196,7 @@ MALFORMED = [
     ("CONNECT a:1 HTTP/1.1\r\n" + H + "\r\n", 501),
     ("GET / HTTP/2.0\r\n" + H + "\r\n", 505),
     ("GET / HTTP/1.9\r\n" + H + "\r\n", 505),
-    ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    ("PRI * HTTP/2.0\r\n\r\nSM\r\n\rx", 505),  # but for its last byte the preface of HTTP/2
     ("POST /echo HTTP/1.1\r\n" + H + "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     ("POST /echo HTTP/1.1\r\n" + H + "Content-Length: 1\r\nContent-Length: 1\r\n\r\nx", 400),
     ("POST /echo HTTP/1.1\r\n" + H + "Content-Length: x\r\n\r\nx", 400),
