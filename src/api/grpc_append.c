@@ -24,26 +24,6 @@ struct append_call {
 
 /* ---- the answer ----------------------------------------------------------------------------- */
 
-/* AppendResp.Success */
-static void put_success(struct buf *out, const struct deed_appended *appended, bool stored)
-{
-    size_t begin = pb_begin(out, 1);
-    if (appended->revision == DEED_NONE) {
-        pb_put_empty(out, 2);
-    } else {
-        pb_put_uint(out, 1, appended->revision);
-    }
-    if (stored) {
-        size_t position = pb_begin(out, 3);
-        pb_put_uint(out, 1, appended->position);
-        pb_put_uint(out, 2, appended->position);
-        pb_end(out, position);
-    } else {
-        pb_put_empty(out, 4);
-    }
-    pb_end(out, begin);
-}
-
 /* AppendResp.WrongExpectedVersion, in the fields of before 20.6 and of after (2). */
 static void put_wrong_version(struct buf *out, const struct grpc_target *target, uint64_t actual)
 {
@@ -87,7 +67,7 @@ static void answer(struct append_call *c, enum write_outcome outcome,
     struct buf *out = rpc_reply_begin(rpc);
     size_t begin = grpc_frame_begin(out);
     if (outcome == WRITE_DONE) {
-        put_success(out, appended, c->append.event_count > 0);
+        grpc_put_success(out, 1, appended, c->append.event_count > 0);
     } else {
         put_wrong_version(out, &c->target, err->revision);
     }

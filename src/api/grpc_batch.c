@@ -176,25 +176,6 @@ static void put_error(struct buf *out, const struct grpc_target *target, const s
     pb_end(out, begin);
 }
 
-static void put_success(struct buf *out, const struct deed_appended *appended, bool stored)
-{
-    size_t begin = pb_begin(out, 3);
-    if (appended->revision == DEED_NONE) {
-        pb_put_empty(out, 2);
-    } else {
-        pb_put_uint(out, 1, appended->revision);
-    }
-    if (stored) {
-        size_t position = pb_begin(out, 3);
-        pb_put_uint(out, 1, appended->position);
-        pb_put_uint(out, 2, appended->position);
-        pb_end(out, position);
-    } else {
-        pb_put_empty(out, 4);
-    }
-    pb_end(out, begin);
-}
-
 /* Under the mutex. The id goes back as it came; what fired on its own has it as numbers. */
 static void put_answer(const struct batch_append *a, const struct verdict *v)
 {
@@ -206,7 +187,7 @@ static void put_answer(const struct batch_append *a, const struct verdict *v)
         pb_put_bytes(out, 1, a->correlation);
     }
     if (v->error == BATCH_NONE) {
-        put_success(out, v->appended, a->append.event_count > 0);
+        grpc_put_success(out, 3, v->appended, a->append.event_count > 0);
     } else {
         put_error(out, &a->target, v);
     }

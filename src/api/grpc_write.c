@@ -265,6 +265,26 @@ bool gathered_join(struct grpc_gathered *g, deed_str stream, struct deed_new_eve
     return true;
 }
 
+void grpc_put_success(struct buf *out, unsigned field, const struct deed_appended *appended,
+                      bool has_events)
+{
+    size_t begin = pb_begin(out, field);
+    if (appended->revision == DEED_NONE) {
+        pb_put_empty(out, 2);
+    } else {
+        pb_put_uint(out, 1, appended->revision);
+    }
+    if (has_events) {
+        size_t position = pb_begin(out, 3);
+        pb_put_uint(out, 1, appended->position);
+        pb_put_uint(out, 2, appended->position);
+        pb_end(out, position);
+    } else {
+        pb_put_empty(out, 4);
+    }
+    pb_end(out, begin);
+}
+
 /* ---- what went wrong ------------------------------------------------------------------------ */
 
 void gather_message(const struct gather_trouble *t, char *out, size_t room)

@@ -85,6 +85,11 @@ DEED_MUST_CHECK bool gathered_count_in(struct grpc_gathered *g, const struct dee
 DEED_MUST_CHECK bool gathered_join(struct grpc_gathered *g, deed_str stream,
                                    struct deed_new_event **out_events);
 
+/* AppendResp.Success and BatchAppendResp.Success, which have the same fields. Without events there is
+ * nothing that has a position. */
+void grpc_put_success(struct buf *out, unsigned field, const struct deed_appended *appended,
+                      bool has_events);
+
 /* ---- what went wrong ------------------------------------------------------------------------ */
 
 /* The message for people, as the gathering's trouble is told in either way. */

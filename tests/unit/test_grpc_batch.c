@@ -565,7 +565,7 @@ TEST(grpc_batch, what_stays_open_is_bounded_and_what_is_not_final_is_answered_at
     talk_run(t);
     expect_bad(1025, "too many appends");
     expect_no_answer();
-    assert_true(atomic_load(&t->rpc.input_held) > (size_t)1024 * 64);
+    assert_true(atomic_load(&t->rpc.input_held) > (size_t)1024 * 32);
     talk_half_close(t);
     assert_int_equal(atomic_load(&t->rpc.input_held), 0);
     for (unsigned i = 1; i <= 1024; i++) {
