@@ -86,6 +86,9 @@ static deed_status check_reserved(const struct deed_new_event *e, bool foreign,
     if (deed_str_equal(e->stream, DEED_STR(LOG_STREAM))) {
         return deed_fail(err, DEED_INVALID, "stream " LOG_STREAM " is the log's own");
     }
+    if (deed_str_equal(e->stream, DEED_STR(ALL_STREAM))) {
+        return deed_fail(err, DEED_INVALID, "stream " ALL_STREAM " is the log itself");
+    }
     if (deed_str_equal(e->type, DEED_STR(TOMBSTONE_TYPE))) {
         return deed_fail(err, DEED_INVALID,
                          "type " TOMBSTONE_TYPE " is reserved: delete the stream instead");

@@ -115,7 +115,9 @@ deed_status store_delete_foreign(struct store *store, deed_str stream, enum deed
 {
     struct arena arena;
     bool names_metadata = stream.len >= 2 && memcmp(stream.ptr, METADATA_PREFIX, 2) == 0;
-    if (stream.len == 0 || names_metadata || deed_str_equal(stream, DEED_STR(LOG_STREAM))) {
+    bool names_log =
+        deed_str_equal(stream, DEED_STR(LOG_STREAM)) || deed_str_equal(stream, DEED_STR(ALL_STREAM));
+    if (stream.len == 0 || names_metadata || names_log) {
         return deed_fail(err, DEED_INVALID, "stream \"%.*s\" cannot be deleted", DEED_FMT(stream));
     }
     deed_status status = stream_writable(stream, err);

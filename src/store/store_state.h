@@ -17,6 +17,7 @@
 #define METADATA_PREFIX "$$" /* of the stream that keeps a stream's metadata */
 #define TOMBSTONE_TYPE "$streamDeleted"
 #define LOG_STREAM     "$log"
+#define ALL_STREAM     "$all" /* the log, to clients of KurrentDB */
 
 /* Retention of a stream, as its newest $metadata event says. Zeros: no limit. */
 struct retention {

@@ -287,6 +287,10 @@ TEST(grpc_append, options_must_be_there_and_whole)
     expect_invalid("name of the stream");
     append("$log", ANY, 0, "a1");
     expect_invalid("the log's own");
+    append("$all", ANY, 0, "a1");
+    expect_invalid("the log itself");
+    append("$$$all", ANY, 0, "a1"); /* clients keep its access list there */
+    expect_success(0);
     append("a\nb", ANY, 0, "a1");
     expect_invalid("control character");
     append("a\xff", ANY, 0, "a1");
