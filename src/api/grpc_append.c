@@ -159,7 +159,7 @@ static void append_message(struct rpc *rpc, deed_bytes message)
     } else {
         c->failed = false;
     }
-    atomic_store(&rpc->input_held, (size_t)c->events.held);
+    atomic_store(&rpc->held, (size_t)c->events.held);
 }
 
 static void append_half_closed(struct rpc *rpc)

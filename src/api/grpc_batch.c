@@ -176,6 +176,18 @@ static void put_error(struct buf *out, const struct grpc_target *target, const s
     pb_end(out, begin);
 }
 
+/* Under the mutex, after each change of either. */
+static void held_tell(struct batch *b)
+{
+    atomic_store_explicit(&b->rpc->held, (size_t)b->open_size + b->answers.len, memory_order_relaxed);
+}
+
+static void open_size_set(struct batch *b, uint64_t size)
+{
+    b->open_size = size;
+    held_tell(b);
+}
+
 /* Under the mutex. The id goes back as it came; what fired on its own has it as numbers. */
 static void put_answer(const struct batch_append *a, const struct verdict *v)
 {
@@ -193,6 +205,7 @@ static void put_answer(const struct batch_append *a, const struct verdict *v)
     }
     put_stream(out, 4, a->target.stream);
     grpc_frame_end(out, frame);
+    held_tell(a->batch);
 }
 
 static void append_free(struct batch_append *a)
@@ -360,13 +373,6 @@ static void append_submit(struct batch_append *a)
 static struct batch_append **bucket_of(struct batch *b, deed_uuid id)
 {
     return &b->open[(id.bytes[15] ^ id.bytes[7] ^ id.bytes[3]) % OPEN_BUCKETS];
-}
-
-/* Under the mutex. */
-static void open_size_set(struct batch *b, uint64_t size)
-{
-    b->open_size = size;
-    atomic_store(&b->rpc->input_held, (size_t)size);
 }
 
 /* Under the mutex. Take it out (2); NULL: there is none. */
@@ -635,6 +641,7 @@ static enum rpc_pull batch_pull(struct rpc *rpc, struct buf *out, size_t size_wa
     bool good = buf_ok(&b->answers);
     buf_add(out, b->answers.ptr, b->answers.len);
     buf_reset(&b->answers);
+    held_tell(b);
     bool resumed = resumes(b);
     bool over = b->half_closed && b->under_way_count == 0;
     os_mutex_unlock(&b->mutex);

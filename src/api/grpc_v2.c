@@ -534,7 +534,7 @@ static void session_message(struct rpc *rpc, deed_bytes message)
     struct v2_call *c = rpc->state;
     if (c == NULL || c->failed) return;
     c->failed = !take_request(c, message);
-    atomic_store(&rpc->input_held, (size_t)c->events.held);
+    atomic_store(&rpc->held, (size_t)c->events.held);
 }
 
 static int fold(unsigned char c)

@@ -89,9 +89,10 @@ struct rpc {
     /* Set by message: no more messages come, and the client is told to stop when its window is full,
      * until this is false and rpc_wake was called. */
     _Atomic bool paused;
-    /* Set by the method: bytes that it keeps of requests which are not whole yet. They count as in flight,
-     * and who leaves many of them lying is reset when memory gets short. */
-    _Atomic size_t input_held;
+    /* Set by the method: bytes that it keeps for the call, of requests which are not whole yet, or of answers
+     * before they are pulled. They count as in flight, and who leaves many of them lying is reset when memory
+     * gets short. */
+    _Atomic size_t held;
 
     /* Below: rpc.c's and the server's. */
     const struct rpc_host *host;

@@ -205,7 +205,7 @@ static void stream_give_back(struct stream *call)
 static void stream_charge(struct stream *call)
 {
     size_t held = call->held.len + call->reader.partial.len + call->message.len + unsent(call) +
-                  atomic_load(&call->rpc.input_held) +
+                  atomic_load(&call->rpc.held) +
                   (call->pulling ? 0 : arena_used(&call->arena)); /* a pull may be using it */
     size_t difference = held > call->charged ? held - call->charged : call->charged - held;
     if (difference < CHARGE_STEP) return;
@@ -742,7 +742,7 @@ static void check_pressure(struct stream *call)
     uint64_t limit = service->limits.in_flight_size_max, now = uv_now(service->loop);
     uint64_t moved = call->sent + call->received, elapsed = now - call->watched_since;
     bool takes = unsent(call) >= PRESSURE_HELD_MIN;
-    size_t begun = call->reader.partial.len + atomic_load(&call->rpc.input_held);
+    size_t begun = call->reader.partial.len + atomic_load(&call->rpc.held);
     bool sends =
         !call->input_over && !atomic_load(&call->rpc.paused) && begun >= PRESSURE_HELD_MIN;
     bool watched = (takes || sends) && atomic_load(&service->in_flight_size) >= limit / 4 * 3;

@@ -445,9 +445,9 @@ TEST(grpc_append, a_client_that_goes_takes_what_it_had_not_finished_with_it)
     start_writing();
     uint64_t before = store_position(store);
     begin_append("s", ANY, 0);
-    size_t held = atomic_load(&t->rpc.input_held);
+    size_t held = atomic_load(&t->rpc.held);
     propose(id_of(1), "T", (deed_bytes){0}, (deed_bytes){0});
-    assert_true(atomic_load(&t->rpc.input_held) > held); /* what lies there counts */
+    assert_true(atomic_load(&t->rpc.held) > held); /* what lies there counts */
     hang_up();
     assert_int_equal(store_position(store), before);
     stop_writing();

@@ -565,9 +565,9 @@ TEST(grpc_batch, what_stays_open_is_bounded_and_what_is_not_final_is_answered_at
     talk_run(t);
     expect_bad(1025, "too many appends");
     expect_no_answer();
-    assert_true(atomic_load(&t->rpc.input_held) > (size_t)1024 * 32);
+    assert_true(atomic_load(&t->rpc.held) > (size_t)1024 * 32);
     talk_half_close(t);
-    assert_int_equal(atomic_load(&t->rpc.input_held), 0);
+    assert_int_equal(atomic_load(&t->rpc.held), 0);
     for (unsigned i = 1; i <= 1024; i++) {
         assert_string_equal(refused()->message, "BadRequest");
     }
@@ -627,9 +627,11 @@ TEST(grpc_batch, a_client_that_errs_and_reads_nothing_is_paused)
         give_chunk((struct chunk){.correlation = 1, .stream = "", .mode = ANY});
         assert_true(sent < 100000);
     }
+    assert_true(atomic_load(&t->rpc.held) > (size_t)1 << 20);
     talk_out_max = (size_t)64 << 20;
     talk_run(t);
     assert_false(atomic_load(&t->rpc.paused));
+    assert_int_equal(atomic_load(&t->rpc.held), 0);
     assert_int_equal(talk_reply_count(t), sent);
     stop_writing();
 }

@@ -58,7 +58,7 @@ static void ignore(struct rpc *rpc, deed_bytes message)
 /* Messages are kept until the last has come. */
 static void on_keep(struct rpc *rpc, deed_bytes message)
 {
-    (void)atomic_fetch_add(&rpc->input_held, message.len);
+    (void)atomic_fetch_add(&rpc->held, message.len);
 }
 
 /* Messages of a kilobyte without end. */
