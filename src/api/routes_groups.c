@@ -148,25 +148,7 @@ static void put_number(struct json_writer *w, const char *key, uint64_t value)
 static void put_settings(struct json_writer *w, const struct group_settings *s)
 {
     json_object_begin(w);
-    json_key(w, DEED_STR("start"));
-    if (s->start == GROUP_FROM) {
-        json_put_uint(w, s->from);
-    } else {
-        json_put_text(w, s->start == GROUP_FROM_END ? DEED_STR("end") : DEED_STR("start"));
-    }
-    json_member_text(w, "strategy", deed_str_of(group_strategy_name(s->strategy)));
-    json_member_bool(w, "resolve_links", s->resolve_links);
-    json_member_bool(w, "extra_statistics", s->extra_statistics);
-    json_member_uint(w, "message_timeout_ms", s->message_timeout_ms);
-    json_member_uint(w, "retry_count_max", s->retry_count_max);
-    json_member_uint(w, "checkpoint_after_ms", s->checkpoint_after_ms);
-    json_member_uint(w, "checkpoint_count_min", s->checkpoint_count_min);
-    json_member_uint(w, "checkpoint_count_max", s->checkpoint_count_max);
-    json_member_uint(w, "consumer_count_max", s->consumer_count_max);
-    json_member_uint(w, "live_buffer_size", s->live_buffer_size);
-    json_member_uint(w, "history_buffer_size", s->history_buffer_size);
-    json_member_uint(w, "read_batch_size", s->read_batch_size);
-    if (s->filter.ptr != NULL) json_member_raw(w, "filter", deed_bytes_of(s->filter));
+    group_settings_put(s, w);
     json_object_end(w);
 }
 

@@ -77,6 +77,9 @@ struct group_settings {
 };
 /* What KurrentDB's clients send by default. */
 void group_settings_default(struct group_settings *out);
+/* As members of an object, which is open: "start", "strategy", and so on. */
+struct json_writer;
+void group_settings_put(const struct group_settings *settings, struct json_writer *w);
 
 struct groups_options {
     bool no_threads; /* the caller repeats groups_step: the simulator */

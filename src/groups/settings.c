@@ -83,13 +83,8 @@ deed_status settings_check(struct groups *groups, bool is_all, const struct grou
     X("history_buffer_size", history_buffer_size)               \
     X("read_batch_size", read_batch_size)
 
-void settings_write(const struct group *g, struct json_writer *w)
+void group_settings_put(const struct group_settings *s, struct json_writer *w)
 {
-    const struct group_settings *s = &g->settings;
-    json_object_begin(w);
-    json_member_text(w, "source", g->source);
-    json_member_text(w, "name", g->name);
-    json_member_uint(w, "begin", g->begin);
     json_key(w, DEED_STR("start"));
     if (s->start == GROUP_FROM) {
         json_put_uint(w, s->from);
@@ -103,6 +98,15 @@ void settings_write(const struct group *g, struct json_writer *w)
     NUMBERS(SETTINGS_WRITE)
 #undef SETTINGS_WRITE
     if (s->filter.ptr != NULL) json_member_raw(w, "filter", deed_bytes_of(s->filter));
+}
+
+void settings_write(const struct group *g, struct json_writer *w)
+{
+    json_object_begin(w);
+    json_member_text(w, "source", g->source);
+    json_member_text(w, "name", g->name);
+    json_member_uint(w, "begin", g->begin);
+    group_settings_put(&g->settings, w);
     json_object_end(w);
 }
 

@@ -19,6 +19,7 @@
 #include "groups/groups.h"
 #include "os/os_sim.h"
 #include "store/store.h"
+#include "sim/sim_main.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -665,14 +666,5 @@ static void run_seed(uint64_t seed, bool verbose)
 
 int main(int argc, char **argv)
 {
-    if (argc == 3 && strcmp(argv[1], "--seed") == 0) {
-        run_seed(strtoull(argv[2], NULL, 10), true);
-        printf("seed %s: good\n", argv[2]);
-        return 0;
-    }
-    const char *wanted = argc > 1 ? argv[1] : getenv("SIM_SEEDS");
-    uint64_t count = wanted != NULL ? strtoull(wanted, NULL, 10) : 1500;
-    for (uint64_t seed = 1; seed <= count; seed++) run_seed(seed, false);
-    printf("%" PRIu64 " seeds, good\n", count);
-    return 0;
+    return sim_main(argc, argv, 1500, run_seed);
 }
