@@ -27,6 +27,8 @@ fi
 # does.
 declare -A by_test=(
     [ROLL_INTO_OLD]=test_store_faults
+    [DROP_HEADERLESS_SEGMENT]=test_store_faults
+    [FOLLOW_OLD_WINDOW]=test_cursor
     [HEADER_FROM_CACHE]=test_store_faults
     [IGNORE_CHAIN]=test_store_faults
     [KEEP_TAIL]=test_store_faults

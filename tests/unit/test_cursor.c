@@ -486,6 +486,20 @@ TEST(cursor, a_following_read_goes_on_where_it_ended)
     finish_reading();
 }
 
+/* What is read ahead may reach past the end: nothing is there yet, and then something is. */
+TEST(cursor, a_following_read_sees_what_came_while_it_read)
+{
+    struct deed_event event;
+    start_story();
+    open_cursor((struct deed_read_options){.follow = true, .after_position = 4});
+    expect_ok(cursor_next(cursor, &event, &err));
+    assert_int_equal(event.position, 5);
+    say("c", "six");
+    say("c", "seven");
+    expect_next_words("five six seven");
+    finish_reading();
+}
+
 TEST(cursor, a_stream_can_be_followed_before_it_is_there)
 {
     start_story();

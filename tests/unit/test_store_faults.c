@@ -1144,6 +1144,23 @@ TEST(store_faults, verifying_knows_a_header_that_belongs_to_another_segment)
     finish();
 }
 
+/* Only a file that holds nothing is taken for a segment that was never begun. */
+TEST(store_faults, the_last_segment_stays_when_its_header_rots)
+{
+    forget_model();
+    start();
+    struct store_verify_report report;
+    for (int i = 0; i < 9; i++)
+        expect_ok(say_next(20000));
+    close_store();
+    expect_ok(os_sim_rot(sim, SEGMENT(4), 0, OS_SIM_ROT_ZERO));
+    os_sim_drop_cache(sim);
+    open_store();
+    expect_status(DEED_CORRUPT, store_verify(store, NULL, NULL, NULL, &report, &err));
+    assert_int_equal(report.events, 10);
+    finish();
+}
+
 /* The sync of a new segment's header fails, and so does removing the file: the cache shows a header
  * that the device does not have. Who opens then must not build on it. */
 TEST(store_faults, a_segments_header_that_only_the_cache_shows_is_not_built_on)
