@@ -151,7 +151,7 @@ def open_without_mark(world, environment):
 
 def open_with_leftovers(world, environment):
     """What was not finished or not removed: read models that a rebuild left behind, one whose manifest
-    is gone, segments and runs."""
+    is gone, segments and runs, one cut short."""
     for name in os.listdir(world.log_file("")):
         if name.endswith(".sealed"):
             number, position, generation, _ = name.split(".")
@@ -160,8 +160,12 @@ def open_with_leftovers(world, environment):
                 f"{number}.{position}.{int(generation) + 1}.sealed"))
             break
     index = os.path.join(world.server.data, "index")
-    for name in os.listdir(index) if os.path.isdir(index) else []:
+    runs = sorted(os.listdir(index)) if os.path.isdir(index) else []
+    for name in runs:
         shutil.copyfile(os.path.join(index, name), os.path.join(index, name + ".new"))
+    whole = [name for name in runs if name.endswith(".run")]
+    if whole:
+        os.truncate(os.path.join(index, whole[-1]), 4096)
     folder = os.path.join(world.server.data, "projections")
     for name in os.listdir(folder):
         if name.startswith("order_summary") and name.endswith(".db"):
@@ -331,8 +335,8 @@ def learn(world, folder, points):
 
 
 def kill_at(world, point, passed):
-    """True if it died there; ten attempts, since lives differ."""
-    for attempt in range(10):
+    """True if it died there; thirty attempts, since lives differ."""
+    for attempt in range(30):
         scenario, count = rng.choice(passed)
         if not world.is_whole() and scenario is not open_fresh:
             world.serve({}, 0.2)  # a first opening was cut short
