@@ -55,13 +55,19 @@ void commit_places_make(deed_uuid log_id, const uint8_t secret[COMMIT_SECRET_SIZ
  * commits would spend as long on their seed as on themselves. */
 static uint32_t seed_crc(const struct commit_seed *seed)
 {
-    uint8_t place[COMMIT_PLACE_SIZE];
     if (PLANTED(UNSEEDED_CRC)) return 0;
-    put_uint(place, seed->segment, 4);
-    put_uint(place + 4, seed->offset, 8);
-    if (seed->places == NULL) return crc_of_place(seed->log_id, seed->secret, place);
+    if (seed->places == NULL) {
+        uint8_t place[COMMIT_PLACE_SIZE];
+        put_uint(place, seed->segment, 4);
+        put_uint(place + 4, seed->offset, 8);
+        return crc_of_place(seed->log_id, seed->secret, place);
+    }
+    /* A byte of zero changes nothing, and most of a place's bytes are. */
+    const uint32_t(*changes)[256] = seed->places->changes;
     uint32_t crc = seed->places->zero;
-    for (size_t i = 0; i < COMMIT_PLACE_SIZE; i++) crc ^= seed->places->changes[i][place[i]];
+    for (uint32_t left = seed->segment; left > 0; left >>= 8) crc ^= (*changes++)[left & 255];
+    changes = seed->places->changes + 4;
+    for (uint64_t left = seed->offset; left > 0; left >>= 8) crc ^= (*changes++)[left & 255];
     return crc;
 }
 
