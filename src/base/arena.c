@@ -125,6 +125,18 @@ deed_bytes arena_bytes(struct arena *arena, deed_bytes b)
     return (deed_bytes){copy, b.len};
 }
 
+bool arena_list(struct arena *arena, const deed_str *list, size_t count, const deed_str **out_list)
+{
+    deed_str *copy = count == 0 ? NULL : arena_alloc_array(arena, count, sizeof *copy);
+    if (copy == NULL && count > 0) return false;
+    for (size_t i = 0; i < count; i++) {
+        copy[i] = arena_str(arena, list[i]);
+        if (copy[i].ptr == NULL) return false;
+    }
+    *out_list = copy;
+    return true;
+}
+
 deed_str arena_printf(struct arena *arena, const char *format, ...)
 {
     va_list arguments, again;

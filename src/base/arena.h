@@ -32,6 +32,8 @@ void *arena_alloc_array(struct arena *arena, size_t count, size_t size); /* chec
 /* Copies. `ptr` is NULL if and only if there was no memory. arena_str adds a NUL behind it. */
 deed_str arena_str(struct arena *arena, deed_str s);
 deed_bytes arena_bytes(struct arena *arena, deed_bytes b);
+/* Names and all; `*out_list` is NULL where `count` is 0. false: no memory. */
+bool arena_list(struct arena *arena, const deed_str *list, size_t count, const deed_str **out_list);
 deed_str arena_printf(struct arena *arena, const char *format, ...) DEED_PRINTF(2, 3);
 
 /* What has been handed out since the last reset, bytes (an upper bound). */

@@ -21,18 +21,6 @@ static bool copy_text(struct arena *arena, const char *text, deed_str *out)
     return out->ptr != NULL;
 }
 
-static bool copy_list(struct arena *arena, const deed_str *list, size_t count, const deed_str **out)
-{
-    deed_str *copy = arena_alloc_array(arena, count, sizeof *copy);
-    if (copy == NULL) return false;
-    for (size_t i = 0; i < count; i++) {
-        copy[i] = arena_str(arena, list[i]);
-        if (copy[i].ptr == NULL) return false;
-    }
-    *out = copy;
-    return true;
-}
-
 static void copy_rebuild(const struct projection *p, uint64_t ticks, struct projection_status *out)
 {
     out->rebuilding = p->rebuilding;
@@ -71,8 +59,8 @@ static bool copy_status(const struct projection *p, uint64_t ticks, uint64_t end
            copy_text(arena, p->failure.message, &out->error) &&
            copy_text(arena, p->failure.statement, &out->error_statement) &&
            copy_text(arena, p->rebuild_error, &out->rebuild_error) &&
-           copy_list(arena, p->shown->types, p->shown->type_count, &out->event_types) &&
-           copy_list(arena, p->shown->tables, p->shown->table_count, &out->tables);
+           arena_list(arena, p->shown->types, p->shown->type_count, &out->event_types) &&
+           arena_list(arena, p->shown->tables, p->shown->table_count, &out->tables);
 }
 
 static const struct refusal *refusal_of(const struct projections *set, deed_str file)
@@ -311,7 +299,7 @@ static bool copy_schema(struct arena *arena, const struct projection *p,
     out->statements = statements;
     out->statement_count = count;
     out->table_count = p->shown->table_count;
-    return copy_list(arena, p->shown->tables, p->shown->table_count, &out->tables);
+    return arena_list(arena, p->shown->tables, p->shown->table_count, &out->tables);
 }
 
 deed_status projections_schema(struct projections *set, struct arena *arena,

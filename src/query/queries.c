@@ -438,18 +438,6 @@ deed_status queries_load(struct queries *q, const char *folder, struct deed_erro
 
 /* ---- listing --------------------------------------------------------------------------------- */
 
-static bool copy_list(struct arena *arena, const deed_str *list, size_t count, const deed_str **out)
-{
-    deed_str *copy = arena_alloc_array(arena, count, sizeof *copy);
-    if (copy == NULL) return false;
-    for (size_t i = 0; i < count; i++) {
-        copy[i] = arena_str(arena, list[i]);
-        if (copy[i].ptr == NULL) return false;
-    }
-    *out = copy;
-    return true;
-}
-
 static bool describe(const struct query *query, struct arena *arena, struct query_description *out)
 {
     const struct query_file *file = query->file;
@@ -461,8 +449,8 @@ static bool describe(const struct query *query, struct arena *arena, struct quer
         .projection_count = r->projection_count,
     };
     return out->name.ptr != NULL && out->comment.ptr != NULL &&
-           copy_list(arena, file->parameters, file->parameter_count, &out->parameters) &&
-           copy_list(arena, r->projections, r->projection_count, &out->projections);
+           arena_list(arena, file->parameters, file->parameter_count, &out->parameters) &&
+           arena_list(arena, r->projections, r->projection_count, &out->projections);
 }
 
 deed_status queries_list(struct queries *q, struct arena *arena,
@@ -594,8 +582,8 @@ static deed_status plan_make(struct queries *q, struct plan *plan, struct deed_e
         plan->projection_count = r->projection_count;
         plan->sources.count = r->projection_count;
         plan->sources.table_count = r->table_count;
-        bool ok = copy_list(&plan->arena, r->projections, r->projection_count, &projections) &&
-                  copy_list(&plan->arena, r->tables, r->table_count, &plan->sources.tables);
+        bool ok = arena_list(&plan->arena, r->projections, r->projection_count, &projections) &&
+                  arena_list(&plan->arena, r->tables, r->table_count, &plan->sources.tables);
         if (!ok) status = no_memory(err);
         for (size_t i = 0; ok && i < r->projection_count; i++)
             plan->projections[i] = projections[i];

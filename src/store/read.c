@@ -70,19 +70,6 @@ struct deed_cursor {
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-static bool copy_list(struct arena *arena, const deed_str **list, size_t count)
-{
-    if (count == 0) return true;
-    deed_str *copy = arena_alloc_array(arena, count, sizeof *copy);
-    if (copy == NULL) return false;
-    for (size_t i = 0; i < count; i++) {
-        copy[i] = arena_str(arena, (*list)[i]);
-        if (copy[i].ptr == NULL) return false;
-    }
-    *list = copy;
-    return true;
-}
-
 static bool copy_options(struct deed_cursor *c, const struct deed_read_options *options)
 {
     struct deed_filter *f = &c->options.filter;
@@ -92,11 +79,11 @@ static bool copy_options(struct deed_cursor *c, const struct deed_read_options *
         if (c->options.stream.ptr == NULL) return false;
         c->source = stream_list_of(c->options.stream);
     }
-    return copy_list(&c->names, &f->types, f->type_count) &&
-           copy_list(&c->names, &f->tags, f->tag_count) &&
-           copy_list(&c->names, &f->categories, f->category_count) &&
-           copy_list(&c->names, &f->streams, f->stream_count) &&
-           copy_list(&c->names, &f->correlation_ids, f->correlation_id_count);
+    return arena_list(&c->names, f->types, f->type_count, &f->types) &&
+           arena_list(&c->names, f->tags, f->tag_count, &f->tags) &&
+           arena_list(&c->names, f->categories, f->category_count, &f->categories) &&
+           arena_list(&c->names, f->streams, f->stream_count, &f->streams) &&
+           arena_list(&c->names, f->correlation_ids, f->correlation_id_count, &f->correlation_ids);
 }
 
 static deed_status check_options(const struct deed_read_options *o, struct deed_error *err)

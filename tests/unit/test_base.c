@@ -176,6 +176,14 @@ TEST(arena, copies_are_whole)
     expect_str(arena_printf(&arena, "%s %d", "number", 7), "number 7");
     expect_str(arena_printf(&arena, "%s", ""), "");
     assert_null(arena_printf(&arena, "%20000d", 1).ptr);
+    const deed_str names[] = {DEED_STR("a"), DEED_STR("")}, *list = NULL;
+    assert_true(arena_list(&arena, names, 2, &list));
+    assert_ptr_not_equal(list, names);
+    expect_str(list[0], "a");
+    assert_non_null(list[1].ptr);
+    assert_true(arena_list(&arena, names, 0, &list));
+    assert_null(list);
+    assert_false(arena_list(&arena, names, 2000, &list));
     arena_done(&arena);
     arena_done(&arena);
 }
