@@ -166,25 +166,15 @@ static void append_half_closed(struct rpc *rpc)
 {
     struct append_call *c = rpc->state;
     struct deed_error err = {0};
-    struct deed_new_event *events;
     if (c == NULL || c->failed) return;
     if (!c->has_target) {
         rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL, "the first message must be the options");
         return;
     }
-    if (!gathered_join(&c->events, c->target.stream, &events)) {
+    if (!gathered_append(&c->events, &c->target, &c->condition, &c->append)) {
         rpc_fail(rpc, GRPC_RESOURCE_EXHAUSTED, NULL, "out of memory");
         return;
     }
-    c->condition = (struct deed_condition){.kind = DEED_CONDITION_STREAM,
-                                           .stream = c->target.stream,
-                                           .expect = c->target.expect,
-                                           .revision = c->target.revision};
-    bool any = c->target.expect == DEED_EXPECT_ANY && c->events.count > 0;
-    c->append = (struct deed_append){.events = events,
-                                     .event_count = c->events.count,
-                                     .conditions = &c->condition,
-                                     .condition_count = any ? 0 : 1};
     rpc_hold(rpc);
     deed_status status = (rpc->alone ? store_submit_foreign_here : store_submit_foreign)(
         rpc->api->parts.store, &c->append, append_answered, c, &err);

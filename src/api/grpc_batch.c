@@ -341,20 +341,10 @@ static void append_submit(struct batch_append *a)
 {
     struct batch *b = a->batch;
     struct deed_error err = {0};
-    struct deed_new_event *events;
-    if (!gathered_join(&a->events, a->target.stream, &events)) {
+    if (!gathered_append(&a->events, &a->target, &a->condition, &a->append)) {
         lose_because(a, BATCH_UNKNOWN, "out of memory");
         return;
     }
-    a->condition = (struct deed_condition){.kind = DEED_CONDITION_STREAM,
-                                           .stream = a->target.stream,
-                                           .expect = a->target.expect,
-                                           .revision = a->target.revision};
-    bool any = a->target.expect == DEED_EXPECT_ANY && a->events.count > 0;
-    a->append = (struct deed_append){.events = events,
-                                     .event_count = a->events.count,
-                                     .conditions = &a->condition,
-                                     .condition_count = any ? 0 : 1};
     os_mutex_lock(&b->mutex);
     b->under_way_count++;
     b->under_way_size += a->events.held;

@@ -265,6 +265,23 @@ bool gathered_join(struct grpc_gathered *g, deed_str stream, struct deed_new_eve
     return true;
 }
 
+bool gathered_append(struct grpc_gathered *g, const struct grpc_target *target,
+                     struct deed_condition *out_condition, struct deed_append *out_append)
+{
+    struct deed_new_event *events;
+    if (!gathered_join(g, target->stream, &events)) return false;
+    *out_condition = (struct deed_condition){.kind = DEED_CONDITION_STREAM,
+                                             .stream = target->stream,
+                                             .expect = target->expect,
+                                             .revision = target->revision};
+    bool any = target->expect == DEED_EXPECT_ANY && g->count > 0;
+    *out_append = (struct deed_append){.events = events,
+                                       .event_count = g->count,
+                                       .conditions = out_condition,
+                                       .condition_count = any ? 0 : 1};
+    return true;
+}
+
 void grpc_put_success(struct buf *out, unsigned field, const struct deed_appended *appended,
                       bool has_events)
 {

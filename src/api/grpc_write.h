@@ -85,6 +85,12 @@ DEED_MUST_CHECK bool gathered_count_in(struct grpc_gathered *g, const struct dee
 DEED_MUST_CHECK bool gathered_join(struct grpc_gathered *g, deed_str stream,
                                    struct deed_new_event **out_events);
 
+/* The append of all events to the target; `out_condition` stays as long as it. Any state is a condition
+ * only where there are no events. false: no memory. */
+DEED_MUST_CHECK bool gathered_append(struct grpc_gathered *g, const struct grpc_target *target,
+                                     struct deed_condition *out_condition,
+                                     struct deed_append *out_append);
+
 /* AppendResp.Success and BatchAppendResp.Success, which have the same fields. Without events there is
  * nothing that has a position. */
 void grpc_put_success(struct buf *out, unsigned field, const struct deed_appended *appended,
