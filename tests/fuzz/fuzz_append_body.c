@@ -11,13 +11,7 @@
 #include "base/timetext.h"
 #include "base/uuid.h"
 #include "json/json.h"
-
-static void must(bool holds, const char *what)
-{
-    if (holds) return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
+#include "fuzz/must.h"
 
 static void same(deed_bytes a, deed_bytes b, const char *what)
 {

@@ -5,6 +5,7 @@
 #include "os/os_sim.h"
 #include "store/backup.h"
 #include "store/backup_set.h"
+#include "fuzz/must.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,13 +14,6 @@ enum { SEAL = 1 };
 
 #define BACKUP "/backup"
 #define NEW    "/new"
-
-static void must(bool holds, const char *what)
-{
-    if (holds) return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
 
 static void put_manifest(struct os_dir *dir, deed_bytes line, uint8_t flags)
 {

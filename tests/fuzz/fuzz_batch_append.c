@@ -20,15 +20,9 @@
 #include "os/os_sim.h"
 #include "proto/streams.pb-c.h"
 #include "store/store.h"
+#include "fuzz/rpc_world.h"
 
 typedef EventStore__Client__Streams__BatchAppendResp Answer;
-
-static void must(bool holds, const char *what)
-{
-    if (holds) return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
 
 /* ---- the input as a script ------------------------------------------------------------------ */
 
@@ -52,96 +46,27 @@ static deed_bytes draw_bytes(struct script *s, unsigned most)
 
 /* ---- one call ------------------------------------------------------------------------------- */
 
-struct world {
-    struct os_sim *sim;
-    struct store *store;
-    struct api *api;
-    struct rpc rpc;
-    struct arena arena, scratch;
-    struct buf out;
-    size_t read;
-    bool pushed, over;
-};
-static struct world w;
+static struct talk t;
+static size_t read_size; /* of t.out */
 
-static void push(struct rpc *rpc)
+static void begin_call(void)
 {
-    (void)rpc;
-    must(!w.pushed, "pushed twice");
-    w.pushed = true;
+    world_begin(8192);
+    talk_begin(&t, "/event_store.client.streams.Streams/BatchAppend");
+    read_size = 0;
 }
 
-static void begin_world(void)
+static void end_call(void)
 {
-    static const struct rpc_host host = {push};
-    struct store_options options = {
-        .no_threads = true,
-        .segment_size = 64 << 10,
-        .limits = {.event_size_max = 4096, .commit_size_max = 8192, .commit_count_max = 16}};
-    memset(&w, 0, sizeof w);
-    w.sim = os_sim_create(1, NULL);
-    must(store_open(os_sim_os(w.sim), "/data", &options, &w.store, NULL) == DEED_OK, "open");
-    struct api_parts parts = {.store = w.store};
-    must(api_create(&parts, &w.api, NULL) == DEED_OK, "api");
-    const struct rpc_method *method =
-        rpc_method_find(DEED_STR("/event_store.client.streams.Streams/BatchAppend"));
-    must(method != NULL, "no such method");
-    rpc_init(&w.rpc, w.api, method, &host);
-    arena_init(&w.arena, 64 << 20);
-    arena_init(&w.scratch, 64 << 20);
-    buf_init(&w.out, 1 << 30);
-    w.rpc.arena = &w.arena;
-    w.rpc.scratch = &w.scratch;
-    method->begin(&w.rpc);
-}
-
-/* Until nothing happens any more. */
-static void run_world(void)
-{
-    for (;;) {
-        if (w.pushed) {
-            w.pushed = false;
-            must(!rpc_taken(&w.rpc), "the server's hold is gone");
-        }
-        while (!w.over && !rpc_ended(&w.rpc)) {
-            enum rpc_pull answer = w.rpc.method->pull(&w.rpc, &w.out, 1 << 16, true);
-            must(answer != RPC_LATER, "nothing of it takes long");
-            w.over = answer == RPC_END;
-            if (answer != RPC_MORE) break;
-        }
-        if (rpc_ended(&w.rpc)) w.over = true;
-        if (!w.pushed && !store_step(w.store)) return;
-    }
-}
-
-static void end_world(void)
-{
-    w.over = true;
-    rpc_release(&w.rpc);
-    bool free_now = false;
-    while (!free_now) {
-        if (w.pushed) {
-            w.pushed = false;
-            free_now = rpc_taken(&w.rpc);
-        } else {
-            must(store_step(w.store), "the call is held for ever");
-        }
-    }
-    w.rpc.method->close(&w.rpc);
-    rpc_done(&w.rpc);
-    arena_done(&w.arena);
-    arena_done(&w.scratch);
-    buf_done(&w.out);
-    api_destroy(w.api);
-    store_close(w.store);
-    os_sim_destroy(w.sim);
+    talk_end(&t);
+    world_end();
 }
 
 static void give(deed_bytes message)
 {
     uint8_t *copy = malloc(message.len + 1);
     if (message.len > 0) memcpy(copy, message.ptr, message.len);
-    w.rpc.method->message(&w.rpc, (deed_bytes){copy, message.len});
+    t.rpc.method->message(&t.rpc, (deed_bytes){copy, message.len});
     memset(copy, 0xa5, message.len + 1);
     free(copy);
 }
@@ -156,15 +81,15 @@ static bool accepted(const Answer *answer)
 /* NULL: none. */
 static Answer *next_answer(void)
 {
-    size_t left = w.out.len - w.read;
+    size_t left = t.out.len - read_size;
     if (left == 0) return NULL;
-    const uint8_t *at = w.out.ptr + w.read;
+    const uint8_t *at = t.out.ptr + read_size;
     must(left >= 5 && at[0] == 0, "a frame");
     size_t size = (size_t)at[1] << 24 | (size_t)at[2] << 16 | (size_t)at[3] << 8 | at[4];
     must(size <= left - 5, "a frame's size");
-    w.read += 5 + size;
+    read_size += 5 + size;
     Answer *answer = grpc_unpack(&event_store__client__streams__batch_append_resp__descriptor,
-                                 (deed_bytes){at + 5, size}, &w.arena, NULL);
+                                 (deed_bytes){at + 5, size}, &t.arena, NULL);
     must(answer != NULL && answer->stream_identifier != NULL && answer->correlation_id != NULL,
          "an answer");
     return answer;
@@ -335,8 +260,8 @@ static void do_chunk(struct script *s)
     must(buf_ok(&b), "room");
     give(buf_bytes(&b));
     buf_done(&b);
-    run_world();
-    must(!rpc_ended(&w.rpc), "a well-formed chunk does not end the call");
+    talk_run(&t, true);
+    must(!rpc_ended(&t.rpc), "a well-formed chunk does not end the call");
     Answer *answer = next_answer();
     if (answer == NULL) {
         must(store_position(w.store) == before, "what is not answered changes nothing");
@@ -361,7 +286,7 @@ static void do_wait(struct script *s)
 {
     uint64_t before = store_position(w.store);
     os_sim_advance(w.sim, (uint64_t)draw(s, 40) * 1000000000);
-    run_world();
+    talk_run(&t, true);
     for (Answer *answer; (answer = next_answer()) != NULL;) {
         unsigned c = correlation_of(answer);
         must(!accepted(answer) && answer->error->code == GRPC_DEADLINE_EXCEEDED, "a timeout");
@@ -385,13 +310,13 @@ static void do_end(void)
     uint64_t before = store_position(w.store);
     size_t open = 0;
     for (size_t i = 0; i < CORRELATIONS; i++) open += models[i].open;
-    w.rpc.method->half_closed(&w.rpc);
-    run_world();
+    t.rpc.method->half_closed(&t.rpc);
+    talk_run(&t, true);
     for (Answer *answer; (answer = next_answer()) != NULL; open--) {
         must(open > 0 && !accepted(answer), "what was not final is refused");
     }
     must(open == 0, "everything is answered");
-    must(w.over && w.rpc.end.code == GRPC_OK, "the call ends well");
+    must(t.over && t.rpc.end.code == GRPC_OK, "the call ends well");
     must(store_position(w.store) == before, "the end stores nothing");
 }
 
@@ -414,13 +339,13 @@ static void run_script(struct script s)
 static void run_bytes(struct script s)
 {
     size_t count = 0;
-    while (s.at < s.end && !rpc_ended(&w.rpc)) {
+    while (s.at < s.end && !rpc_ended(&t.rpc)) {
         give(draw_bytes(&s, 256));
-        run_world();
+        talk_run(&t, true);
     }
-    if (!rpc_ended(&w.rpc)) {
-        w.rpc.method->half_closed(&w.rpc);
-        run_world();
+    if (!rpc_ended(&t.rpc)) {
+        t.rpc.method->half_closed(&t.rpc);
+        talk_run(&t, true);
     }
     for (Answer *answer; (answer = next_answer()) != NULL;) count += accepted(answer);
     must(count > 0 || store_position(w.store) == 1, "what is refused changes nothing");
@@ -430,13 +355,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0) return 0;
-    begin_world();
+    begin_call();
     struct script s = {data + 1, data + size};
     if (data[0] % 2 == 0) {
         run_script(s);
     } else {
         run_bytes(s);
     }
-    end_world();
+    end_call();
     return 0;
 }

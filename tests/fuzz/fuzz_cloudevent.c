@@ -6,13 +6,7 @@
 #include <stdlib.h>
 
 #include "base/uuid.h"
-
-static void must(bool holds, const char *what)
-{
-    if (holds) return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
+#include "fuzz/must.h"
 
 static void same(deed_bytes a, deed_bytes b, const char *what)
 {

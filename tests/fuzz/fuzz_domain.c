@@ -7,15 +7,9 @@
 #include "domain/frames.h"
 #include "domain/given.h"
 #include "json/json.h"
+#include "fuzz/must.h"
 
 #include <stdio.h>
-
-static void must(bool holds, const char *what)
-{
-    if (holds) return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
 
 DEED_STRUCT(leaf, DEED_TEXT(name), DEED_OPTIONAL_INT(n));
 DEED_STRUCT(all, DEED_TEXT(t, DEED_OPTIONAL, DEED_SIZE_MAX(8)), DEED_DATE(d, DEED_OPTIONAL),

@@ -18,15 +18,9 @@
 #include "groups/groups.h"
 #include "os/os_sim.h"
 #include "store/store.h"
+#include "fuzz/must.h"
 
 #define SERVICE "/event_store.client.persistent_subscriptions.PersistentSubscriptions/"
-
-static void must(bool holds, const char *what)
-{
-    if (holds) return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
 
 struct call {
     struct rpc rpc; /* first */

@@ -9,17 +9,10 @@
 #include "proto/persistent_subscriptions.pb-c.h"
 #include "proto/server_features.pb-c.h"
 #include "proto/streams.pb-c.h"
+#include "fuzz/must.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define MUST(condition)                                                        \
-    do {                                                                       \
-        if (!(condition)) {                                                    \
-            fprintf(stderr, "line %d: not so: %s\n", __LINE__, #condition);    \
-            abort();                                                           \
-        }                                                                      \
-    } while (0)
 
 static const ProtobufCMessageDescriptor *const types[] = {
     &event_store__client__server_features__supported_methods__descriptor,

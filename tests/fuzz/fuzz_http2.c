@@ -4,18 +4,12 @@
  * The input's first byte chooses the cuts and what the handler does with its streams. */
 #include "base/hash.h"
 #include "http2/http2.h"
+#include "fuzz/must.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define STREAMS_MAX 64
-#define MUST(condition)                                                        \
-    do {                                                                       \
-        if (!(condition)) {                                                    \
-            fprintf(stderr, "line %d: not so: %s\n", __LINE__, #condition);    \
-            abort();                                                           \
-        }                                                                      \
-    } while (0)
 
 struct request {
     struct http2_stream stream; /* first */

@@ -1,16 +1,10 @@
 /* fuzz_json.c - any bytes: json_check and json_parse agree, and what was parsed, written and parsed
  * again is equal to itself. */
 #include "json/json.h"
+#include "fuzz/must.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-static void must(bool holds, const char *what)
-{
-    if (holds) return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
 
 static void write_value(struct json_writer *w, json_value v)
 {

@@ -1,16 +1,10 @@
 /* fuzz_projection_file.c - any text: loading it answers, its tokens are the text again, and what
  * was accepted is accepted a second time with the same hash. */
 #include "projection/projection_file.h"
+#include "fuzz/must.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-static void must(bool holds, const char *what)
-{
-    if (holds) return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
 
 static void check_tokens(deed_str text)
 {

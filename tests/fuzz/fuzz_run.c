@@ -8,6 +8,7 @@
 #include "index/index_state.h"
 #include "index/postings.h"
 #include "os/os_sim.h"
+#include "fuzz/must.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,13 +24,6 @@ static uint8_t good[FILE_MAX], file[FILE_MAX];
 static size_t good_size;
 static struct memory_run *oracle;
 static const struct index_hashing hashing = {7, UINT64_MAX};
-
-static void must(bool holds, const char *what)
-{
-    if (holds) return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
 
 /* Streams of all lengths, one in every event, and a name that goes over blocks. */
 static struct index_term term_number(uint64_t n, char room[6000])

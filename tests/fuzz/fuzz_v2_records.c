@@ -14,116 +14,25 @@
 #include "json/json.h"
 #include "os/os_sim.h"
 #include "store/store.h"
-
-static void must(bool holds, const char *what)
-{
-    if (holds) return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
-
-struct world {
-    struct os_sim *sim;
-    struct store *store;
-    struct api *api;
-    bool pushed;
-};
-static struct world w;
-
-static void push(struct rpc *rpc)
-{
-    (void)rpc;
-    must(!w.pushed, "pushed twice");
-    w.pushed = true;
-}
-
-static void begin_world(void)
-{
-    struct store_options options = {
-        .no_threads = true,
-        .segment_size = 64 << 10,
-        .limits = {.event_size_max = 4096, .commit_size_max = 16384, .commit_count_max = 16}};
-    memset(&w, 0, sizeof w);
-    w.sim = os_sim_create(1, NULL);
-    must(store_open(os_sim_os(w.sim), "/data", &options, &w.store, NULL) == DEED_OK, "open");
-    struct api_parts parts = {.store = w.store};
-    must(api_create(&parts, &w.api, NULL) == DEED_OK, "api");
-}
-
-static void end_world(void)
-{
-    api_destroy(w.api);
-    store_close(w.store);
-    os_sim_destroy(w.sim);
-}
-
-static void drive(struct rpc *rpc, struct buf *out)
-{
-    for (bool over = false;;) {
-        if (w.pushed) {
-            w.pushed = false;
-            must(!rpc_taken(rpc), "the server's hold is gone");
-        }
-        while (!over && !rpc_ended(rpc)) {
-            enum rpc_pull answer = rpc->method->pull(rpc, out, 1 << 16, true);
-            if (answer == RPC_LATER) answer = rpc->method->pull(rpc, out, 1 << 16, false);
-            must(answer != RPC_LATER, "later again");
-            over = answer == RPC_END;
-            if (answer != RPC_MORE) break;
-        }
-        if (!w.pushed && !store_step(w.store)) return;
-    }
-}
-
-static void finish_call(struct rpc *rpc)
-{
-    bool free_now = false;
-    rpc_release(rpc);
-    while (!free_now) {
-        if (w.pushed) {
-            w.pushed = false;
-            free_now = rpc_taken(rpc);
-        } else {
-            must(store_step(w.store), "the call is held for ever");
-        }
-    }
-    rpc->method->close(rpc);
-    rpc_done(rpc);
-}
+#include "fuzz/rpc_world.h"
 
 /* true: it was accepted. */
 static bool ask(deed_bytes message)
 {
-    static const struct rpc_host host = {push};
-    struct arena arena, scratch;
-    struct buf out;
-    struct rpc rpc;
-    const struct rpc_method *method = rpc_method_find(
-        DEED_STR("/kurrentdb.protocol.v2.streams.StreamsService/AppendRecords"));
-    must(method != NULL, "no such method");
-    rpc_init(&rpc, w.api, method, &host);
-    arena_init(&arena, 64 << 20);
-    arena_init(&scratch, 64 << 20);
-    buf_init(&out, 1 << 30);
-    rpc.arena = &arena;
-    rpc.scratch = &scratch;
-    w.pushed = false;
-    method->begin(&rpc);
+    struct talk t;
+    talk_begin(&t, "/kurrentdb.protocol.v2.streams.StreamsService/AppendRecords");
     uint8_t *copy = malloc(message.len + 1);
     if (message.len > 0) memcpy(copy, message.ptr, message.len);
-    method->message(&rpc, (deed_bytes){copy, message.len});
+    t.rpc.method->message(&t.rpc, (deed_bytes){copy, message.len});
     memset(copy, 0xa5, message.len + 1);
     free(copy);
-    arena_done(&scratch); /* the server's is emptied here */
-    if (!rpc_ended(&rpc)) method->half_closed(&rpc);
-    drive(&rpc, &out);
-    bool accepted = out.len > 0;
-    must(accepted || rpc_ended(&rpc), "an answer, or none and an end");
-    must(!accepted || !rpc_ended(&rpc) || rpc.end.code == GRPC_OK, "an answer and an error");
-    finish_call(&rpc);
-    arena_done(&arena);
-    arena_done(&scratch);
-    buf_done(&out);
+    arena_done(&t.scratch); /* the server's is emptied here */
+    if (!rpc_ended(&t.rpc)) t.rpc.method->half_closed(&t.rpc);
+    talk_run(&t, false);
+    bool accepted = t.out.len > 0;
+    must(accepted || rpc_ended(&t.rpc), "an answer, or none and an end");
+    must(!accepted || !rpc_ended(&t.rpc) || t.rpc.end.code == GRPC_OK, "an answer and an error");
+    talk_end(&t);
     return accepted;
 }
 
@@ -173,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         all_have_ids &= has_id;
         records++;
     }
-    begin_world();
+    world_begin(16384);
     bool accepted = ask(message);
     uint64_t stored = store_position(w.store) - 1;
     must(stored == (accepted ? records : 0), "all of it, or nothing");
@@ -182,6 +91,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         (void)ask(message);
         must(store_position(w.store) - 1 == stored, "the same again stores nothing");
     }
-    end_world();
+    world_end();
     return 0;
 }
