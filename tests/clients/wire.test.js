@@ -85,6 +85,16 @@ function batch(correlation, { stream, events = [], final = true, expect = (optio
     return request;
 }
 
+function typeFilter(regex, max, multiplier) {
+    const filter = new ReadReq.Options.FilterOptions();
+    const expression = new ReadReq.Options.FilterOptions.Expression();
+    expression.setRegex(regex);
+    filter.setEventType(expression);
+    filter.setMax(max);
+    filter.setCheckpointintervalmultiplier(multiplier);
+    return filter;
+}
+
 function readRequest(stream, change = () => {}) {
     const request = new ReadReq();
     const options = new ReadReq.Options();
@@ -522,13 +532,7 @@ describe("requests that no client makes", () => {
             const all = new ReadReq.Options.AllOptions();
             all.setStart(new Empty());
             options.setAll(all);
-            const filter = new ReadReq.Options.FilterOptions();
-            const expression = new ReadReq.Options.FilterOptions.Expression();
-            expression.setRegex("(unclosed");
-            filter.setEventType(expression);
-            filter.setMax(10);
-            filter.setCheckpointintervalmultiplier(1);
-            options.setFilter(filter);
+            options.setFilter(typeFilter("(unclosed", 10, 1));
         });
         await refused(READ, [request], 3);
     });
@@ -538,13 +542,7 @@ describe("requests that no client makes", () => {
             const all = new ReadReq.Options.AllOptions();
             all.setStart(new Empty());
             options.setAll(all);
-            const filter = new ReadReq.Options.FilterOptions();
-            const expression = new ReadReq.Options.FilterOptions.Expression();
-            expression.setRegex("^(a+)+$");
-            filter.setEventType(expression);
-            filter.setMax(10);
-            filter.setCheckpointintervalmultiplier(1);
-            options.setFilter(filter);
+            options.setFilter(typeFilter("^(a+)+$", 10, 1));
         });
         const call = await within("an ending", new Connection(server).ask(READ, [request]), 10000);
         assert.notEqual(call.status, undefined);
@@ -714,13 +712,7 @@ describe("as other languages' clients ask", () => {
         await kind.setMetadata(client, stream, { maxCount: 10 });
         const found = await read(all((options, whole) => {
             whole.setStart(new Empty());
-            const filter = new ReadReq.Options.FilterOptions();
-            const expression = new ReadReq.Options.FilterOptions.Expression();
-            expression.setRegex("^(?!(\\$.+$|PersistentConfig\\d+$|Result$))");
-            filter.setEventType(expression);
-            filter.setMax(100);
-            filter.setCheckpointintervalmultiplier(5);
-            options.setFilter(filter);
+            options.setFilter(typeFilter("^(?!(\\$.+$|PersistentConfig\\d+$|Result$))", 100, 5));
             options.setCount(String(2n ** 63n - 1n));
         }));
         assert.deepEqual(found.filter((each) => nameOf(each) === stream).map((each) => Number(each.getStreamRevision())), [0, 2]);
