@@ -237,11 +237,6 @@ static deed_status login_read(struct logins *l, const struct deed_event *event,
     return good ? DEED_OK : no_memory(err);
 }
 
-static int login_order(const void *a, const void *b)
-{
-    return str_compare(*(const deed_str *)a, *(const deed_str *)b);
-}
-
 deed_status accounts_logins(struct store *store, struct arena *arena, deed_str **out_logins,
                             size_t *out_count, struct deed_error *err)
 {
@@ -259,7 +254,7 @@ deed_status accounts_logins(struct store *store, struct arena *arena, deed_str *
     cursor_close(cursor);
     bool all = status == DEED_END || status == DEED_NOT_FOUND || status == DEED_DELETED;
     if (!all) return status;
-    qsort(l.ptr, l.count, sizeof *l.ptr, login_order);
+    qsort(l.ptr, l.count, sizeof *l.ptr, str_order);
     size_t kept = 0;
     for (size_t i = 0; i < l.count; i++) {
         if (kept == 0 || !deed_str_equal(l.ptr[kept - 1], l.ptr[i])) l.ptr[kept++] = l.ptr[i];

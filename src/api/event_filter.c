@@ -57,11 +57,6 @@ struct event_filter {
 
 /* ---- prefixes ------------------------------------------------------------------------------- */
 
-static int compare_prefixes(const void *a, const void *b)
-{
-    return str_compare(*(const deed_str *)a, *(const deed_str *)b);
-}
-
 /* (1) */
 static deed_status prefixes_create(struct event_filter *f, const struct event_filter_options *o,
                                    struct arena *arena, struct deed_error *err)
@@ -79,7 +74,7 @@ static deed_status prefixes_create(struct event_filter *f, const struct event_fi
         all[i] = arena_str(arena, o->prefixes[i]);
         if (all[i].ptr == NULL) return deed_fail(err, DEED_NO_MEMORY, "filter: out of memory");
     }
-    qsort(all, o->prefix_count, sizeof *all, compare_prefixes);
+    qsort(all, o->prefix_count, sizeof *all, str_order);
     size_t kept = 1;
     for (size_t i = 1; i < o->prefix_count; i++) {
         if (!str_starts_with(all[i], all[kept - 1])) all[kept++] = all[i];

@@ -552,18 +552,18 @@ static int order_without_case(const void *a, const void *b)
     return (x.len > y.len) - (x.len < y.len);
 }
 
-/* Does a name stand twice? `out` is which; its ptr NULL: none does. false: no memory. */
+/* Does a name stand twice, in a session also in other letters' case? `out` is which; its ptr NULL: none
+ * does. false: no memory. */
 static bool name_twice(const struct v2_call *c, deed_str *out)
 {
     deed_str *names = calloc(c->stream_count + 1, sizeof *names);
     *out = (deed_str){0};
     if (names == NULL) return false;
     for (size_t i = 0; i < c->stream_count; i++) names[i] = c->streams[i].name;
-    qsort(names, c->stream_count, sizeof *names, order_without_case);
+    int (*order)(const void *, const void *) = c->session ? order_without_case : str_order;
+    qsort(names, c->stream_count, sizeof *names, order);
     for (size_t i = 1; i < c->stream_count; i++) {
-        bool twice = c->session ? order_without_case(&names[i - 1], &names[i]) == 0
-                                : deed_str_equal(names[i - 1], names[i]);
-        if (twice) *out = names[i];
+        if (order(&names[i - 1], &names[i]) == 0) *out = names[i];
     }
     free(names);
     return true;

@@ -143,3 +143,8 @@ int str_compare(deed_str a, deed_str b)
     if (order != 0) return order;
     return a.len == b.len ? 0 : a.len < b.len ? -1 : 1;
 }
+
+int str_order(const void *a, const void *b)
+{
+    return str_compare(*(const deed_str *)a, *(const deed_str *)b);
+}

@@ -25,6 +25,7 @@ void hex_encode(deed_bytes in, struct buf *out); /* lower case */
 
 bool str_starts_with(deed_str s, deed_str prefix);
 int str_compare(deed_str a, deed_str b); /* by bytes, shorter first */
+int str_order(const void *a, const void *b); /* the same, of two deed_str, for qsort */
 
 /* Printable ASCII without quote and backslash, as most names are: JSON takes it unescaped. Inline: it
  * is asked of each string that is written. */

@@ -480,6 +480,13 @@ TEST(grpc_v2, records_must_be_whole)
     check("x", -4);
     end_records();
     expect_bad("more than once");
+    begin_records();
+    put_words(&records, 1, "s", "a1");
+    check("A", -1);
+    check("a", -1); /* another one */
+    check("A", -4);
+    end_records();
+    expect_bad("more than once");
     static const int64_t illegal[] = {-2, -3, -7};
     for (size_t i = 0; i < 3; i++) {
         begin_records();
