@@ -106,15 +106,23 @@ static deed_status retention_load(struct store *store, uint64_t position, struct
     return status;
 }
 
+/* All but $tb. Where a limit is malformed none is heeded, and what is written beside it would not be
+ * either: then limits stay behind. */
 static deed_status copy_members(deed_bytes json, struct json_writer *w, struct deed_error *err)
 {
+    struct retention limits;
     struct arena arena;
     json_value root;
+    deed_status status = retention_parse(json, &limits, err);
+    if (status == DEED_NO_MEMORY) return status;
+    bool heeded = status == DEED_OK;
     arena_init(&arena, SIZE_MAX);
-    deed_status status = json_parse(&arena, json, 0, &root, err);
-    if (status == DEED_OK) {
+    status = json_parse(&arena, json, 0, &root, err);
+    if (status == DEED_OK && json_kind_of(root) == JSON_OBJECT) {
         for (struct json_iterator i = json_iterate(root); json_next(&i);) {
-            if (deed_str_equal(i.key, DEED_STR("$tb"))) continue;
+            bool limit = deed_str_equal(i.key, DEED_STR("$maxCount")) ||
+                         deed_str_equal(i.key, DEED_STR("$maxAge"));
+            if (deed_str_equal(i.key, DEED_STR("$tb")) || (limit && !heeded)) continue;
             json_key(w, i.key);
             json_put_raw(w, deed_bytes_of(json_raw(i.value)));
         }
@@ -140,7 +148,7 @@ deed_status retention_set_truncate(struct store *store, const struct stream_stat
         status = log_event(store->log, reader, s->metadata_position, &arena, &event, NULL, err);
         bool says = status == DEED_OK && deed_str_equal(event.type, DEED_STR(METADATA_TYPE));
         if (says) status = copy_members(event.data, &w, err);
-        /* What is no JSON, or nested too deep, counts as empty. */
+        /* What is no JSON, no object, or nested too deep, counts as empty. */
         if (status == DEED_INVALID || status == DEED_TOO_LARGE) status = DEED_OK;
     }
     json_member_uint(&w, "$tb", truncate_before);

@@ -154,8 +154,17 @@ TEST(store_foreign, stream_metadata_that_is_not_heeded_is_shown_if_it_is_an_obje
     say("s", "one");
     expect_ok(set_metadata("$$s", "$metadata", " {\"$maxCount\":-1,\"own\":1}"));
     expect_metadata("s", " {\"$maxCount\":-1,\"own\":1}");
-    expect_ok(set_metadata("$$s", "$metadata", "[1]"));
+    expect_ok(drop("s", DEED_EXPECT_ANY, 0, false));
+    assert_true(info_of("s").deleted);
+    expect_metadata("s", "{\"own\":1,\"$tb\":1}");
+    expect_ok(set_metadata("$$s", "$metadata", "[1,2]"));
     expect_metadata("s", "{}");
+    expect_ok(drop("s", DEED_EXPECT_ANY, 0, false));
+    assert_true(info_of("s").deleted);
+    expect_metadata("s", "{\"$tb\":1}");
+    expect_ok(set_metadata("$$s", "$metadata", "{\"a\":1,\"a\":2}"));
+    expect_ok(drop("s", DEED_EXPECT_ANY, 0, false));
+    assert_true(info_of("s").deleted);
     expect_ok(set_metadata("$$s", "Other", "{\"own\":1}"));
     expect_metadata("s", "{}");
     expect_ok(drop("s", DEED_EXPECT_ANY, 0, false));
