@@ -2391,10 +2391,12 @@ static const struct probe group_last_probes[] = {
     {"DELETE", "/subscriptions/there/g", NULL, NULL, NULL, 404},
 };
 
-/* Take until there is something, and park the first. */
+/* Take until there is something, and park it: a new event, since the probe that took may have got
+ * all that was there before. */
 static void park_one(void)
 {
     char body[256];
+    append_many("there", 1);
     for (unsigned tries = 0; tries < 5000; tries++) {
         ask("POST", "/subscriptions/there/g/take?consumer=a&limit=1", NULL);
         const char *id = strstr(body_text(), "\"id\":\"");
