@@ -7,16 +7,13 @@
 
 #include "store/store.h"
 
-/* Of a link's data: a number, a sign, the name of a stream (twice the default limit). */
-#define GRPC_LINK_DATA_SIZE_MAX 2048
-
 struct grpc_link {
     const struct deed_event *event; /* what to show; NULL: what the link leads to cannot be read */
     const struct deed_event *link;  /* the link that led there; NULL: none is to be shown */
     /* Private. */
     struct deed_event made;
     struct deed_cursor *cursor;
-    char data[GRPC_LINK_DATA_SIZE_MAX];
+    char data[STORE_LINK_DATA_SIZE_MAX];
 };
 
 /* Is the event more than itself? `resolve`: links are to be followed. If not it goes out as it is. */
@@ -26,7 +23,6 @@ bool grpc_link_is_one(const struct deed_event *event, bool resolve);
  * and what a link leads to if `resolve`. A target that retention hides, that is deleted or not written
  * cannot be read.
  *
- *   DEED_TOO_LARGE  a name does not fit.
  *   DEED_CORRUPT    the target is damaged: that is no lasting "cannot be read".
  *   DEED_BUSY, DEED_IO, DEED_NO_MEMORY */
 DEED_MUST_CHECK deed_status grpc_link_open(struct grpc_link *link, struct store *store,

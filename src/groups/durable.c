@@ -100,8 +100,8 @@ static struct deed_new_event parked_event(struct arena *arena, const struct grou
     deed_bytes metadata = arena_bytes(arena, buf_bytes(&buf));
     buf_done(&buf);
     return (struct deed_new_event){.stream = g->parked_stream,
-                                   .type = DEED_STR(LINK_TYPE),
-                                   .content_type = DEED_STR(LINK_CONTENT_TYPE),
+                                   .type = DEED_STR(STORE_LINK_TYPE),
+                                   .content_type = DEED_STR(STORE_LINK_CONTENT_TYPE),
                                    .data = deed_bytes_of(data),
                                    .metadata = metadata};
 }

@@ -116,16 +116,6 @@ void group_event_release(struct group_event *content)
 
 /* ---- links -------------------------------------------------------------------------------------- */
 
-bool feed_parse_link(deed_bytes data, uint64_t *out_revision, deed_str *out_stream)
-{
-    const char *text = (const char *)data.ptr;
-    const char *at = data.len == 0 ? NULL : memchr(text, '@', data.len);
-    if (at == NULL) return false;
-    deed_str number = {text, (size_t)(at - text)};
-    *out_stream = (deed_str){at + 1, data.len - number.len - 1};
-    return out_stream->len > 0 && text_u64(number, out_revision);
-}
-
 static deed_status no_memory(struct deed_error *err)
 {
     return deed_fail(err, DEED_NO_MEMORY, "group: out of memory");
@@ -158,29 +148,12 @@ static deed_status read_one(struct groups *groups, deed_str stream, uint64_t rev
     return DEED_OK;
 }
 
-/* The link that a virtual stream shows an event by: nobody ever wrote it. */
 static struct group_event *virtual_content(struct groups *groups, const struct deed_event *e,
                                            bool resolve)
 {
-    struct arena arena;
-    arena_init(&arena, SIZE_MAX);
-    deed_str data = arena_printf(&arena, "%llu@%.*s", (unsigned long long)e->revision,
-                                 DEED_FMT(e->stream));
-    struct deed_event link = {.position = e->position,
-                              .revision = e->link_revision,
-                              .id = store_link_id(groups->store, e->link_stream, e->link_revision),
-                              .time_ns = e->time_ns,
-                              .recorded_at_ns = e->recorded_at_ns,
-                              .stream = e->link_stream,
-                              .type = DEED_STR(LINK_TYPE),
-                              .content_type = DEED_STR(LINK_CONTENT_TYPE),
-                              .data = deed_bytes_of(data)};
-    struct group_event *content = NULL;
-    if (data.ptr != NULL) {
-        content = resolve ? group_event_create(e, &link) : group_event_create(&link, NULL);
-    }
-    arena_done(&arena);
-    return content;
+    char data[STORE_LINK_DATA_SIZE_MAX];
+    struct deed_event link = store_link_event(groups->store, e, data);
+    return resolve ? group_event_create(e, &link) : group_event_create(&link, NULL);
 }
 
 /* What a group delivers for an event that was read. */
@@ -190,10 +163,10 @@ static deed_status content_of(struct groups *groups, const struct deed_event *e,
     uint64_t revision;
     deed_str stream;
     struct group_event *content = NULL;
-    bool is_link = resolve && deed_str_equal(e->type, DEED_STR(LINK_TYPE));
+    bool is_link = resolve && deed_str_equal(e->type, DEED_STR(STORE_LINK_TYPE));
     if (e->link_stream.ptr != NULL) {
         content = virtual_content(groups, e, resolve);
-    } else if (is_link && feed_parse_link(e->data, &revision, &stream)) {
+    } else if (is_link && store_link_parse(e->data, &stream, &revision)) {
         struct deed_cursor *cursor = NULL;
         struct deed_event target;
         deed_status status = read_one(groups, stream, revision, &cursor, &target, err);
@@ -209,14 +182,14 @@ static deed_status content_of(struct groups *groups, const struct deed_event *e,
     return DEED_OK;
 }
 
-deed_status feed_resolve(struct groups *groups, deed_str link_data, bool links,
+deed_status feed_resolve(struct groups *groups, deed_bytes link_data, bool links,
                          struct group_event **out_content, struct deed_error *err)
 {
     uint64_t revision;
     deed_str stream;
     struct deed_cursor *cursor = NULL;
     struct deed_event event;
-    if (!feed_parse_link(deed_bytes_of(link_data), &revision, &stream)) {
+    if (!store_link_parse(link_data, &stream, &revision)) {
         return deed_fail(err, DEED_NOT_FOUND, "\"%.*s\" is no link", DEED_FMT(link_data));
     }
     deed_status status = read_one(groups, stream, revision, &cursor, &event, err);
@@ -454,8 +427,7 @@ static deed_status read_parked(struct group *g, struct batch *b, uint64_t stop,
             break;
         }
         struct group_event *content = NULL;
-        deed_str data = {(const char *)link.data.ptr, link.data.len};
-        status = feed_resolve(g->groups, data, b->resolve, &content, err);
+        status = feed_resolve(g->groups, link.data, b->resolve, &content, err);
         if (status == DEED_OK) {
             const struct deed_event *original = group_event_original(content);
             batch_add(b, content, g->is_all ? original->position : original->revision, DEED_NONE,

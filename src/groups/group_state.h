@@ -31,9 +31,6 @@
  * pinned to it would wait for it. */
 #define GROUP_DEMAND_IDLE_NS (UINT64_C(30) * 1000000000)
 
-#define LINK_TYPE         "$>"
-#define LINK_CONTENT_TYPE "application/octet-stream"
-
 /* An event and what it came by, in one piece of memory. */
 struct group_event {
     _Atomic uint32_t holds;
@@ -264,10 +261,8 @@ void feed_close(struct group *g);
 DEED_MUST_CHECK deed_status feed_check_filter(struct groups *groups, deed_str filter,
                                               struct deed_error *err);
 /* The event that a parked link points to; `call` gets it. DEED_NOT_FOUND: not there any more. */
-DEED_MUST_CHECK deed_status feed_resolve(struct groups *groups, deed_str link_data, bool links,
+DEED_MUST_CHECK deed_status feed_resolve(struct groups *groups, deed_bytes link_data, bool links,
                                          struct group_event **out_content, struct deed_error *err);
-/* Split "12@stream". */
-bool feed_parse_link(deed_bytes data, uint64_t *out_revision, deed_str *out_stream);
 
 /* ---- durable.c ---------------------------------------------------------------------------------- */
 

@@ -554,7 +554,6 @@ static bool tell_parked(struct group *g, const struct deed_event *link,
     json_value root;
     struct group_event *content = NULL;
     struct group_parked parked = {.number = link->revision};
-    deed_str data = {(const char *)link->data.ptr, link->data.len};
     arena_init(&arena, SIZE_MAX);
     if (json_parse(&arena, link->metadata, 0, &root, NULL) == DEED_OK) {
         parked.reason = json_text(json_get(root, DEED_STR("reason")));
@@ -562,8 +561,8 @@ static bool tell_parked(struct group *g, const struct deed_event *link,
     }
     bool more = true;
     deed_status status = DEED_OK;
-    if (feed_parse_link(link->data, &parked.revision, &parked.stream)) {
-        status = feed_resolve(g->groups, data, true, &content, err);
+    if (store_link_parse(link->data, &parked.stream, &parked.revision)) {
+        status = feed_resolve(g->groups, link->data, true, &content, err);
         if (status == DEED_OK && content->has_event) parked.event = &content->event;
         if (status == DEED_NOT_FOUND) status = DEED_OK;
         if (status == DEED_OK) more = each(context, &parked);

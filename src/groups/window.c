@@ -141,8 +141,8 @@ static deed_str lane_key(const struct group *g, const struct group_event *conten
     }
     uint64_t revision;
     deed_str stream;
-    bool link = deed_str_equal(e->type, DEED_STR(LINK_TYPE));
-    return link && feed_parse_link(e->data, &revision, &stream) ? stream : e->stream;
+    bool link = deed_str_equal(e->type, DEED_STR(STORE_LINK_TYPE));
+    return link && store_link_parse(e->data, &stream, &revision) ? stream : e->stream;
 }
 
 static bool lanes_make_room(struct group *g)

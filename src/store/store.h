@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/text.h"
 #include "os/os.h"
 
 struct store;
@@ -129,6 +130,21 @@ bool store_is_virtual(deed_str stream);
 /* The id of a place in a virtual stream: a UUID of version 5 over "STREAM@REVISION", with the log's id
  * as its namespace. */
 deed_uuid store_link_id(struct store *store, deed_str stream, uint64_t revision);
+
+/* Links: events that stand for another one. Their data is "REVISION@STREAM", and the store keeps them as
+ * any event. */
+#define STORE_LINK_TYPE         "$>"
+#define STORE_LINK_CONTENT_TYPE "application/octet-stream"
+/* The longest name is the format's, whatever the limit is today. */
+#define STORE_LINK_DATA_SIZE_MAX (U64_TEXT_SIZE + 1 + UINT16_MAX)
+
+/* Where a link leads; `out_stream` borrows its data. false: nowhere. */
+DEED_MUST_CHECK bool store_link_parse(deed_bytes data, deed_str *out_stream,
+                                      uint64_t *out_revision);
+/* An event that was read from a virtual stream, as the link that KurrentDB would have stored there. It
+ * borrows the event, and `data`, where its own is written. */
+struct deed_event store_link_event(struct store *store, const struct deed_event *event,
+                                   char data[STORE_LINK_DATA_SIZE_MAX]);
 
 DEED_MUST_CHECK deed_status store_stream(struct store *store, deed_str stream,
                                          struct deed_stream_info *out_info, struct deed_error *err);

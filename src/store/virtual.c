@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "base/uuid.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 static const struct {
@@ -65,4 +66,38 @@ deed_uuid store_link_id(struct store *store, deed_str stream, uint64_t revision)
     int size = snprintf(number, sizeof number, "@%llu", (unsigned long long)revision);
     deed_bytes name[] = {deed_bytes_of(stream), {(const uint8_t *)number, (size_t)size}};
     return uuid_v5(log_id(store->log), name, 2);
+}
+
+bool store_link_parse(deed_bytes data, deed_str *out_stream, uint64_t *out_revision)
+{
+    const char *text = (const char *)data.ptr;
+    const char *at = data.len == 0 ? NULL : memchr(text, '@', data.len);
+    if (at == NULL) return false;
+    deed_str number = {text, (size_t)(at - text)};
+    deed_str stream = {at + 1, data.len - number.len - 1}; /* names may have the sign, too */
+    if (stream.len == 0 || !text_u64(number, out_revision)) return false;
+    *out_stream = stream;
+    return true;
+}
+
+struct deed_event store_link_event(struct store *store, const struct deed_event *event,
+                                   char data[STORE_LINK_DATA_SIZE_MAX])
+{
+    assert(event->link_stream.ptr != NULL);
+    assert(event->stream.len <= UINT16_MAX);
+    size_t size = u64_format(event->revision, data);
+    data[size++] = '@';
+    memcpy(data + size, event->stream.ptr, event->stream.len);
+    size += event->stream.len;
+    return (struct deed_event){
+        .position = event->position,
+        .revision = event->link_revision,
+        .id = store_link_id(store, event->link_stream, event->link_revision),
+        .time_ns = event->time_ns,
+        .recorded_at_ns = event->recorded_at_ns,
+        .stream = event->link_stream,
+        .type = DEED_STR(STORE_LINK_TYPE),
+        .content_type = DEED_STR(STORE_LINK_CONTENT_TYPE),
+        .data = {(const uint8_t *)data, size},
+    };
 }

@@ -417,6 +417,20 @@ TEST(grpc_read, a_virtual_stream_reads_as_links)
     end_story();
 }
 
+TEST(grpc_read, a_virtual_link_has_room_for_the_longest_name)
+{
+    static char name[65533 + 1];
+    char wanted[64]; /* the fixture tells forty bytes of the link's data */
+    memset(name, 'n', sizeof name - 1);
+    memcpy(name, "a-", 2);
+    start_limited((struct deed_limits){.name_size_max = sizeof name - 1});
+    open_api();
+    say(name, "one");
+    (void)snprintf(wanted, sizeof wanted, "$ce-a/0 0@%.38s\n= 0\n", name);
+    expect_read(wanted, .stream = "$ce-a", .count = 9);
+    end_story();
+}
+
 TEST(grpc_read, a_virtual_link_has_one_id_for_ever)
 {
     struct deed_cursor *cursor = NULL;

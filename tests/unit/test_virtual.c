@@ -325,6 +325,61 @@ TEST(virtual, a_places_id_is_the_same_for_everybody)
     finish();
 }
 
+/* ---- as links ------------------------------------------------------------------------------- */
+
+static bool leads(const char *data, const char *stream, uint64_t revision)
+{
+    deed_str to = {0};
+    uint64_t at = 0;
+    return store_link_parse(deed_bytes_of(deed_str_of(data)), &to, &at) &&
+           deed_str_equal(to, deed_str_of(stream)) && at == revision;
+}
+
+TEST(virtual, a_links_data_is_a_revision_and_a_stream)
+{
+    static const char *const nowhere[] = {"",    "7",    "@a",   "7@",    "-1@a", "+1@a",
+                                          "x@a", "1x@a", " 1@a", "a@1@b", "18446744073709551616@a"};
+    assert_true(leads("0@a", "a", 0));
+    assert_true(leads("12@order-7", "order-7", 12));
+    assert_true(leads("3@me@home", "me@home", 3));
+    assert_true(leads("3@@", "@", 3));
+    assert_true(leads("18446744073709551615@a", "a", UINT64_MAX));
+    for (size_t i = 0; i < sizeof nowhere / sizeof nowhere[0]; i++) {
+        deed_str to = DEED_STR("kept");
+        uint64_t at = 42;
+        assert_false(store_link_parse(deed_bytes_of(deed_str_of(nowhere[i])), &to, &at));
+        assert_true(deed_str_equal(to, DEED_STR("kept")) && at == 42);
+    }
+    deed_str to;
+    uint64_t at;
+    assert_false(store_link_parse((deed_bytes){0}, &to, &at));
+}
+
+TEST(virtual, a_place_is_told_as_the_link_that_would_stand_there)
+{
+    start_orders();
+    static char data[STORE_LINK_DATA_SIZE_MAX];
+    struct deed_read_options how = {.stream = orders, .from_revision = 2};
+    struct deed_event e;
+    expect_ok(store_read(store, &how, &cursor, &err));
+    expect_ok(cursor_next(cursor, &e, &err));
+    struct deed_event link = store_link_event(store, &e, data);
+    assert_true(deed_str_equal(link.stream, orders));
+    assert_int_equal(link.revision, 2);
+    assert_int_equal(link.position, e.position);
+    assert_int_equal(link.time_ns, e.time_ns);
+    assert_int_equal(link.recorded_at_ns, e.recorded_at_ns);
+    assert_true(deed_str_equal(link.type, DEED_STR("$>")));
+    assert_true(deed_str_equal(link.content_type, DEED_STR("application/octet-stream")));
+    assert_int_equal(link.data.len, strlen("1@order-1"));
+    assert_memory_equal(link.data.ptr, "1@order-1", link.data.len);
+    assert_true(uuid_equal(link.id, store_link_id(store, orders, 2)));
+    assert_null(link.link_stream.ptr);
+    cursor_close(cursor);
+    cursor = NULL;
+    finish();
+}
+
 /* ---- places stay ---------------------------------------------------------------------------- */
 
 #define MANY 3000
