@@ -68,8 +68,7 @@ static const struct argp command_argp = {
     .doc = "Run a command: the domain decides, and its events are stored. BODY is the command's "
            "data as JSON, @FILE, or - for standard input.\v"
            "Example:\n"
-           "  deedbook command ShipOrder '{\"order_id\":\"1\",\"carrier\":\"UPS\","
-           "\"tracking_number\":\"1Z\",\"shipped_on\":\"2026-11-23\"}'\n\n"
+           "  deedbook command CancelOrder '{\"order_id\":\"1001\",\"reason\":\"late\"}'\n\n"
            "A command that the domain rejects exits with 1, --if-match that does not hold with 4.",
     .children = cli_target_children,
 };

@@ -54,7 +54,7 @@ static const struct argp delete_argp = {
            "and for who reads the log, until they are removed from it.\v"
            "Examples:\n"
            "  deedbook delete session-7\n"
-           "  deedbook delete session-7 --tombstone --expected 12",
+           "  deedbook delete session-8 --tombstone --expected 12",
     .children = cli_target_children,
 };
 

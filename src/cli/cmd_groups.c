@@ -90,7 +90,7 @@ static const struct argp groups_argp = {
         "@FILE or - for standard input; what it does not say is as usual.\v"
         "Examples:\n"
         "  deedbook groups\n"
-        "  deedbook groups set '$ce-order' mailer '{\"strategy\":\"Pinned\",\"resolve_links\":true}'\n"
+        "  deedbook groups set '$ce-order' mailer '{\"strategy\":\"Pinned\"}'\n"
         "  deedbook groups parked '$ce-order' mailer\n"
         "  deedbook groups replay '$ce-order' mailer\n\n"
         "The list exits with 1 if a group is stopped.",

@@ -50,8 +50,8 @@ static const struct argp repair_argp = {
         "reading them stays an error, their positions are never given again, and the bytes of a "
         "damaged end are kept aside. If there is a backup, restore that instead.\v"
         "Example:\n"
-        "  deedbook repair --data ./data                  list what would be given up\n"
-        "  deedbook repair --data ./data --accept-loss    give it up\n\n"
+        "  deedbook repair --data ./data                  # list what would be given up\n"
+        "  deedbook repair --data ./data --accept-loss    # give it up\n\n"
         "No server may be running on the directory. Exits with 0 if the log takes appends and with "
         "6 if it has damage that was not accepted.",
     .children = cli_target_children,
