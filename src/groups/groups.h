@@ -3,7 +3,9 @@
  *     groups_open(store, NULL, &groups, &err);
  *     groups_create(groups, DEED_STR("order-1"), DEED_STR("mailer"), &settings, &err);
  *     groups_join(groups, DEED_STR("order-1"), DEED_STR("mailer"), &options, &consumer, &err);
- *     while (groups_take(consumer, messages, 16, &count, &err) == DEED_OK) … groups_ack(consumer, …);
+ *     while (groups_take(consumer, messages, 16, SIZE_MAX, &count, &err) == DEED_OK) {
+ *         … groups_ack(consumer, …);
+ *     }
  *     groups_leave(consumer);
  *
  * Each event goes to one consumer of the group, which acknowledges it; one that is not acknowledged
