@@ -18,9 +18,10 @@
  * (5) Checkpoints ascend. One at P is sent when all up to P was sent or did not match.
  * (6) The log is read with its removed events, which are left out: to a KurrentDB client a log that was
  *     compacted just has fewer events, and no horizon. */
+#include "api/call.h"
 #include "api/grpc_event.h"
 #include "api/grpc_link.h"
-#include "api/call.h"
+#include "api/grpc_write.h"
 #include "api/read_plan.h"
 #include "api/rpc.h"
 #include "base/text.h"
@@ -200,13 +201,6 @@ static deed_status event_add(struct reading *r, struct buf *out, size_t slice_st
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-static void fail_deleted(struct reading *r)
-{
-    rpc_trailer(r->rpc, "stream-name", r->plan.stream);
-    rpc_fail(r->rpc, GRPC_FAILED_PRECONDITION, "stream-deleted",
-             "Event stream '%.*s' is deleted.", DEED_FMT(r->plan.stream));
-}
-
 /* A stream's metadata goes with it, and only the newest is read. */
 static deed_status metadata_stream_check(struct reading *r, struct deed_read_options *options,
                                          struct deed_stream_info *info)
@@ -346,7 +340,7 @@ static enum rpc_pull open_failed(struct reading *r, struct buf *out, deed_status
     if (os_haste_refused()) return RPC_LATER;
     if (status == DEED_DELETED) {
         if (r->plan.subscription) put_confirmation(r, out); /* always first, where there is a stream */
-        fail_deleted(r);
+        grpc_fail_deleted(r->rpc, r->plan.stream);
     } else {
         r->err.status = status;
         rpc_fail_status(r->rpc, &r->err);
@@ -472,7 +466,7 @@ static enum rpc_pull reading_failed(struct reading *r, struct buf *out, size_t s
 {
     if (status == DEED_BUSY && r->waits && out->len > start) return RPC_MORE; /* (3) */
     if (status == DEED_DELETED) {
-        fail_deleted(r);
+        grpc_fail_deleted(r->rpc, r->plan.stream);
         return RPC_END;
     }
     if (os_haste_refused()) return out->len > start ? RPC_MORE : RPC_LATER; /* (4) */

@@ -115,7 +115,7 @@ enum write_outcome grpc_outcome(enum deed_expect expect, const struct deed_error
 
 /* End a call with the protocol's trailers. */
 void grpc_fail_gather(struct rpc *rpc, const struct gather_trouble *trouble);
-void grpc_fail_deleted(struct rpc *rpc, deed_str stream);
+void grpc_fail_deleted(struct rpc *rpc, deed_str stream); /* reads fail so, too */
 void grpc_fail_outcome(struct rpc *rpc, enum write_outcome outcome, deed_str stream,
                        const struct deed_error *err);
 
