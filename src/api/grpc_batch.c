@@ -623,7 +623,6 @@ static enum rpc_pull batch_pull(struct rpc *rpc, struct buf *out, size_t size_wa
     struct batch *b = rpc->state;
     (void)size_wanted;
     (void)haste;
-    if (b == NULL) return RPC_END;
     uint64_t now_ticks = os_ticks_ns(store_os(store_of(b)));
     os_mutex_lock(&b->mutex);
     uint64_t next = expire(b, now_ticks);

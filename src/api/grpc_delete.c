@@ -19,17 +19,14 @@ static void delete_message(struct rpc *rpc, deed_bytes message)
         rpc_fail(rpc, GRPC_RESOURCE_EXHAUSTED, NULL, "out of memory");
         return;
     }
-    bool given = false;
     bool ok = true;
     struct pb_reader r = pb_reader_over(copy);
     for (struct pb_field f; ok && pb_next(&r, &f);) {
-        if (!pb_is(&f, 1, PB_BYTES)) continue;
-        given = true;
-        ok = grpc_parse_target(f.bytes, target);
+        if (pb_is(&f, 1, PB_BYTES)) ok = grpc_parse_target(f.bytes, target);
     }
     if (!ok || r.bad) {
         rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL, "the message is malformed");
-    } else if (!given || target->stream.len == 0) {
+    } else if (target->stream.len == 0) {
         rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL,
                  "Required option StreamIdentifier is missing, or empty");
     } else if (!target->expects) {
@@ -65,8 +62,7 @@ static enum rpc_pull pull(struct rpc *rpc, struct buf *out, bool haste, bool tom
     const struct grpc_target *target = rpc->state;
     struct deed_error err = {0};
     struct deed_appended appended;
-    if (target == NULL) return RPC_END; /* it has failed */
-    if (haste) return RPC_LATER;        /* (1) */
+    if (haste) return RPC_LATER; /* (1) */
     deed_status status =
         store_delete_foreign(rpc->api->parts.store, target->stream, target->expect,
                              target->revision, tombstone, &appended, &err);

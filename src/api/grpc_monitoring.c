@@ -97,10 +97,6 @@ static enum rpc_pull pull(struct rpc *rpc, struct buf *out, size_t size_wanted, 
 {
     struct stats_call *call = rpc->state;
     (void)size_wanted, (void)haste;
-    if (call == NULL) {
-        rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL, "the request is missing");
-        return RPC_END;
-    }
     uint64_t now = now_ticks(rpc);
     if (now >= call->next_ticks) {
         call->next_ticks = now + call->period_ms * 1000000;

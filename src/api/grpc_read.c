@@ -65,7 +65,6 @@ struct reading {
     struct deed_cursor *cursor; /* NULL: not opened yet */
     uint64_t left;              /* events that may still go out */
     uint64_t last_revision;     /* of the stream as far as known; DEED_NONE: it has none */
-    bool counted_end;           /* DEED_END means the end of the call, not a wait */
     bool empty;                 /* nothing can come: do not read */
 
     bool live;

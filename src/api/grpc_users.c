@@ -174,11 +174,7 @@ static enum rpc_pull change_pull(struct rpc *rpc, struct buf *out, size_t size_w
     struct deed_error err = {0};
     (void)size_wanted;
     if (haste) return RPC_LATER; /* (1) */
-    deed_status status = u == NULL ? deed_fail(&err, DEED_INVALID, "the request is missing")
-                                   : run(rpc, u, &err);
-    if (u == NULL) {
-        rpc_fail_status(rpc, &err);
-    } else if (status != DEED_OK) {
+    if (run(rpc, u, &err) != DEED_OK) {
         fail(rpc, u, &err);
     } else {
         grpc_frame_end(out, grpc_frame_begin(out)); /* all answers are empty */
@@ -255,10 +251,6 @@ static enum rpc_pull details_pull(struct rpc *rpc, struct buf *out, size_t size_
     size_t before = out->len;
     if (haste) return RPC_LATER; /* (1) */
     deed_status status = DEED_OK;
-    if (u == NULL) {
-        rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL, "the request is missing");
-        return RPC_END;
-    }
     if (u->logins == NULL) status = find_logins(rpc, u, &err);
     while (status == DEED_OK && u->next < u->login_count) {
         if (out->len - before >= size_wanted || rpc_cancelled(rpc)) return RPC_MORE;

@@ -7,6 +7,7 @@
 
 #include "grpc/pb.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 

@@ -9,8 +9,6 @@
 #include "grpc/proto.h"
 #include "proto/streams.pb-c.h"
 
-#include <assert.h>
-
 typedef EventStore__Client__Streams__ReadReq request;
 typedef EventStore__Client__Streams__ReadReq__Options options;
 typedef EventStore__Client__Streams__ReadReq__Options__FilterOptions filter_options;

@@ -8,7 +8,8 @@
  *
  * begin, message, half_closed and close run on the loop's thread and must not block. pull is tried on
  * it in haste, and else runs on a pool's thread. It is called after begin, message, half_closed and
- * rpc_wake, and as long as it answers RPC_MORE and the client takes what it made.
+ * rpc_wake, and as long as it answers RPC_MORE and the client takes what it made; never on a call that
+ * has ended, so what begin or message failed over, pull need not look at.
  *
  * A method whose client sends one message only (not `client_streams`) is given it when the client has
  * half-closed: message, half_closed, and only then is pull called. So its pull runs beside nothing of
