@@ -199,7 +199,6 @@ const struct rpc_method grpc_append_methods[] = {
      .begin = append_begin,
      .message = append_message,
      .half_closed = append_half_closed,
-     .pull = rpc_unary_pull,
      .close = append_close},
 };
 const size_t grpc_append_method_count = sizeof grpc_append_methods / sizeof grpc_append_methods[0];

@@ -198,14 +198,6 @@ void rpc_take_replies(struct rpc *rpc, struct buf *out)
     os_mutex_unlock(&rpc->mutex);
 }
 
-enum rpc_pull rpc_unary_pull(struct rpc *rpc, struct buf *out, size_t size_wanted, bool haste)
-{
-    (void)out;
-    (void)size_wanted;
-    (void)haste;
-    return rpc_ended(rpc) ? RPC_END : RPC_WAIT;
-}
-
 /* ---- ending ----------------------------------------------------------------------------------- */
 
 bool rpc_ended(const struct rpc *rpc)

@@ -49,8 +49,8 @@ struct rpc_method {
     void (*message)(struct rpc *rpc, deed_bytes message);
     /* The client sends no more. NULL: nothing to do. */
     void (*half_closed)(struct rpc *rpc);
-    /* Append frames (grpc_pack) to `out`, about size_wanted bytes and never part of one. NULL, or
-     * rpc_unary_pull: all answers go through rpc_reply. */
+    /* Append frames (grpc_pack) to `out`, about size_wanted bytes and never part of one. NULL: all
+     * answers go through rpc_reply. */
     enum rpc_pull (*pull)(struct rpc *rpc, struct buf *out, size_t size_wanted, bool haste);
     /* Once, last, when all holds are given back: free `state`. NULL: nothing to do. */
     void (*close)(struct rpc *rpc);
@@ -139,8 +139,6 @@ void rpc_reply(struct rpc *rpc, const ProtobufCMessage *message);
  * it short and call nothing else of the call's. */
 struct buf *rpc_reply_begin(struct rpc *rpc);
 void rpc_reply_end(struct rpc *rpc);
-/* RPC_WAIT until the call has ended. */
-enum rpc_pull rpc_unary_pull(struct rpc *rpc, struct buf *out, size_t size_wanted, bool haste);
 
 /* Unpack into rpc->scratch; NULL: the call has failed with INVALID_ARGUMENT or RESOURCE_EXHAUSTED. */
 void *rpc_unpack(struct rpc *rpc, const ProtobufCMessageDescriptor *type, deed_bytes message);

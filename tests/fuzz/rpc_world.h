@@ -78,7 +78,7 @@ static inline void talk_run(struct talk *t, bool brief)
             w.pushed = false;
             must(!rpc_taken(rpc), "the server's hold is gone");
         }
-        while (!t->over && !rpc_ended(rpc)) {
+        while (rpc->method->pull != NULL && !t->over && !rpc_ended(rpc)) {
             enum rpc_pull answer = rpc->method->pull(rpc, &t->out, 1 << 16, true);
             must(answer != RPC_LATER || !brief, "nothing of it takes long");
             if (answer == RPC_LATER) answer = rpc->method->pull(rpc, &t->out, 1 << 16, false);
