@@ -1,7 +1,8 @@
 /* text.c - small, strict, table free. */
 #include "base/text.h"
 
-bool utf8_valid(deed_bytes bytes)
+/* How many bytes there are before the first one that is wrong. */
+static inline size_t utf8_valid_size(deed_bytes bytes)
 {
     const uint8_t *p = bytes.ptr;
     size_t left = bytes.len;
@@ -17,18 +18,30 @@ bool utf8_valid(deed_bytes bytes)
         }
         uint8_t lead = *p;
         size_t size = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-        if (size == 0 || lead > 0xf4 || size > left) return false;
-        for (size_t i = 1; i < size; i++) {
-            if ((p[i] & 0xc0) != 0x80) return false;
-        }
-        if (lead == 0xe0 && p[1] < 0xa0) return false; /* overlong */
-        if (lead == 0xed && p[1] > 0x9f) return false; /* surrogate */
-        if (lead == 0xf0 && p[1] < 0x90) return false; /* overlong */
-        if (lead == 0xf4 && p[1] > 0x8f) return false; /* past U+10FFFF */
+        if (size == 0 || lead > 0xf4 || size > left) break;
+        size_t good = 1;
+        while (good < size && (p[good] & 0xc0) == 0x80) good++;
+        if (good < size) break;
+        if (lead == 0xe0 && p[1] < 0xa0) break; /* overlong */
+        if (lead == 0xed && p[1] > 0x9f) break; /* surrogate */
+        if (lead == 0xf0 && p[1] < 0x90) break; /* overlong */
+        if (lead == 0xf4 && p[1] > 0x8f) break; /* past U+10FFFF */
         p += size;
         left -= size;
     }
-    return true;
+    return bytes.len - left;
+}
+
+bool utf8_valid(deed_bytes bytes)
+{
+    return utf8_valid_size(bytes) == bytes.len;
+}
+
+deed_str str_beginning(deed_str s, size_t size_max)
+{
+    if (s.len > size_max) s.len = size_max;
+    s.len = utf8_valid_size(deed_bytes_of(s));
+    return s;
 }
 
 /* Two digits a division: an event that is read has its time in it, seventeen digits. */

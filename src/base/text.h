@@ -7,6 +7,10 @@
 /* Well-formed UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, none past U+10FFFF. */
 bool utf8_valid(deed_bytes bytes);
 
+/* At most so many bytes of it, cut between characters, for a message; and nothing from where it is no
+ * UTF-8 on. */
+deed_str str_beginning(deed_str s, size_t size_max);
+
 /* A number's decimal digits, without a NUL; answers how many. */
 #define U64_TEXT_SIZE 20
 size_t u64_format(uint64_t value, char out[U64_TEXT_SIZE]);

@@ -223,14 +223,9 @@ static void value_show(json_value value, struct buf *out)
         buf_printf(out, "%s", json_kind_name(kind));
         return;
     }
-    size_t len = raw.len;
-    if (len > 40) {
-        len = 40;
-        while (len > 0 && ((uint8_t)raw.ptr[len] & 0xc0) == 0x80)
-            len--; /* whole characters */
-    }
-    buf_add(out, raw.ptr, len);
-    if (len < raw.len) buf_add_str(out, DEED_STR("…"));
+    deed_str shown = str_beginning(raw, 40);
+    buf_add_str(out, shown);
+    if (shown.len < raw.len) buf_add_str(out, DEED_STR("…"));
 }
 
 /* Append "path what" to the message. Cut at whole mistakes: half a sentence helps nobody. */

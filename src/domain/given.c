@@ -46,11 +46,9 @@ struct given {
 static deed_status malformed(struct deed_error *err, json_value at, const char *what)
 {
     deed_str raw = json_raw(at);
-    size_t len = raw.len > 60 ? 60 : raw.len;
-    while (len > 0 && len < raw.len && ((uint8_t)raw.ptr[len] & 0xc0) == 0x80)
-        len--;
-    return deed_fail(err, DEED_INVALID, "%s: %.*s%s", what, (int)len, len == 0 ? "" : raw.ptr,
-                     len < raw.len ? "…" : "");
+    deed_str shown = str_beginning(raw, 60);
+    return deed_fail(err, DEED_INVALID, "%s: %.*s%s", what, DEED_FMT(shown),
+                     shown.len < raw.len ? "…" : "");
 }
 
 /* Only these members may be there: a misspelt "then" would make a test that cannot fail. */

@@ -478,8 +478,7 @@ static void item_again(struct item *item)
 
 void window_park(struct group *g, struct item *item, deed_str reason)
 {
-    if (reason.len > GROUP_REASON_MAX) reason.len = GROUP_REASON_MAX;
-    while (reason.len > 0 && !utf8_valid(deed_bytes_of(reason))) reason.len--;
+    reason = str_beginning(reason, GROUP_REASON_MAX);
     item_detach(g, item);
     item->state = ITEM_PARKING;
     free(item->reason);

@@ -105,16 +105,11 @@ static deed_status fail_unexpected(struct parser *p, const char *wanted)
                      wanted);
 }
 
-/* At most 64 bytes of a key, cut between characters. */
 static deed_status fail_duplicate(struct parser *p, const struct key *key)
 {
-    size_t len = key->len;
-    if (len > 64) {
-        len = 64;
-        while (len > 0 && ((unsigned char)key->ptr[len] & 0xc0) == 0x80) len--;
-    }
+    deed_str shown = str_beginning((deed_str){key->ptr, key->len}, 64);
     return deed_fail(p->err, DEED_INVALID, "json: byte %zu: duplicate key \"%.*s\"%s", key->offset,
-                     (int)len, key->ptr, len < key->len ? "..." : "");
+                     DEED_FMT(shown), shown.len < key->len ? "..." : "");
 }
 
 static deed_status fail_memory(struct parser *p)

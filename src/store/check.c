@@ -8,13 +8,8 @@
 
 #include <stdlib.h>
 
-/* The name's beginning for a message, cut between characters. */
-static deed_str name_beginning(deed_str name)
-{
-    if (name.len > 40) name.len = 40;
-    while (name.len > 0 && !utf8_valid(deed_bytes_of(name))) name.len--;
-    return name;
-}
+/* What of a name goes into a message. */
+#define NAME_SHOWN_MAX 40
 
 static deed_status check_name_size(uint32_t size_max, const char *what, deed_str name,
                                    bool required, struct deed_error *err)
@@ -25,7 +20,7 @@ static deed_status check_name_size(uint32_t size_max, const char *what, deed_str
     }
     if (name.len > size_max) {
         return deed_fail(err, DEED_TOO_LARGE, "%s \"%.*s…\": %zu bytes, limit %u", what,
-                         DEED_FMT(name_beginning(name)), name.len, size_max);
+                         DEED_FMT(str_beginning(name, NAME_SHOWN_MAX)), name.len, size_max);
     }
     if (!utf8_valid(deed_bytes_of(name))) {
         return deed_fail(err, DEED_INVALID, "%s: not valid UTF-8", what);
@@ -102,7 +97,8 @@ static deed_status check_reserved(const struct deed_new_event *e, bool foreign,
     if (!deed_str_equal(e->type, DEED_STR(METADATA_TYPE))) {
         return deed_fail(err, DEED_INVALID,
                          "stream %.*s holds metadata: type \"%.*s\" should be " METADATA_TYPE,
-                         DEED_FMT(name_beginning(e->stream)), DEED_FMT(name_beginning(e->type)));
+                         DEED_FMT(str_beginning(e->stream, NAME_SHOWN_MAX)),
+                         DEED_FMT(str_beginning(e->type, NAME_SHOWN_MAX)));
     }
     return retention_parse(e->data, &retention, err);
 }

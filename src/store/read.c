@@ -97,11 +97,9 @@ static deed_status check_options(const struct deed_read_options *o, struct deed_
     for (size_t i = 0; o->stream.ptr == NULL && i < o->filter.stream_count; i++) {
         deed_str name = o->filter.streams[i];
         if (!store_is_virtual(name)) continue;
-        if (name.len > 100) name.len = 100;
-        while (name.len > 0 && !utf8_valid(deed_bytes_of(name))) name.len--;
         return deed_fail(err, DEED_INVALID,
                          "filter: stream %.*s is virtual: no event stands in it, read it as a stream",
-                         DEED_FMT(name));
+                         DEED_FMT(str_beginning(name, 100)));
     }
     return DEED_OK;
 }

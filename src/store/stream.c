@@ -15,14 +15,6 @@
 #define NS_PER_SECOND INT64_C(1000000000)
 #define METADATA_NAME_SIZE_MAX (UINT16_MAX + 2)
 
-/* Of a value that may be anything, for a message. */
-static deed_str beginning(deed_str raw)
-{
-    if (raw.len > 60) raw.len = 60;
-    while (raw.len > 0 && !utf8_valid(deed_bytes_of(raw))) raw.len--;
-    return raw;
-}
-
 deed_status retention_parse(deed_bytes json, struct retention *out, struct deed_error *err)
 {
     struct arena arena;
@@ -48,7 +40,7 @@ deed_status retention_parse(deed_bytes json, struct retention *out, struct deed_
             status = deed_fail(err, DEED_INVALID,
                                "stream metadata: %s is %.*s, it must be a whole number from %llu to "
                                "%llu",
-                               fields[i].name, DEED_FMT(beginning(json_raw(v))),
+                               fields[i].name, DEED_FMT(str_beginning(json_raw(v), 60)),
                                (unsigned long long)fields[i].least,
                                (unsigned long long)fields[i].most);
         }

@@ -52,12 +52,10 @@ deed_status stream_writable(deed_str stream, struct deed_error *err)
         name = (deed_str){name.ptr + 2, name.len - 2};
     }
     if (!store_is_virtual(name)) return DEED_OK;
-    if (name.len > 100) name.len = 100;
-    while (name.len > 0 && !utf8_valid(deed_bytes_of(name))) name.len--;
     return deed_fail(err, DEED_INVALID,
                      "stream %.*s is virtual: it shows events of other streams, and has neither "
                      "events nor metadata of its own",
-                     DEED_FMT(name));
+                     DEED_FMT(str_beginning(name, 100)));
 }
 
 deed_uuid store_link_id(struct store *store, deed_str stream, uint64_t revision)

@@ -722,6 +722,29 @@ TEST(text, utf8_is_found_bad_at_any_place)
     }
 }
 
+static void expect_beginning(const char *text, size_t size_max, const char *expected)
+{
+    deed_str shown = str_beginning(guarded_str(text), size_max);
+    if (!deed_str_equal(shown, deed_str_of(expected)))
+        fail_msg("%zu bytes of \"%s\": \"%.*s\"", size_max, text, DEED_FMT(shown));
+}
+
+TEST(text, a_beginning_is_cut_between_characters)
+{
+    expect_beginning("", 4, "");
+    expect_beginning("name", 4, "name");
+    expect_beginning("names", 4, "name");
+    expect_beginning("naïve", 2, "na");
+    expect_beginning("naïve", 3, "na");
+    expect_beginning("naïve", 4, "naï");
+    expect_beginning("€", 2, "");
+    expect_beginning("\xf0\x9f\x99\x82!", 3, "");
+    expect_beginning("\xf0\x9f\x99\x82!", 4, "\xf0\x9f\x99\x82");
+    expect_beginning("eight and more", 12, "eight and mo");
+    expect_beginning("good, then \xff bad", 40, "good, then ");
+    expect_beginning("\xed\xa0\x80", 3, "");
+}
+
 TEST(text, numbers_are_digits_within_64_bits)
 {
     static const char *const bad[] = {"",
