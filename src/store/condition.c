@@ -76,8 +76,7 @@ static deed_status check_stream(struct store *store, const struct deed_condition
         return status;
     case DEED_EXPECT_EXISTS:
         if (exists) return DEED_OK;
-        /* For clients of KurrentDB a stream that has metadata is there. */
-        if (writer == APPEND_BY_FOREIGN && s.count == 0 && s.metadata_count > 0) return DEED_OK;
+        if (writer == APPEND_BY_FOREIGN && stream_is_metadata_only(&s)) return DEED_OK;
         status = conflict(err, &s, c->stream, "exist");
         /* The deletion is the cause: if it fails with its group, this refusal does. */
         if (s.count > 0 && err != NULL) err->position = s.metadata_position;

@@ -1,5 +1,5 @@
 /* store_state.h - the store's own fields, shared by the files of src/store only: store.c,
- * append.c (the committer), sealer.c, check.c, condition.c, read.c (the cursors), retention.c, foreign.c,
+ * append.c (the committer), sealer.c, check.c, condition.c, read.c (the cursors), retention.c, delete.c,
  * stream.c and virtual.c. */
 #ifndef STORE_STORE_STATE_H
 #define STORE_STORE_STATE_H
@@ -44,6 +44,12 @@ struct stream_state {
 static inline bool stream_deleted(const struct stream_state *s)
 {
     return s->count > 0 && s->retention.truncate_before >= s->count;
+}
+
+/* For clients of KurrentDB such a stream is there. */
+static inline bool stream_is_metadata_only(const struct stream_state *s)
+{
+    return s->count == 0 && s->metadata_count > 0;
 }
 
 /* Who appends: what is refused, whatever the store holds, differs. */
