@@ -54,10 +54,9 @@
 /* (4): as many as a few threads can use; each answer may be a page of eight megabytes. */
 #define RUN_AHEAD_MAX 4
 
-/* (6): who holds more than this must move so many bytes a second, looked at every two. */
+/* (6): who holds more than this must move so many bytes a second. */
 #define PRESSURE_CHARGED_MIN ((size_t)256 << 10)
 #define PRESSURE_RATE ((uint64_t)64 << 10)
-#define PRESSURE_WINDOW_MS 2000
 
 struct exchange {
     struct api_exchange api; /* first: the api hands it back as this */
@@ -93,7 +92,7 @@ struct connection {
     uint64_t head_since, idle_since; /* uv_now */
     uint64_t body_since, body_size;  /* of the window that the rate is watched in */
     uint64_t received;               /* bytes of bodies; ever */
-    uint64_t pressure_since, pressure_moved; /* (6): the window, and what was moved before it */
+    struct pressure pressure; /* (6) */
     bool known;   /* it is HTTP/1.1 (9) */
     bool served;  /* at least one request */
     bool no_more; /* what comes is not parsed any more: an error, or Connection: close */
@@ -904,39 +903,27 @@ static void check_body_rate(struct connection *c, uint64_t now)
 }
 
 /* (6) */
-static void check_pressure(struct connection *c, uint64_t now)
+static void check_pressure(struct connection *c)
 {
-    const struct service *service = c->link.service;
-    uint64_t limit = service->limits.in_flight_size_max;
     size_t left = uv_stream_get_write_queue_size((uv_stream_t *)&c->link.tcp);
     uint64_t moved = c->link.enqueued - left + c->received;
     bool takes = c->link.writing && c->first != NULL && c->first->charged >= PRESSURE_CHARGED_MIN;
     bool sends =
         c->link.reads && c->reading != NULL && c->reading->charged >= PRESSURE_CHARGED_MIN;
-    if ((!takes && !sends) || atomic_load(&service->in_flight_size) < limit / 4 * 3) {
-        c->pressure_since = now;
-        c->pressure_moved = moved;
-        return;
+    if (!pressure_slow(c->link.service, &c->pressure, takes || sends, moved, PRESSURE_RATE)) return;
+    if (takes) {
+        traffic_add(c->link.service->traffic, TRAFFIC_TIMEOUTS, 1);
+        link_close(&c->link);
+    } else {
+        refuse_slow(c, "the request's body arrives too slowly for a server short of room");
     }
-    uint64_t elapsed = now - c->pressure_since;
-    if (elapsed < PRESSURE_WINDOW_MS) return;
-    if (moved - c->pressure_moved < PRESSURE_RATE * elapsed / 1000) {
-        if (takes) {
-            traffic_add(service->traffic, TRAFFIC_TIMEOUTS, 1);
-            link_close(&c->link);
-        } else {
-            refuse_slow(c, "the request's body arrives too slowly for a server short of room");
-        }
-    }
-    c->pressure_since = now;
-    c->pressure_moved = moved;
 }
 
 static void on_tick(struct link *link, uint64_t now)
 {
     struct connection *c = connection_of(link);
     const struct service_limits *limits = &c->link.service->limits;
-    check_pressure(c, now);
+    check_pressure(c);
     if (c->link.closing) return;
     if (c->reading != NULL && http1_in_body(&c->codec)) {
         check_body_rate(c, now);
@@ -977,7 +964,7 @@ struct link *connection_create(struct service *service)
     http1_init(&c->codec, &(struct http1_limits){.head_size_max = service->limits.head_size_max,
                                                  .body_size_max = service->limits.body_size_max});
     buf_init(&c->held, SERVICE_READ_SIZE);
-    c->head_since = c->idle_since = c->pressure_since = uv_now(service->loop);
+    c->head_since = c->idle_since = c->pressure.since = uv_now(service->loop);
     return &c->link;
 }
 

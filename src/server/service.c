@@ -24,6 +24,8 @@
 
 #include <assert.h>
 
+#define PRESSURE_WINDOW_MS 2000
+
 static _Thread_local bool on_loop_thread;
 
 /* (2) */
@@ -224,6 +226,18 @@ void service_done(struct service *service)
 bool service_accept(struct service *service, uv_stream_t *listener)
 {
     return link_accept(service, listener);
+}
+
+bool pressure_slow(const struct service *service, struct pressure *pressure, bool holds,
+                   uint64_t moved, uint64_t rate)
+{
+    uint64_t limit = service->limits.in_flight_size_max, now = uv_now(service->loop);
+    uint64_t elapsed = now - pressure->since;
+    bool watched = holds && atomic_load(&service->in_flight_size) >= limit / 4 * 3;
+    if (watched && elapsed < PRESSURE_WINDOW_MS) return false;
+    bool slow = watched && moved - pressure->moved < rate * elapsed / 1000;
+    *pressure = (struct pressure){.since = now, .moved = moved};
+    return slow;
 }
 
 void service_stop(struct service *service)

@@ -50,6 +50,11 @@ struct waiter {
     void (*woken)(struct waiter *waiter);
 };
 
+/* Of who holds room while little is left. */
+struct pressure {
+    uint64_t since, moved; /* uv_now, bytes: when the window began, and what was moved before it */
+};
+
 struct service {
     uv_loop_t *loop;
     struct api *api;
@@ -114,6 +119,13 @@ bool service_idle(const struct service *service);
 void service_log_grew(struct service *service);
 
 /* ---- for the protocols ------------------------------------------------------------------------ */
+
+/* When three quarters of in_flight_size_max are taken, who holds much must move bytes at a rate: else some
+ * whose clients do nothing would cost everyone the service. About ten times a second; `holds`: it has
+ * something worth that, and it is the client who waits; `moved`: bytes, ever; `rate`: bytes a second.
+ * true: it held all through a window, and moved too few. */
+DEED_MUST_CHECK bool pressure_slow(const struct service *service, struct pressure *pressure,
+                                   bool holds, uint64_t moved, uint64_t rate);
 
 /* Everything that has come is worked through, and every connection flushed once. Each callback of the
  * loop ends with it. */

@@ -48,10 +48,9 @@
 
 /* A call's own memory: what it gathers of one append, and the state of a subscription. */
 #define ARENA_SIZE_MAX ((size_t)96 << 20)
-/* (8): who holds more than this must move so many bytes a second, looked at every two. */
+/* (8): who holds more than this must move so many bytes a second. */
 #define PRESSURE_HELD_MIN ((size_t)48 << 10)
 #define PRESSURE_RATE ((uint64_t)16 << 10)
-#define PRESSURE_WINDOW_MS 2000
 
 /* Of unpacking one message: the densest takes forty times its bytes, an honest one about one. */
 #define SCRATCH_SIZE_MAX(message_size) ((message_size) * 4 + ((size_t)4 << 20))
@@ -83,8 +82,8 @@ struct stream {
     uint64_t wait_until; /* os_ticks_ns: rpc.wait_ms after the last pull */
     uint64_t started_ns;
     size_t charged;
-    uint64_t sent, received;               /* bytes, ever */
-    uint64_t watched_since, watched_moved; /* (8): the window, and what was moved before it */
+    uint64_t sent, received; /* bytes, ever */
+    struct pressure pressure; /* (8) */
     int refused_as; /* grpc-status, or 415 */
     char code[4];   /* the digits of grpc-status */
     struct buf encoded; /* grpc-message */
@@ -228,8 +227,7 @@ struct http2_stream *stream_open(void *context)
     call->waiter = (struct waiter){.until = UINT64_MAX, .woken = on_grown};
     atomic_store(&call->pull_done, false);
     call->started_ns = uv_hrtime();
-    call->watched_since = uv_now(owner->service->loop);
-    call->watched_moved = 0;
+    call->pressure = (struct pressure){.since = uv_now(owner->service->loop)};
     call->previous = NULL;
     call->next = owner->calls;
     if (call->next != NULL) {
@@ -738,22 +736,15 @@ void streams_feed(struct stream_owner *owner)
 /* (8) */
 static void check_pressure(struct stream *call)
 {
-    const struct service *service = call->service;
-    uint64_t limit = service->limits.in_flight_size_max, now = uv_now(service->loop);
-    uint64_t moved = call->sent + call->received, elapsed = now - call->watched_since;
+    uint64_t moved = call->sent + call->received;
     bool takes = unsent(call) >= PRESSURE_HELD_MIN;
     size_t begun = call->reader.partial.len + atomic_load(&call->rpc.held);
     bool sends =
         !call->input_over && !atomic_load(&call->rpc.paused) && begun >= PRESSURE_HELD_MIN;
-    bool watched = (takes || sends) && atomic_load(&service->in_flight_size) >= limit / 4 * 3;
-    if (watched && elapsed < PRESSURE_WINDOW_MS) return;
-    if (watched && moved - call->watched_moved < PRESSURE_RATE * elapsed / 1000) {
-        traffic_add(service->traffic, TRAFFIC_TIMEOUTS, 1);
-        http2_reset(&call->http2, HTTP2_ENHANCE_YOUR_CALM);
-        link_mark(call->owner->link);
-    }
-    call->watched_since = now;
-    call->watched_moved = moved;
+    if (!pressure_slow(call->service, &call->pressure, takes || sends, moved, PRESSURE_RATE)) return;
+    traffic_add(call->service->traffic, TRAFFIC_TIMEOUTS, 1);
+    http2_reset(&call->http2, HTTP2_ENHANCE_YOUR_CALM);
+    link_mark(call->owner->link);
 }
 
 void streams_tick(struct stream_owner *owner)
