@@ -186,15 +186,7 @@ void rpc_take_replies(struct rpc *rpc, struct buf *out)
     if (!atomic_load(&rpc->has_replies)) return;
     os_mutex_lock(&rpc->mutex);
     atomic_store(&rpc->has_replies, false);
-    if (out->len == 0 && rpc->replies.len > 0 && buf_ok(&rpc->replies)) {
-        struct buf swap = *out;
-        *out = rpc->replies;
-        rpc->replies = swap;
-    } else {
-        buf_add(out, rpc->replies.ptr, rpc->replies.len);
-        if (!buf_ok(&rpc->replies)) out->failed = true;
-    }
-    buf_reset(&rpc->replies);
+    buf_move(out, &rpc->replies);
     os_mutex_unlock(&rpc->mutex);
 }
 

@@ -76,6 +76,21 @@ void buf_printf(struct buf *buf, const char *format, ...)
     va_end(again);
 }
 
+void buf_move(struct buf *to, struct buf *from)
+{
+    bool good = buf_ok(to) && buf_ok(from);
+    if (good && to->len == 0 && from->len > 0 && from->room <= to->size_max &&
+        to->room <= from->size_max) { /* (1) */
+        struct buf moved = *from;
+        *from = (struct buf){.ptr = to->ptr, .room = to->room, .size_max = from->size_max};
+        *to = (struct buf){.ptr = moved.ptr, .len = moved.len, .room = moved.room, .size_max = to->size_max};
+    } else {
+        buf_add(to, from->ptr, from->len);
+        if (!buf_ok(from)) to->failed = true;
+    }
+    buf_reset(from);
+}
+
 void buf_consume(struct buf *buf, size_t len)
 {
     assert(len <= buf->len);

@@ -49,6 +49,10 @@ static inline void buf_add_byte(struct buf *buf, uint8_t byte)
 void buf_add_zeros(struct buf *buf, size_t len);
 void buf_printf(struct buf *buf, const char *format, ...) DEED_PRINTF(2, 3);
 
+/* Move what is in `from` to the end of `to`, without a copy where that is empty; `from` is empty then, and
+ * what made it fail is `to`'s. */
+void buf_move(struct buf *to, struct buf *from);
+
 /* Drop the first `len` bytes (the rest moves to the front). */
 void buf_consume(struct buf *buf, size_t len);
 

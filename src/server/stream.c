@@ -422,14 +422,7 @@ static void out_compact(struct stream *call)
 static void chunk_take(struct stream *call)
 {
     out_compact(call);
-    if (call->out.len == 0 && buf_ok(&call->chunk)) {
-        struct buf swap = call->out;
-        call->out = call->chunk;
-        call->chunk = swap;
-    } else {
-        buf_add(&call->out, call->chunk.ptr, call->chunk.len);
-        if (!buf_ok(&call->chunk)) call->out.failed = true;
-    }
+    buf_move(&call->out, &call->chunk);
     buffer_shrink(&call->chunk);
 }
 

@@ -305,6 +305,71 @@ TEST(buf, consuming_moves_the_rest_to_the_front)
     buf_done(&buf);
 }
 
+TEST(buf, moving_empties_the_other)
+{
+    struct buf to, from;
+    buf_init(&to, 1000);
+    buf_init(&from, 1000);
+    buf_move(&to, &from); /* nothing, to nothing */
+    assert_int_equal(to.len, 0);
+    buf_printf(&from, "one");
+    const uint8_t *memory = from.ptr;
+    buf_move(&to, &from);
+    expect_str(buf_str(&to), "one");
+    assert_int_equal(from.len, 0);
+    assert_ptr_equal(to.ptr, memory); /* without a copy */
+    buf_printf(&from, "two");
+    buf_move(&to, &from);
+    expect_str(buf_str(&to), "onetwo");
+    assert_int_equal(from.len, 0);
+    buf_reset(&to);
+    buf_printf(&from, "three");
+    memory = from.ptr;
+    buf_move(&to, &from); /* the memory of both goes on */
+    assert_ptr_equal(to.ptr, memory);
+    expect_str(buf_str(&to), "three");
+    assert_true(buf_ok(&to) && buf_ok(&from));
+    buf_done(&to);
+    buf_done(&from);
+}
+
+TEST(buf, moving_keeps_each_ones_limit)
+{
+    struct buf to, from;
+    buf_init(&to, 10);
+    buf_init(&from, 1000);
+    buf_printf(&from, "123456");
+    buf_move(&to, &from);
+    expect_str(buf_str(&to), "123456");
+    buf_printf(&from, "78901");
+    buf_move(&to, &from); /* one byte more than it takes */
+    assert_false(buf_ok(&to));
+    assert_true(buf_ok(&from));
+    assert_int_equal(from.len, 0);
+    assert_int_equal(to.size_max, 10);
+    assert_int_equal(from.size_max, 1000);
+    buf_done(&to);
+    buf_done(&from);
+}
+
+TEST(buf, moving_moves_the_failure_too)
+{
+    struct buf to, from;
+    buf_init(&to, 1000);
+    buf_init(&from, 2);
+    buf_printf(&from, "123");
+    assert_false(buf_ok(&from));
+    buf_move(&to, &from);
+    assert_false(buf_ok(&to));
+    assert_true(buf_ok(&from));
+    buf_printf(&from, "12");
+    buf_move(&to, &from); /* a failed one stays so */
+    assert_false(buf_ok(&to));
+    assert_int_equal(from.len, 0);
+    buf_done(&to);
+    buf_done(&from);
+}
+
 TEST(buf, taking_leaves_it_empty)
 {
     struct buf buf;
