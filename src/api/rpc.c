@@ -58,7 +58,7 @@ const struct rpc_method *rpc_method_find(deed_str path)
     for (size_t i = 0; i < TABLE_COUNT; i++) {
         for (size_t k = 0; k < *tables[i].count; k++) {
             const struct rpc_method *method = &tables[i].methods[k];
-            if (deed_str_equal(path, deed_str_of(method->path))) return method;
+            if (deed_str_equal(path, method->path)) return method;
         }
     }
     return NULL;

@@ -36,7 +36,7 @@ enum rpc_pull {
 
 struct rpc_method {
     const char *service, *name; /* "event_store.client.streams.Streams", "Append" */
-    const char *path;           /* "/service/name"; RPC_METHOD writes all three */
+    deed_str path; /* "/service/name", NUL behind it; RPC_METHOD writes all three */
     size_t message_size_max;    /* of one request message; 0: 1 MiB. Longer: RESOURCE_EXHAUSTED */
     bool client_streams;        /* the client may send any number of messages; else exactly one */
     bool follows;               /* RPC_WAIT also ends when the log has grown */
@@ -56,7 +56,7 @@ struct rpc_method {
     void (*close)(struct rpc *rpc);
 };
 #define RPC_METHOD(service_, name_) \
-    .service = (service_), .name = (name_), .path = "/" service_ "/" name_
+    .service = (service_), .name = (name_), .path = DEED_STR("/" service_ "/" name_)
 
 #define RPC_MESSAGE_SIZE_MAX ((size_t)1 << 20)
 #define RPC_TRAILERS_MAX     8

@@ -288,7 +288,7 @@ void stream_closed(struct http2_stream *stream, uint32_t error)
         return;
     }
     int code = cut ? GRPC_CANCELLED : (int)call->rpc.end.code;
-    traffic_request(service->traffic, call->rpc.method->path, call->http_method, code,
+    traffic_request(service->traffic, call->rpc.method->path.ptr, call->http_method, code,
                     uv_hrtime() - call->started_ns);
     atomic_store(&call->rpc.cancelled, true);
     rpc_release(&call->rpc);

@@ -147,7 +147,7 @@ TEST(rpc, every_method_is_found_by_its_path)
         const struct rpc_method *m = rpc_method_at(i);
         char path[300];
         (void)snprintf(path, sizeof path, "/%s/%s", m->service, m->name);
-        assert_string_equal(m->path, path);
+        expect_str(m->path, path);
         assert_ptr_equal(rpc_method_find(deed_str_of(path)), m);
         assert_non_null(m->message);
     }

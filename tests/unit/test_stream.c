@@ -190,7 +190,7 @@ const struct rpc_method *__wrap_rpc_method_find(deed_str path);
 const struct rpc_method *__wrap_rpc_method_find(deed_str path)
 {
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
-        if (deed_str_equal(path, deed_str_of(methods[i].path))) return &methods[i];
+        if (deed_str_equal(path, methods[i].path)) return &methods[i];
     }
     return NULL;
 }
