@@ -24,6 +24,11 @@
 /* Of one head. Few have any; but nghttp2 counts each piece in which such a frame's nine bytes of head
  * arrive, so a few frames in small pieces are many. */
 #define CONTINUATIONS_MAX 64
+/* Of one frame: there are not ten kinds. */
+#define SETTINGS_MAX 32
+/* Bytes under way on all streams together. They are opened again when they arrive (2), so this bounds how
+ * far a client may be ahead of us, not what we keep. */
+#define CONNECTION_WINDOW (INT32_C(16) << 20)
 
 #define FRAME_HEAD_SIZE 9
 
@@ -183,7 +188,7 @@ static ssize_t on_send(nghttp2_session *session, const uint8_t *data, size_t siz
     return buf_ok(h->out) ? (ssize_t)size : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
-static size_t fields_make(nghttp2_nv *out, const struct http2_header *headers, size_t count)
+static void fields_make(nghttp2_nv *out, const struct http2_header *headers, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         out[i] = (nghttp2_nv){.name = (uint8_t *)(uintptr_t)headers[i].name.ptr,
@@ -191,7 +196,6 @@ static size_t fields_make(nghttp2_nv *out, const struct http2_header *headers, s
                               .value = (uint8_t *)(uintptr_t)headers[i].value.ptr,
                               .valuelen = headers[i].value.len};
     }
-    return count;
 }
 
 static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buffer, size_t size,
@@ -215,7 +219,7 @@ static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buffer, si
     nghttp2_nv fields[HTTP2_HEADERS_MAX];
     size_t count = h->handler->trailers(stream, trailers, HTTP2_HEADERS_MAX);
     assert(count <= HTTP2_HEADERS_MAX);
-    (void)fields_make(fields, trailers, count);
+    fields_make(fields, trailers, count);
     *flags |= NGHTTP2_DATA_FLAG_EOF;
     if (count == 0) return (ssize_t)bytes.len;
     *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
@@ -283,12 +287,10 @@ static void defaults(struct http2_limits *l)
 {
     if (l->stream_count_max == 0) l->stream_count_max = 1000;
     if (l->stream_window == 0) l->stream_window = UINT32_C(1) << 20;
-    if (l->connection_window == 0) l->connection_window = UINT32_C(16) << 20;
     if (l->head_size_max == 0) l->head_size_max = UINT32_C(16) << 10;
     if (l->reset_burst == 0) l->reset_burst = 1000;
     if (l->reset_rate == 0) l->reset_rate = 100;
     if (l->empty_count_max == 0) l->empty_count_max = 1000;
-    if (l->settings_count_max == 0) l->settings_count_max = 32;
     if (l->ack_count_max == 0) l->ack_count_max = 1000;
 }
 
@@ -307,7 +309,7 @@ static int session_new(struct http2 *h, nghttp2_session_callbacks *callbacks,
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
     nghttp2_option_set_max_continuations(option, CONTINUATIONS_MAX);
-    nghttp2_option_set_max_settings(option, h->limits.settings_count_max);
+    nghttp2_option_set_max_settings(option, SETTINGS_MAX);
     nghttp2_option_set_max_outbound_ack(option, h->limits.ack_count_max);
     nghttp2_option_set_stream_reset_rate_limit(option, h->limits.reset_burst, h->limits.reset_rate);
     return nghttp2_session_server_new2(&h->session, callbacks, h, option);
@@ -324,7 +326,7 @@ static int settings_submit(struct http2 *h)
                                          sizeof entries / sizeof entries[0]);
     if (result != 0) return result;
     return nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0,
-                                                 (int32_t)h->limits.connection_window);
+                                                 CONNECTION_WINDOW);
 }
 
 deed_status http2_create(const struct http2_limits *limits, const struct http2_handler *handler,
@@ -390,7 +392,7 @@ void http2_respond(struct http2_stream *stream, const struct http2_header *heade
     if (h == NULL) return;
     assert(!stream->answered && count <= HTTP2_HEADERS_MAX);
     stream->answered = true;
-    (void)fields_make(fields, headers, count);
+    fields_make(fields, headers, count);
     if (nghttp2_submit_response(h->session, stream->id, fields, count, body ? &provider : NULL) != 0) {
         http2_reset(stream, HTTP2_INTERNAL_ERROR);
     }

@@ -70,13 +70,11 @@ struct http2_handler {
 struct http2_limits {
     uint32_t stream_count_max;  /* open at once: 1,000. Past it: refused */
     uint32_t stream_window;     /* unconsumed bytes of one stream: 1 MiB */
-    uint32_t connection_window; /* bytes under way on all streams: 16 MiB */
     uint32_t head_size_max;     /* names and values of one head, 32 more for each: 16 KiB. Past it the
                                  * stream is reset */
     /* Floods end the connection with ENHANCE_YOUR_CALM: */
     uint32_t reset_burst, reset_rate; /* streams that the peer opens and resets: 1,000, and 100 a second */
     uint32_t empty_count_max;   /* frames in a row that bring nothing: empty DATA, PRIORITY: 1,000 */
-    uint32_t settings_count_max; /* entries in one SETTINGS frame: 32 */
     uint32_t ack_count_max;     /* answers to PING and SETTINGS that wait to be sent: 1,000 */
 };
 
