@@ -9,6 +9,8 @@
  * (2) After `bad` a reader gives nothing more. */
 #include "grpc/pb.h"
 
+#include "base/rw.h"
+
 #include <assert.h>
 
 /* At most ten bytes, and none of the tenth's bits but the lowest. */
@@ -31,10 +33,8 @@ static bool read_varint(struct pb_reader *r, uint64_t *out)
 static bool read_fixed(struct pb_reader *r, size_t size, uint64_t *out)
 {
     if ((size_t)(r->end - r->at) < size) return false;
-    uint64_t value = 0;
-    for (size_t i = size; i > 0; i--) value = value << 8 | r->at[i - 1];
+    *out = get_uint(r->at, size);
     r->at += size;
-    *out = value;
     return true;
 }
 
