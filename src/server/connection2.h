@@ -8,7 +8,4 @@
  * HTTP/2's; the link's former protocol still frees it. */
 void connection2_begin(struct link *link, deed_bytes rest);
 
-/* Those that were kept for the next requests. */
-void streams_free(struct service *service);
-
 #endif

@@ -19,8 +19,8 @@
 #include "http1/http1.h"
 #include "os/os.h"
 #include "server/connection.h"
-#include "server/connection2.h"
 #include "server/link.h"
+#include "server/stream.h"
 
 #include <assert.h>
 

@@ -29,6 +29,7 @@
 #include "server/stream.h"
 
 #include "api/rpc.h"
+#include "base/text.h"
 #include "grpc/frame.h"
 #include "os/os.h"
 #include "server/link.h"
@@ -794,13 +795,11 @@ void stream_header(struct http2_stream *stream, deed_str name, deed_str value)
 /* "application/grpc", "application/grpc+proto", with parameters or without. */
 static bool is_grpc(deed_str type)
 {
-    static const char *const types[] = {"application/grpc", "application/grpc+proto"};
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        size_t len = strlen(types[i]);
-        if (type.len < len || memcmp(type.ptr, types[i], len) != 0) continue;
-        if (type.len == len || type.ptr[len] == ';' || type.ptr[len] == ' ') return true;
-    }
-    return false;
+    const deed_str grpc = DEED_STR("application/grpc"), proto = DEED_STR("+proto");
+    if (!str_starts_with(type, grpc)) return false;
+    type = (deed_str){type.ptr + grpc.len, type.len - grpc.len};
+    if (str_starts_with(type, proto)) type = (deed_str){type.ptr + proto.len, type.len - proto.len};
+    return type.len == 0 || type.ptr[0] == ';' || type.ptr[0] == ' ';
 }
 
 static void stream_begin(struct stream *call, const struct rpc_method *method)

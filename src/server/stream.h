@@ -36,5 +36,7 @@ void streams_tick(struct stream_owner *owner);
 void streams_stop(struct stream_owner *owner);
 /* Ask again those whose answers have been sent; after each http2_send. */
 void streams_feed(struct stream_owner *owner);
+/* Those that were kept for the next requests. */
+void streams_free(struct service *service);
 
 #endif
