@@ -3,7 +3,10 @@
  * (1) A stream's number of events is its posting list's; nothing else counts.
  * (2) A virtual stream is a list, and nothing else.
  * (3) Retention is a pure function of the newest $metadata event, so it is cached by that event's
- *     position, once published. */
+ *     position, once published.
+ * (4) Anybody may have written where metadata is kept, a foreign client or an import of the future: what
+ *     has another type, is no JSON, no object, or nested too deep, counts as empty. Of an object
+ *     with a limit that is malformed no limit is heeded; its other members stay. */
 #include "store/store_state.h"
 
 #include "base/planted.h"
@@ -15,17 +18,9 @@
 #define NS_PER_SECOND INT64_C(1000000000)
 #define METADATA_NAME_SIZE_MAX (UINT16_MAX + 2)
 
-deed_status retention_parse(deed_bytes json, struct retention *out, struct deed_error *err)
+static deed_status limits_read(json_value root, struct retention *out, struct deed_error *err)
 {
-    struct arena arena;
-    arena_init(&arena, json.len * 16 + (1 << 16));
-    json_value root;
-    *out = (struct retention){0};
-    deed_status status = json_parse(&arena, json, 0, &root, err);
-    if (status == DEED_OK && json_kind_of(root) != JSON_OBJECT) {
-        status = deed_fail(err, DEED_INVALID, "stream metadata must be a JSON object, it is %s",
-                           json_kind_name(json_kind_of(root)));
-    }
+    deed_status status = DEED_OK;
     struct {
         const char *name;
         uint64_t least, most, value;
@@ -50,8 +45,36 @@ deed_status retention_parse(deed_bytes json, struct retention *out, struct deed_
                                   .max_count = fields[1].value,
                                   .max_age_ns = (int64_t)fields[2].value * NS_PER_SECOND};
     }
+    return status;
+}
+
+deed_status retention_parse(deed_bytes json, struct retention *out, struct deed_error *err)
+{
+    struct arena arena;
+    arena_init(&arena, json.len * 16 + (1 << 16));
+    json_value root;
+    *out = (struct retention){0};
+    deed_status status = json_parse(&arena, json, 0, &root, err);
+    if (status == DEED_OK && json_kind_of(root) != JSON_OBJECT) {
+        status = deed_fail(err, DEED_INVALID, "stream metadata must be a JSON object, it is %s",
+                           json_kind_name(json_kind_of(root)));
+    }
+    if (status == DEED_OK) status = limits_read(root, out, err);
     arena_done(&arena);
     return status;
+}
+
+/* (4): the object, or JSON_NONE if the event counts as empty. DEED_NO_MEMORY */
+static deed_status metadata_members(const struct deed_event *event, struct arena *arena,
+                                    json_value *out_root, struct deed_error *err)
+{
+    json_value root;
+    *out_root = (json_value){0};
+    if (!deed_str_equal(event->type, DEED_STR(METADATA_TYPE))) return DEED_OK;
+    deed_status status = json_parse(arena, event->data, 0, &root, err);
+    if (status == DEED_NO_MEMORY) return status;
+    if (status == DEED_OK && json_kind_of(root) == JSON_OBJECT) *out_root = root;
+    return DEED_OK;
 }
 
 static bool cache_get(struct store *store, uint64_t position, struct retention *out)
@@ -79,19 +102,13 @@ static deed_status retention_load(struct store *store, uint64_t position, struct
     bool published = position <= log_end(store->log);
     struct arena arena;
     struct deed_event event;
+    json_value root;
     struct log_reader *reader = log_reader_create(store->log);
     if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
     arena_init(&arena, SIZE_MAX);
     deed_status status = log_event(store->log, reader, position, &arena, &event, NULL, err);
-    if (status == DEED_OK) {
-        bool metadata = deed_str_equal(event.type, DEED_STR(METADATA_TYPE));
-        status = metadata ? retention_parse(event.data, out, err) : DEED_OK;
-        /* A foreign client may write anything there, and an import of the future: no limits. */
-        if (status != DEED_OK && status != DEED_NO_MEMORY) {
-            *out = (struct retention){0};
-            status = DEED_OK;
-        }
-    }
+    if (status == DEED_OK) status = metadata_members(&event, &arena, &root, err);
+    if (status == DEED_OK && limits_read(root, out, NULL) != DEED_OK) *out = (struct retention){0};
     if (status == DEED_OK && published) cache_put(store, position, out);
     arena_done(&arena);
     log_reader_destroy(reader);
@@ -100,27 +117,17 @@ static deed_status retention_load(struct store *store, uint64_t position, struct
 
 /* All but $tb. Where a limit is malformed none is heeded, and what is written beside it would not be
  * either: then limits stay behind. */
-static deed_status copy_members(deed_bytes json, struct json_writer *w, struct deed_error *err)
+static void copy_members(json_value root, struct json_writer *w)
 {
     struct retention limits;
-    struct arena arena;
-    json_value root;
-    deed_status status = retention_parse(json, &limits, err);
-    if (status == DEED_NO_MEMORY) return status;
-    bool heeded = status == DEED_OK;
-    arena_init(&arena, SIZE_MAX);
-    status = json_parse(&arena, json, 0, &root, err);
-    if (status == DEED_OK && json_kind_of(root) == JSON_OBJECT) {
-        for (struct json_iterator i = json_iterate(root); json_next(&i);) {
-            bool limit = deed_str_equal(i.key, DEED_STR("$maxCount")) ||
-                         deed_str_equal(i.key, DEED_STR("$maxAge"));
-            if (deed_str_equal(i.key, DEED_STR("$tb")) || (limit && !heeded)) continue;
-            json_key(w, i.key);
-            json_put_raw(w, deed_bytes_of(json_raw(i.value)));
-        }
+    bool heeded = limits_read(root, &limits, NULL) == DEED_OK;
+    for (struct json_iterator i = json_iterate(root); json_next(&i);) {
+        bool limit = deed_str_equal(i.key, DEED_STR("$maxCount")) ||
+                     deed_str_equal(i.key, DEED_STR("$maxAge"));
+        if (deed_str_equal(i.key, DEED_STR("$tb")) || (limit && !heeded)) continue;
+        json_key(w, i.key);
+        json_put_raw(w, deed_bytes_of(json_raw(i.value)));
     }
-    arena_done(&arena);
-    return status;
 }
 
 deed_status retention_set_truncate(struct store *store, const struct stream_state *s,
@@ -130,6 +137,7 @@ deed_status retention_set_truncate(struct store *store, const struct stream_stat
     struct arena arena;
     struct deed_event event;
     struct json_writer w;
+    json_value root;
     deed_status status = DEED_OK;
     struct log_reader *reader = log_reader_create(store->log);
     if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
@@ -138,10 +146,8 @@ deed_status retention_set_truncate(struct store *store, const struct stream_stat
     json_object_begin(&w);
     if (s->metadata_count > 0) {
         status = log_event(store->log, reader, s->metadata_position, &arena, &event, NULL, err);
-        bool says = status == DEED_OK && deed_str_equal(event.type, DEED_STR(METADATA_TYPE));
-        if (says) status = copy_members(event.data, &w, err);
-        /* What is no JSON, no object, or nested too deep, counts as empty. */
-        if (status == DEED_INVALID || status == DEED_TOO_LARGE) status = DEED_OK;
+        if (status == DEED_OK) status = metadata_members(&event, &arena, &root, err);
+        if (status == DEED_OK) copy_members(root, &w);
     }
     json_member_uint(&w, "$tb", truncate_before);
     json_object_end(&w);
@@ -332,26 +338,20 @@ deed_status store_stream(struct store *store, deed_str stream, struct deed_strea
 
 /* ---- metadata ------------------------------------------------------------------------------- */
 
-/* Of JSON that is good, the first byte behind white space tells. */
-static bool is_object(deed_bytes json)
-{
-    size_t at = 0;
-    while (at < json.len && memchr(" \t\r\n", json.ptr[at], 4) != NULL) at++;
-    return at < json.len && json.ptr[at] == '{' && json_check(json, 0, NULL) == DEED_OK;
-}
-
 static deed_status metadata_load(struct store *store, uint64_t position, struct buf *out,
                                  struct deed_error *err)
 {
     struct arena arena;
     struct deed_event event;
+    json_value root;
     struct log_reader *reader = log_reader_create(store->log);
     if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "read: out of memory");
     arena_init(&arena, SIZE_MAX);
     deed_status status = log_event(store->log, reader, position, &arena, &event, NULL, err);
+    if (status == DEED_OK) status = metadata_members(&event, &arena, &root, err);
     if (status == DEED_OK) {
-        bool says = deed_str_equal(event.type, DEED_STR(METADATA_TYPE)) && is_object(event.data);
-        if (!says) event.data = deed_bytes_of(DEED_STR("{}")); /* it counts as empty */
+        bool empty = json_kind_of(root) == JSON_NONE;
+        if (empty) event.data = deed_bytes_of(DEED_STR("{}"));
         buf_add(out, event.data.ptr, event.data.len);
         if (!buf_ok(out)) status = deed_fail(err, DEED_NO_MEMORY, "metadata: out of memory");
     }
