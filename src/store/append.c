@@ -185,18 +185,6 @@ static deed_status same_content(struct store *store, const struct commit *commit
     return DEED_OK;
 }
 
-static deed_status known_id(struct deed_error *err, const struct deed_new_event *e,
-                            uint64_t position, const char *why)
-{
-    char id[UUID_TEXT_SIZE + 1];
-    uuid_format(e->id, id);
-    deed_status status =
-        deed_fail(err, DEED_CONFLICT, "event id %s is in stream %.*s already, at position %llu, %s",
-                  id, DEED_FMT(e->stream), (unsigned long long)position, why);
-    if (err != NULL) err->position = position;
-    return status;
-}
-
 /* Where the stream is that a conflict is about. What cannot be looked up is left out. */
 static void tell_revision(struct store *store, deed_str stream, struct deed_error *err)
 {
@@ -206,6 +194,19 @@ static void tell_revision(struct store *store, deed_str stream, struct deed_erro
     if (postings_count(list, UINT64_MAX, &events, NULL) == DEED_OK && events > 0) {
         err->revision = events - 1;
     }
+}
+
+static deed_status known_id(struct store *store, const struct deed_new_event *e,
+                            uint64_t position, const char *why, struct deed_error *err)
+{
+    char id[UUID_TEXT_SIZE + 1];
+    uuid_format(e->id, id);
+    deed_status status =
+        deed_fail(err, DEED_CONFLICT, "event id %s is in stream %.*s already, at position %llu, %s",
+                  id, DEED_FMT(e->stream), (unsigned long long)position, why);
+    if (err != NULL) err->position = position;
+    tell_revision(store, e->stream, err);
+    return status;
 }
 
 /* So many ids are on their way from memory while one is looked up: random ones are never near. */
@@ -248,11 +249,7 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
         status = event_load(store, position, &event, &commit, err);
         if (status == DEED_OK) status = same_content(store, &commit, &event, e, &same, err);
         if (status != DEED_OK) return status;
-        if (!same) {
-            status = known_id(err, e, position, "with other content");
-            tell_revision(store, e->stream, err);
-            return status;
-        }
+        if (!same) return known_id(store, e, position, "with other content", err);
         if (a->out_revisions != NULL) a->out_revisions[i] = event.revision;
         if (known_count++ == 0) {
             known = e;
@@ -262,18 +259,16 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
     }
     if (known_count == 0) return DEED_END;
     if (known_count < a->event_count) {
-        status = known_id(err, known, known_position, "but other events of this append are not");
-        tell_revision(store, known->stream, err);
-        return status;
+        return known_id(store, known, known_position, "but other events of this append are not",
+                        err);
     }
     /* A foreign client may have stored an id twice; which of both a retry means, nobody can say. */
     bool repeat = false;
     if (r->writer == APPEND_BY_FOREIGN) status = append_ids_repeat(a, &repeat, NULL, err);
     if (status != DEED_OK) return status;
     if (repeat) {
-        status = known_id(err, known, known_position, "and an id stands twice in this append");
-        tell_revision(store, known->stream, err);
-        return status;
+        return known_id(store, known, known_position, "and an id stands twice in this append",
+                        err);
     }
     return fill_answer(store, r, first < last ? first : last, last > first ? last : first, err);
 }
