@@ -15,7 +15,6 @@
 #include "base/uuid.h"
 
 #include <assert.h>
-#include <stdio.h>
 
 static const struct {
     deed_str prefix;
@@ -60,9 +59,9 @@ deed_status stream_writable(deed_str stream, struct deed_error *err)
 
 deed_uuid store_link_id(struct store *store, deed_str stream, uint64_t revision)
 {
-    char number[24];
-    int size = snprintf(number, sizeof number, "@%llu", (unsigned long long)revision);
-    deed_bytes name[] = {deed_bytes_of(stream), {(const uint8_t *)number, (size_t)size}};
+    char number[1 + U64_TEXT_SIZE] = "@";
+    size_t size = 1 + u64_format(revision, number + 1);
+    deed_bytes name[] = {deed_bytes_of(stream), {(const uint8_t *)number, size}};
     return uuid_v5(log_id(store->log), name, 2);
 }
 
