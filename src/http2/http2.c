@@ -363,6 +363,11 @@ void http2_destroy(struct http2 *h)
     free(h);
 }
 
+struct http2_stream *http2_streams(const struct http2 *h)
+{
+    return h->streams;
+}
+
 size_t http2_stream_count(const struct http2 *h)
 {
     return h->stream_count;

@@ -35,9 +35,12 @@ struct http2_header {
 /* A stream: one request and its answer. The first member of the handler's own struct. */
 struct http2_stream {
     struct http2 *session; /* NULL: closed */
-    struct http2_stream *previous, *next; /* private, as all below: of the session's */
+    struct http2_stream *next; /* of the session's; see http2_streams */
+    bool peer_ended, answered; /* its side has ended; http2_respond was called */
+    /* Private. */
+    struct http2_stream *previous;
     int32_t id;
-    bool peer_ended, answered, deferred;
+    bool deferred;
 };
 
 /* Called from within http2_receive, http2_send and http2_destroy; may call everything on streams, but
@@ -98,6 +101,8 @@ bool http2_has_output(struct http2 *session);
 /* All is said in both directions: close the connection. */
 bool http2_over(struct http2 *session);
 
+/* Those that are open, by `next`, the newest first: from `open`'s return until just before `closed`. */
+struct http2_stream *http2_streams(const struct http2 *session);
 size_t http2_stream_count(const struct http2 *session);
 
 /* Take no new streams; those that are open go on. */

@@ -14,12 +14,10 @@
 
 #include "server/stream.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
 struct connection2 {
     struct stream_owner owner; /* first: the session's context */
-    struct http2 *session;
     const struct protocol *former; /* frees the link */
     uint64_t heard_at, asked_at; /* uv_now (2) */
     uint64_t idle_since;         /* (3) */
@@ -48,7 +46,7 @@ static void receive(struct link *link, deed_bytes in)
     struct connection2 *c = connection_of(link);
     c->heard_at = uv_now(link->service->loop);
     c->asked = false;
-    if (!http2_receive(c->session, in)) {
+    if (!http2_receive(c->owner.session, in)) {
         link_close(link);
         return;
     }
@@ -69,23 +67,24 @@ static void on_eof(struct link *link)
 static void on_settle(struct link *link)
 {
     struct connection2 *c = connection_of(link);
+    struct http2 *session = c->owner.session;
     size_t room = link->service->limits.write_size_max; /* (1) */
     if (link->lingering) return;
     size_t before;
     do {
         before = link->out.len;
-        if (!http2_send(c->session, &link->out, room)) {
+        if (!http2_send(session, &link->out, room)) {
             link_close(link);
             return;
         }
         streams_feed(&c->owner);
-    } while (link->out.len > before && link->out.len < room && http2_has_output(c->session));
+    } while (link->out.len > before && link->out.len < room && http2_has_output(session));
     link_flush(link);
     if (link->closing || link->writing) return;
-    if (http2_over(c->session) || (link->service->stopping && c->owner.calls == NULL &&
-                                   !http2_has_output(c->session))) {
+    bool stops = link->service->stopping && http2_stream_count(session) == 0;
+    if (http2_over(session) || (stops && !http2_has_output(session))) {
         link_end(link); /* (4) */
-    } else if (link->out.len == 0 && before > 0 && http2_has_output(c->session)) {
+    } else if (link->out.len == 0 && before > 0 && http2_has_output(session)) {
         link_mark(link); /* the kernel has taken all, and there is more */
     }
 }
@@ -103,7 +102,7 @@ static void check_alive(struct link *link, uint64_t now)
     } else if (now - c->heard_at >= limits->keepalive_interval_ms) {
         c->asked = true;
         c->asked_at = now;
-        http2_ping(c->session);
+        http2_ping(c->owner.session);
         link_mark(link);
     }
 }
@@ -113,10 +112,10 @@ static void check_idle(struct link *link, uint64_t now)
 {
     struct connection2 *c = connection_of(link);
     const struct service *service = link->service;
-    if (c->owner.calls != NULL) c->idle_since = now;
+    if (http2_stream_count(c->owner.session) > 0) c->idle_since = now;
     if (service->connection_count < service->limits.connection_count_max / 4 * 3) return;
     if (now - c->idle_since < service->limits.idle_timeout_ms) return;
-    http2_goaway(c->session, HTTP2_NO_ERROR);
+    http2_goaway(c->owner.session, HTTP2_NO_ERROR);
     link_mark(link);
 }
 
@@ -130,16 +129,15 @@ static void on_tick(struct link *link, uint64_t now)
 static void on_stop(struct link *link)
 {
     struct connection2 *c = connection_of(link);
-    http2_goaway(c->session, HTTP2_NO_ERROR);
+    http2_goaway(c->owner.session, HTTP2_NO_ERROR);
     streams_stop(&c->owner);
 }
 
 static void on_closing(struct link *link)
 {
     struct connection2 *c = connection_of(link);
-    http2_destroy(c->session);
-    c->session = NULL;
-    assert(c->owner.calls == NULL);
+    http2_destroy(c->owner.session);
+    c->owner.session = NULL;
 }
 
 static void on_closed(struct link *link)
@@ -166,12 +164,13 @@ void connection2_begin(struct link *link, deed_bytes rest)
     struct connection2 *c = calloc(1, sizeof *c);
     struct http2_limits limits = {.stream_count_max = service->limits.call_count_max,
                                   .head_size_max = (uint32_t)service->limits.head_size_max};
-    if (c == NULL || http2_create(&limits, &handler, c, &c->session, NULL) != DEED_OK) {
+    if (c == NULL || http2_create(&limits, &handler, c, &c->owner.session, NULL) != DEED_OK) {
         free(c);
         link_close(link);
         return;
     }
-    c->owner = (struct stream_owner){.service = service, .link = link};
+    c->owner.service = service;
+    c->owner.link = link;
     c->idle_since = uv_now(service->loop);
     c->former = link->protocol;
     link->protocol = &http2_protocol;

@@ -64,7 +64,7 @@ struct stream {
     struct pool_task task;
     struct service *service;
     struct stream_owner *owner; /* NULL: its stream is closed */
-    struct stream *previous, *next; /* of the owner's; `next` also of the free ones */
+    struct stream *next_free;
     struct stream *hungry_previous, *hungry_next;
     struct arena arena, scratch;
     struct api_header headers[HEADER_COUNT_MAX];
@@ -95,7 +95,6 @@ struct stream {
     _Atomic bool pull_done;
     bool wants_pull;
     bool ended;     /* the method's last word is known, `out` is all there is */
-    bool answered;  /* the head is on its way */
     bool closed;    /* close was called */
     bool hungry;    /* some of `out` was sent */
     bool plain;     /* no gRPC: `out` is an HTTP body */
@@ -140,7 +139,7 @@ void streams_free(struct service *service)
 {
     while (service->free_streams != NULL) {
         struct stream *call = service->free_streams;
-        service->free_streams = call->next;
+        service->free_streams = call->next_free;
         stream_destroy(call);
     }
     service->free_stream_count = 0;
@@ -150,7 +149,7 @@ static struct stream *stream_take(struct service *service)
 {
     struct stream *call = service->free_streams;
     if (call != NULL) {
-        service->free_streams = call->next;
+        service->free_streams = call->next_free;
         service->free_stream_count--;
         return call;
     }
@@ -194,9 +193,8 @@ static void stream_give_back(struct stream *call)
     call->sent = call->received = 0;
     call->http_method = call->path = call->content_type = call->timeout = (deed_str){0};
     call->begun = call->has_message = call->half_closed = call->input_over = call->pulling = false;
-    call->wants_pull = call->ended = call->answered = call->closed = call->hungry = false;
-    call->plain = false;
-    call->next = service->free_streams;
+    call->wants_pull = call->ended = call->closed = call->hungry = call->plain = false;
+    call->next_free = service->free_streams;
     service->free_streams = call;
     service->free_stream_count++;
 }
@@ -229,13 +227,7 @@ struct http2_stream *stream_open(void *context)
     atomic_store(&call->pull_done, false);
     call->started_ns = uv_hrtime();
     call->pressure = (struct pressure){.since = uv_now(owner->service->loop)};
-    call->previous = NULL;
-    call->next = owner->calls;
-    if (call->next != NULL) {
-        call->next->previous = call;
-        owner->crowded_ns = call->started_ns;
-    }
-    owner->calls = call;
+    if (http2_stream_count(owner->session) > 0) owner->crowded_ns = call->started_ns;
     owner->service->work_count++;
     return &call->http2;
 }
@@ -250,19 +242,6 @@ static void hungry_remove(struct stream *call)
         call->hungry_previous->hungry_next = call->hungry_next;
     }
     if (call->hungry_next != NULL) call->hungry_next->hungry_previous = call->hungry_previous;
-}
-
-static void stream_unlink(struct stream *call)
-{
-    struct stream_owner *owner = call->owner;
-    hungry_remove(call);
-    if (call->previous == NULL) {
-        owner->calls = call->next;
-    } else {
-        call->previous->next = call->next;
-    }
-    if (call->next != NULL) call->next->previous = call->previous;
-    call->owner = NULL;
 }
 
 /* (1) */
@@ -280,7 +259,8 @@ void stream_closed(struct http2_stream *stream, uint32_t error)
     struct stream *call = stream_of(stream);
     struct service *service = call->service;
     bool cut = error != HTTP2_NO_ERROR || !call->ended;
-    stream_unlink(call);
+    hungry_remove(call);
+    call->owner = NULL;
     waiter_end(service, &call->waiter);
     if (!call->begun) {
         traffic_request(service->traffic, traffic_refused, call->http_method, call->refused_as,
@@ -339,7 +319,7 @@ static void stream_refuse(struct stream *call, enum grpc_code code, const char *
     struct http2_header headers[4] = {status_200, content_type};
     size_t count = 2 + ending_write(call, code, deed_str_of(message), headers + 2);
     call->refused_as = (int)code;
-    call->input_over = call->ended = call->answered = true;
+    call->input_over = call->ended = true;
     http2_respond(&call->http2, headers, count, false);
     link_mark(call->owner->link);
 }
@@ -355,7 +335,7 @@ static void stream_refuse_plain(struct stream *call)
         {DEED_STR(":status"), DEED_STR("415")},
         {DEED_STR("content-type"), DEED_STR("application/problem+json")},
     };
-    call->input_over = call->ended = call->answered = call->plain = true;
+    call->input_over = call->ended = call->plain = true;
     call->refused_as = 415;
     buf_add_str(&call->out, deed_str_of(problem));
     http2_respond(&call->http2, headers, 2, true);
@@ -366,13 +346,11 @@ static void stream_refuse_plain(struct stream *call)
 static void stream_answer(struct stream *call)
 {
     struct http2_header headers[HTTP2_HEADERS_MAX] = {status_200, content_type};
-    if (call->answered) {
+    if (call->http2.answered) {
         http2_resume(&call->http2);
     } else if (unsent(call) > 0) {
-        call->answered = true;
         http2_respond(&call->http2, headers, 2, true);
     } else if (call->ended) {
-        call->answered = true;
         size_t count = 2 + stream_trailers(&call->http2, headers + 2, HTTP2_HEADERS_MAX - 2);
         http2_respond(&call->http2, headers, count, false);
     } else {
@@ -568,8 +546,9 @@ static bool is_alone(const struct stream *call)
 {
     const struct service *service = call->service;
     uint64_t now = call->started_ns;
-    return call->next == NULL && call->previous == NULL && now - call->owner->crowded_ns > ALONE_NS &&
-           service->recent == call->owner->link && now - service->recent_since > ALONE_NS;
+    return http2_stream_count(call->owner->session) == 1 &&
+           now - call->owner->crowded_ns > ALONE_NS && service->recent == call->owner->link &&
+           now - service->recent_since > ALONE_NS;
 }
 
 static void on_half_closed(struct stream *call)
@@ -744,8 +723,8 @@ static void check_pressure(struct stream *call)
 void streams_tick(struct stream_owner *owner)
 {
     uint64_t now_ticks = os_ticks_ns(os_real());
-    for (struct stream *call = owner->calls; call != NULL;) {
-        struct stream *next = call->next;
+    for (struct http2_stream *each = http2_streams(owner->session); each != NULL; each = each->next) {
+        struct stream *call = stream_of(each);
         if (call->begun) check_pressure(call);
         if (call->begun && !call->ended && now_ticks >= call->rpc.deadline_ticks) {
             rpc_fail(&call->rpc, GRPC_DEADLINE_EXCEEDED, NULL, "the call's deadline has passed");
@@ -757,16 +736,13 @@ void streams_tick(struct stream_owner *owner)
             call->wants_pull = true;
             stream_turn(call);
         }
-        call = next;
     }
 }
 
 void streams_stop(struct stream_owner *owner)
 {
-    for (struct stream *call = owner->calls; call != NULL;) {
-        struct stream *next = call->next;
-        if (call->begun) stream_turn(call);
-        call = next;
+    for (struct http2_stream *each = http2_streams(owner->session); each != NULL; each = each->next) {
+        if (stream_of(each)->begun) stream_turn(stream_of(each));
     }
 }
 

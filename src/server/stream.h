@@ -14,7 +14,7 @@ struct stream;
 struct stream_owner {
     struct service *service;
     struct link *link;
-    struct stream *calls; /* those whose stream is open */
+    struct http2 *session; /* its streams are the calls */
     struct stream *hungry; /* those of which something was sent since they were last fed */
     uint64_t crowded_ns;  /* uv_hrtime: when there was last more than one */
 };

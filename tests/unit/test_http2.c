@@ -266,6 +266,24 @@ TEST(http2, streams_that_are_open_are_closed_with_the_session)
     assert_int_equal(requests[7].error, HTTP2_CANCEL);
 }
 
+TEST(http2, open_streams_can_be_gone_through)
+{
+    static const uint8_t cancel[4] = {0, 0, 0, HTTP2_CANCEL};
+    begin();
+    assert_null(http2_streams(session));
+    for (uint32_t id = 1; id < 8; id += 2) put_request(&in, id, 0, "/echo", NULL, NULL);
+    put_frame(&in, FRAME_RST_STREAM, 0, 5, cancel, 4);
+    assert_true(exchange());
+    static const int wanted[] = {7, 3, 1};
+    size_t count = 0;
+    for (struct http2_stream *s = http2_streams(session); s != NULL; s = s->next) {
+        assert_true(count < 3);
+        assert_int_equal(s->id, wanted[count++]);
+    }
+    assert_int_equal(count, 3);
+    end();
+}
+
 TEST(http2, a_client_that_cancels_is_heard)
 {
     static const uint8_t cancel[4] = {0, 0, 0, HTTP2_CANCEL};
