@@ -813,13 +813,18 @@ static bool after_answers(struct group *g)
     return due || room || replayed || g->parking.count > 0;
 }
 
+/* With the lock: whoever answers is there. */
+static void heard(struct group *g, struct group_consumer *c)
+{
+    if (c->options.on_demand) c->asked_ns = group_now(g);
+}
+
 /* With the lock. */
 static size_t ack_ids(struct group *g, struct group_consumer *c, const deed_uuid *ids, size_t count)
 {
     size_t done = 0;
-    bool measured = g->settings.extra_statistics || c->options.on_demand;
-    uint64_t now_ns = measured ? group_now(g) : 0;
-    c->asked_ns = now_ns;
+    uint64_t now_ns = g->settings.extra_statistics ? group_now(g) : 0;
+    heard(g, c);
     for (size_t i = 0; i < count && !c->dropped; i++) {
         struct item *item = window_find(g, c, ids[i]);
         if (item == NULL) continue;
@@ -869,6 +874,7 @@ static size_t nack_ids(struct group *g, struct group_consumer *c, const deed_uui
                        size_t count, enum group_nack action, deed_str reason)
 {
     size_t done = 0;
+    heard(g, c);
     for (size_t i = 0; i < count && !c->dropped; i++) {
         struct item *item = window_find(g, c, ids[i]);
         /* What timed out waits already. */

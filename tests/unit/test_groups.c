@@ -581,6 +581,47 @@ TEST(groups, who_asks_for_nothing_any_more_is_dropped)
     end();
 }
 
+static bool answer_late(deed_status (*answer)(const deed_uuid *id, size_t *out_done))
+{
+    size_t done = 0;
+    begin();
+    say("order-1", "1");
+    create();
+    struct group_consumer_options how = {.buffer_size = 4, .on_demand = true, .name = DEED_STR("m")};
+    expect_ok(groups_join(groups, S, G, &how, &seats[0].consumer, &err));
+    groups_want(seats[0].consumer, 1);
+    expect_take(0, "1");
+    os_sim_advance(sim, 29 * SECOND); /* as long as it may take */
+    deed_uuid id = held(0, "1");
+    expect_ok(answer(&id, &done));
+    assert_int_equal(done, 1);
+    os_sim_advance(sim, 2 * SECOND);
+    pump();
+    bool dropped = groups_dropped(seats[0].consumer);
+    os_sim_advance(sim, 30 * SECOND);
+    pump();
+    assert_true(groups_dropped(seats[0].consumer));
+    end();
+    return !dropped;
+}
+
+static deed_status say_done(const deed_uuid *id, size_t *out_done)
+{
+    return groups_ack_by_name(groups, S, G, DEED_STR("m"), id, 1, out_done, &err);
+}
+
+static deed_status say_skip(const deed_uuid *id, size_t *out_done)
+{
+    return groups_nack_by_name(groups, S, G, DEED_STR("m"), id, 1, GROUP_NACK_SKIP, DEED_STR(""),
+                               out_done, &err);
+}
+
+TEST(groups, who_answers_is_not_dropped_whatever_the_answer_is)
+{
+    assert_true(answer_late(say_done));
+    assert_true(answer_late(say_skip));
+}
+
 TEST(groups, answers_by_a_consumers_name)
 {
     size_t done = 0;
