@@ -45,67 +45,6 @@ static bool good(struct call *c, deed_status status)
     return false;
 }
 
-static bool set_number(json_value v, uint32_t *out)
-{
-    uint64_t number = 0;
-    if (!json_uint64(v, &number) || number > UINT32_MAX) return false;
-    *out = (uint32_t)number;
-    return true;
-}
-
-static bool set_start(json_value v, struct group_settings *out)
-{
-    deed_str text = json_text(v);
-    if (json_uint64(v, &out->from)) {
-        out->start = GROUP_FROM;
-    } else if (deed_str_equal(text, DEED_STR("start"))) {
-        out->start = GROUP_FROM_START;
-    } else if (deed_str_equal(text, DEED_STR("end"))) {
-        out->start = GROUP_FROM_END;
-    } else {
-        return false;
-    }
-    return true;
-}
-
-enum member { MEMBER_GOOD, MEMBER_WRONG, MEMBER_UNKNOWN };
-
-static enum member set_member(deed_str key, json_value v, struct group_settings *s)
-{
-    struct {
-        const char *name;
-        uint32_t *out;
-    } numbers[] = {{"message_timeout_ms", &s->message_timeout_ms},
-                   {"retry_count_max", &s->retry_count_max},
-                   {"checkpoint_after_ms", &s->checkpoint_after_ms},
-                   {"checkpoint_count_min", &s->checkpoint_count_min},
-                   {"checkpoint_count_max", &s->checkpoint_count_max},
-                   {"consumer_count_max", &s->consumer_count_max},
-                   {"live_buffer_size", &s->live_buffer_size},
-                   {"history_buffer_size", &s->history_buffer_size},
-                   {"read_batch_size", &s->read_batch_size}};
-    bool done = false;
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        if (!deed_str_equal(key, deed_str_of(numbers[i].name))) continue;
-        return set_number(v, numbers[i].out) ? MEMBER_GOOD : MEMBER_WRONG;
-    }
-    if (deed_str_equal(key, DEED_STR("start"))) {
-        done = set_start(v, s);
-    } else if (deed_str_equal(key, DEED_STR("strategy"))) {
-        done = group_strategy_parse(json_text(v), &s->strategy);
-    } else if (deed_str_equal(key, DEED_STR("resolve_links"))) {
-        done = json_bool(v, &s->resolve_links);
-    } else if (deed_str_equal(key, DEED_STR("extra_statistics"))) {
-        done = json_bool(v, &s->extra_statistics);
-    } else if (deed_str_equal(key, DEED_STR("filter"))) {
-        s->filter = json_raw(v);
-        done = true;
-    } else {
-        return MEMBER_UNKNOWN;
-    }
-    return done ? MEMBER_GOOD : MEMBER_WRONG;
-}
-
 /* The body: what is not said is as usual; an empty one says nothing. */
 static void read_settings(struct call *c, struct group_settings *out)
 {
@@ -122,10 +61,10 @@ static void read_settings(struct call *c, struct group_settings *out)
                    json_kind_name(json_kind_of(root)));
     }
     for (struct json_iterator i = json_iterate(root); c->status == DEED_OK && json_next(&i);) {
-        enum member member = set_member(i.key, i.value, out);
-        if (member == MEMBER_UNKNOWN) {
+        enum group_member member = group_settings_set(out, i.key, i.value);
+        if (member == GROUP_MEMBER_UNKNOWN) {
             call_wrong(c, DEED_INVALID, "member \"%.*s\" is not known", DEED_FMT(i.key));
-        } else if (member == MEMBER_WRONG) {
+        } else if (member == GROUP_MEMBER_WRONG) {
             call_wrong(c, DEED_INVALID, "member \"%.*s\" cannot be %.*s", DEED_FMT(i.key),
                        json_raw(i.value).len > 60 ? 60 : (int)json_raw(i.value).len,
                        json_raw(i.value).ptr);
@@ -251,26 +190,6 @@ void group_get(struct call *c)
 
 /* ---- care ------------------------------------------------------------------------------------- */
 
-static bool same_settings(const struct group_settings *a, const struct group_settings *b)
-{
-    struct group_settings x = *a;
-    struct group_settings y = *b;
-    x.filter = y.filter = (deed_str){0};
-    if (x.start != GROUP_FROM) x.from = 0;
-    if (y.start != GROUP_FROM) y.from = 0;
-    return x.start == y.start && x.from == y.from && x.strategy == y.strategy &&
-           x.resolve_links == y.resolve_links && x.extra_statistics == y.extra_statistics &&
-           x.message_timeout_ms == y.message_timeout_ms &&
-           x.retry_count_max == y.retry_count_max &&
-           x.checkpoint_after_ms == y.checkpoint_after_ms &&
-           x.checkpoint_count_min == y.checkpoint_count_min &&
-           x.checkpoint_count_max == y.checkpoint_count_max &&
-           x.consumer_count_max == y.consumer_count_max &&
-           x.live_buffer_size == y.live_buffer_size &&
-           x.history_buffer_size == y.history_buffer_size &&
-           x.read_batch_size == y.read_batch_size;
-}
-
 /* Make it as the body says: create it, or change it, or leave it if it is so already. */
 void group_put(struct call *c)
 {
@@ -298,7 +217,7 @@ void group_put(struct call *c)
                                "group %.*s has another filter: it cannot be changed",
                                DEED_FMT(name));
         }
-        if (status == DEED_OK && !same_settings(&settings, &info.settings)) {
+        if (status == DEED_OK && !group_settings_same(&settings, &info.settings)) {
             status = groups_update(groups, source, name, &settings, &c->err);
         }
     }

@@ -290,7 +290,6 @@ DEED_MUST_CHECK deed_status durable_truncate(struct group *g, uint64_t before,
 DEED_MUST_CHECK deed_status settings_check(struct groups *groups, bool is_all,
                                            const struct group_settings *settings,
                                            struct deed_error *err);
-struct json_writer;
 void settings_write(const struct group *g, struct json_writer *w);
 /* Make the groups that the JSON lists. DEED_CORRUPT: it is malformed. */
 DEED_MUST_CHECK deed_status settings_load(struct groups *groups, deed_bytes json,

@@ -24,6 +24,7 @@
 
 #include "base/arena.h"
 #include "base/error.h"
+#include "json/json.h"
 #include "os/thread.h"
 
 struct store;
@@ -77,11 +78,27 @@ struct group_settings {
      * groups_options). ptr NULL: all of users' events. */
     deed_str filter;
 };
+/* Those of them that are numbers: their names here and in JSON. */
+#define GROUP_SETTINGS_NUMBERS(X)                                                                  \
+    X(message_timeout_ms)                                                                          \
+    X(retry_count_max)                                                                             \
+    X(checkpoint_after_ms)                                                                         \
+    X(checkpoint_count_min)                                                                        \
+    X(checkpoint_count_max)                                                                        \
+    X(consumer_count_max)                                                                          \
+    X(live_buffer_size)                                                                            \
+    X(history_buffer_size)                                                                         \
+    X(read_batch_size)
 /* What KurrentDB's clients send by default. */
 void group_settings_default(struct group_settings *out);
 /* As members of an object, which is open: "start", "strategy", and so on. */
-struct json_writer;
 void group_settings_put(const struct group_settings *settings, struct json_writer *w);
+enum group_member { GROUP_MEMBER_SET, GROUP_MEMBER_WRONG, GROUP_MEMBER_UNKNOWN };
+/* The other way, a member at a time. WRONG: it cannot be this value. The filter is borrowed. */
+enum group_member group_settings_set(struct group_settings *settings, deed_str key,
+                                     json_value value);
+/* Would an update change nothing? It leaves the filter. */
+bool group_settings_same(const struct group_settings *a, const struct group_settings *b);
 
 struct groups_options {
     bool no_threads; /* the caller repeats groups_step: the simulator */

@@ -3,8 +3,6 @@
 
 #include "json/json.h"
 
-#include <string.h>
-
 const char *group_strategy_name(enum group_strategy strategy)
 {
     static const char *const names[] = {
@@ -71,18 +69,6 @@ deed_status settings_check(struct groups *groups, bool is_all, const struct grou
     return feed_check_filter(groups, s->filter, err);
 }
 
-/* Numbers with the same name in JSON and here. */
-#define NUMBERS(X)                                              \
-    X("message_timeout_ms", message_timeout_ms)                 \
-    X("retry_count_max", retry_count_max)                       \
-    X("checkpoint_after_ms", checkpoint_after_ms)               \
-    X("checkpoint_count_min", checkpoint_count_min)             \
-    X("checkpoint_count_max", checkpoint_count_max)             \
-    X("consumer_count_max", consumer_count_max)                 \
-    X("live_buffer_size", live_buffer_size)                     \
-    X("history_buffer_size", history_buffer_size)               \
-    X("read_batch_size", read_batch_size)
-
 void group_settings_put(const struct group_settings *s, struct json_writer *w)
 {
     json_key(w, DEED_STR("start"));
@@ -94,10 +80,70 @@ void group_settings_put(const struct group_settings *s, struct json_writer *w)
     json_member_text(w, "strategy", deed_str_of(group_strategy_name(s->strategy)));
     json_member_bool(w, "resolve_links", s->resolve_links);
     json_member_bool(w, "extra_statistics", s->extra_statistics);
-#define SETTINGS_WRITE(text, field) json_member_uint(w, text, s->field);
-    NUMBERS(SETTINGS_WRITE)
+#define SETTINGS_WRITE(field) json_member_uint(w, #field, s->field);
+    GROUP_SETTINGS_NUMBERS(SETTINGS_WRITE)
 #undef SETTINGS_WRITE
     if (s->filter.ptr != NULL) json_member_raw(w, "filter", deed_bytes_of(s->filter));
+}
+
+static bool set_start(struct group_settings *s, json_value v)
+{
+    deed_str text = json_text(v);
+    if (json_uint64(v, &s->from)) {
+        s->start = GROUP_FROM;
+    } else if (deed_str_equal(text, DEED_STR("start"))) {
+        s->start = GROUP_FROM_START;
+    } else if (deed_str_equal(text, DEED_STR("end"))) {
+        s->start = GROUP_FROM_END;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool set_number(uint32_t *out, json_value v)
+{
+    uint64_t number;
+    if (!json_uint64(v, &number) || number > UINT32_MAX) return false;
+    *out = (uint32_t)number;
+    return true;
+}
+
+static enum group_member answer(bool good)
+{
+    return good ? GROUP_MEMBER_SET : GROUP_MEMBER_WRONG;
+}
+
+enum group_member group_settings_set(struct group_settings *s, deed_str key, json_value v)
+{
+#define SETTINGS_SET(field) \
+    if (deed_str_equal(key, DEED_STR(#field))) return answer(set_number(&s->field, v));
+    GROUP_SETTINGS_NUMBERS(SETTINGS_SET)
+#undef SETTINGS_SET
+    if (deed_str_equal(key, DEED_STR("start"))) return answer(set_start(s, v));
+    if (deed_str_equal(key, DEED_STR("strategy"))) {
+        return answer(group_strategy_parse(json_text(v), &s->strategy));
+    }
+    if (deed_str_equal(key, DEED_STR("resolve_links"))) {
+        return answer(json_bool(v, &s->resolve_links));
+    }
+    if (deed_str_equal(key, DEED_STR("extra_statistics"))) {
+        return answer(json_bool(v, &s->extra_statistics));
+    }
+    if (!deed_str_equal(key, DEED_STR("filter"))) return GROUP_MEMBER_UNKNOWN;
+    s->filter = json_raw(v);
+    return GROUP_MEMBER_SET;
+}
+
+bool group_settings_same(const struct group_settings *a, const struct group_settings *b)
+{
+    bool same = a->start == b->start && (a->start != GROUP_FROM || a->from == b->from) &&
+                a->strategy == b->strategy && a->resolve_links == b->resolve_links &&
+                a->extra_statistics == b->extra_statistics;
+#define SETTINGS_SAME(field) same = same && a->field == b->field;
+    GROUP_SETTINGS_NUMBERS(SETTINGS_SAME)
+#undef SETTINGS_SAME
+    return same;
 }
 
 void settings_write(const struct group *g, struct json_writer *w)
@@ -115,34 +161,20 @@ static deed_status damaged(struct deed_error *err, const char *what)
     return deed_fail(err, DEED_CORRUPT, "settings of a group: %s is missing or malformed", what);
 }
 
+/* All were written, but for the filter, which may be none. */
 static deed_status settings_read(json_value v, struct group_settings *s, struct deed_error *err)
 {
+#define SETTINGS_NAME(field) #field,
+    static const char *const names[] = {"start", "strategy", "resolve_links", "extra_statistics",
+                                        GROUP_SETTINGS_NUMBERS(SETTINGS_NAME)};
+#undef SETTINGS_NAME
     group_settings_default(s);
-    json_value start = json_get(v, DEED_STR("start"));
-    if (json_uint64(start, &s->from)) {
-        s->start = GROUP_FROM;
-    } else if (deed_str_equal(json_text(start), DEED_STR("start"))) {
-        s->start = GROUP_FROM_START;
-    } else if (!deed_str_equal(json_text(start), DEED_STR("end"))) {
-        return damaged(err, "start");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        deed_str name = deed_str_of(names[i]);
+        if (group_settings_set(s, name, json_get(v, name)) != GROUP_MEMBER_SET) {
+            return damaged(err, names[i]);
+        }
     }
-    if (!group_strategy_parse(json_text(json_get(v, DEED_STR("strategy"))), &s->strategy)) {
-        return damaged(err, "strategy");
-    }
-    if (!json_bool(json_get(v, DEED_STR("resolve_links")), &s->resolve_links)) {
-        return damaged(err, "resolve_links");
-    }
-    if (!json_bool(json_get(v, DEED_STR("extra_statistics")), &s->extra_statistics)) {
-        return damaged(err, "extra_statistics");
-    }
-    uint64_t number;
-#define SETTINGS_READ(text, field)                                                   \
-    if (!json_uint64(json_get(v, DEED_STR(text)), &number) || number > UINT32_MAX) { \
-        return damaged(err, text);                                                   \
-    }                                                                                \
-    s->field = (uint32_t)number;
-    NUMBERS(SETTINGS_READ)
-#undef SETTINGS_READ
     json_value filter = json_get(v, DEED_STR("filter"));
     if (json_kind_of(filter) != JSON_NONE) s->filter = json_raw(filter);
     return DEED_OK;
