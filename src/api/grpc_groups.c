@@ -611,9 +611,10 @@ static enum rpc_pull restart_pull(struct rpc *rpc, struct buf *out, size_t wante
     (void)out, (void)wanted;
     if (haste) return RPC_LATER;
     EventStore__Client__Empty reply = EVENT_STORE__CLIENT__EMPTY__INIT;
-    struct deed_error err = {0};
-    deed_status status = groups_restart(rpc->api->parts.groups, &err);
-    return answer(rpc, status, DEED_STR(""), DEED_STR(""), &err, &reply.base);
+    groups_restart(rpc->api->parts.groups);
+    rpc_reply(rpc, &reply.base);
+    rpc_end(rpc);
+    return RPC_END;
 }
 
 /* ---- Read --------------------------------------------------------------------------------------- */

@@ -140,13 +140,9 @@ static void on_restart_groups(struct rpc *rpc, deed_bytes message)
 
 static enum rpc_pull restart_pull(struct rpc *rpc, struct buf *out, size_t size_wanted, bool haste)
 {
-    struct deed_error err = {0};
     (void)size_wanted;
     if (haste) return RPC_LATER;
-    if (groups_restart(rpc->api->parts.groups, &err) != DEED_OK) {
-        rpc_fail_status(rpc, &err);
-        return RPC_END;
-    }
+    groups_restart(rpc->api->parts.groups);
     grpc_frame_end(out, grpc_frame_begin(out));
     rpc_end(rpc);
     return RPC_END;

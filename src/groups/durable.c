@@ -24,9 +24,7 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-#define CONFIG_STREAM   "$persistentSubscriptionConfig"
 #define CONFIG_TYPE     "$PersistentConfig"
 #define CHECKPOINT_TYPE "$SubscriptionCheckpoint"
 #define METADATA_TYPE   "$metadata"
@@ -327,9 +325,8 @@ static deed_str config_text(struct groups *groups, const struct group *without,
     return text;
 }
 
-/* The number behind the last event that a stream ever had. */
-static deed_status stream_end(struct groups *groups, deed_str stream, uint64_t *out_end,
-                              struct deed_error *err)
+deed_status durable_stream_end(struct groups *groups, deed_str stream, uint64_t *out_end,
+                               struct deed_error *err)
 {
     struct deed_stream_info info;
     *out_end = 0;
@@ -345,8 +342,8 @@ static deed_status cut_off(struct groups *groups, const struct group *g, struct 
 {
     uint64_t checkpoints = 0;
     uint64_t parked = 0;
-    deed_status status = stream_end(groups, g->checkpoint_stream, &checkpoints, err);
-    if (status == DEED_OK) status = stream_end(groups, g->parked_stream, &parked, err);
+    deed_status status = durable_stream_end(groups, g->checkpoint_stream, &checkpoints, err);
+    if (status == DEED_OK) status = durable_stream_end(groups, g->parked_stream, &parked, err);
     if (PLANTED(GROUP_INHERITS)) checkpoints = parked = 0;
     if (status != DEED_OK) return status;
     events[0] = retention_event(arena, g->checkpoint_stream, checkpoints, 1);
@@ -364,11 +361,11 @@ deed_status durable_save(struct groups *groups, const struct group *without,
     deed_status status = DEED_OK;
     arena_init(&arena, SIZE_MAX);
     deed_str text = config_text(groups, without, with, &arena);
-    events[count++] = (struct deed_new_event){.stream = DEED_STR(CONFIG_STREAM),
+    events[count++] = (struct deed_new_event){.stream = DEED_STR(GROUPS_CONFIG_STREAM),
                                               .type = DEED_STR(CONFIG_TYPE),
                                               .data = deed_bytes_of(text)};
     if (groups->count == 0) {
-        events[count++] = retention_event(&arena, DEED_STR(CONFIG_STREAM), 0, CONFIG_KEPT);
+        events[count++] = retention_event(&arena, DEED_STR(GROUPS_CONFIG_STREAM), 0, CONFIG_KEPT);
     }
     if (without != NULL) {
         status = cut_off(groups, without, &arena, &events[count], err);
@@ -435,7 +432,7 @@ static deed_status config_load(struct groups *groups, struct deed_error *err)
     struct deed_cursor *cursor = NULL;
     struct deed_event e;
     struct deed_read_options options = {
-        .stream = DEED_STR(CONFIG_STREAM), .from_revision = DEED_NONE, .backwards = true};
+        .stream = DEED_STR(GROUPS_CONFIG_STREAM), .from_revision = DEED_NONE, .backwards = true};
     deed_status status = store_read(groups->store, &options, &cursor, err);
     if (status == DEED_NOT_FOUND) return DEED_OK;
     while (status == DEED_OK) {

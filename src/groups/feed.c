@@ -11,7 +11,6 @@
  * (4) Without consumers nothing is read. */
 #include "groups/group_state.h"
 
-#include "base/planted.h"
 #include "base/text.h"
 #include "json/json.h"
 
@@ -21,8 +20,6 @@
 
 #define BATCH_MAX      256u
 #define FILTER_LIST_MAX 256u
-#define STATE_PREFIX   "$persistentsubscription-"
-#define CONFIG_STREAM  "$persistentSubscriptionConfig"
 
 bool groups_owns(deed_str stream)
 {
@@ -30,8 +27,8 @@ bool groups_owns(deed_str stream)
     if (str_starts_with(stream, metadata) && stream.len > 2 && stream.ptr[2] == '$') {
         stream = (deed_str){stream.ptr + 2, stream.len - 2};
     }
-    return str_starts_with(stream, DEED_STR(STATE_PREFIX)) ||
-           deed_str_equal(stream, DEED_STR(CONFIG_STREAM));
+    return str_starts_with(stream, DEED_STR(GROUPS_STATE_PREFIX)) ||
+           deed_str_equal(stream, DEED_STR(GROUPS_CONFIG_STREAM));
 }
 
 /* ---- an event in one piece -------------------------------------------------------------------- */

@@ -31,6 +31,10 @@
  * pinned to it would wait for it. */
 #define GROUP_DEMAND_IDLE_NS (UINT64_C(30) * 1000000000)
 
+/* Streams of groups' own (docs/format/groups.md). */
+#define GROUPS_STATE_PREFIX  "$persistentsubscription-"
+#define GROUPS_CONFIG_STREAM "$persistentSubscriptionConfig"
+
 /* An event and what it came by, in one piece of memory. */
 struct group_event {
     _Atomic uint32_t holds;
@@ -104,7 +108,6 @@ struct group_consumer {
     char *from, *user, *name;
     uint64_t number; /* never given twice */
     struct item_list outbox, taken;
-    size_t held;      /* of both */
     size_t wanted;    /* on demand: so many it asks for now, with those in its outbox */
     bool dropped;
     uint64_t asked_ns; /* on demand: when it was heard of last */
@@ -113,6 +116,11 @@ struct group_consumer {
     uint32_t latencies_us[GROUP_LATENCIES];
     uint64_t latency_count;
 };
+
+static inline size_t consumer_held(const struct group_consumer *c)
+{
+    return c->outbox.count + c->taken.count;
+}
 
 /* What is being written to the log for a group. */
 struct group_write {
@@ -136,8 +144,7 @@ struct group {
     bool is_all;
     struct arena names;
 
-    struct group_settings settings; /* its filter is in filter_text */
-    char *filter_text;
+    struct group_settings settings; /* its filter never changes */
     uint64_t begin; /* the first number to deliver when there is no checkpoint; positions are from 1 */
     bool removed;   /* deleted: nothing more is written */
 
@@ -281,6 +288,9 @@ DEED_MUST_CHECK deed_status durable_load(struct groups *groups, struct deed_erro
 DEED_MUST_CHECK deed_status durable_load_group(struct group *g, struct deed_error *err);
 /* With the lock: time alone may make a write due. */
 bool durable_waits(const struct group *g);
+/* The number behind the last event that a stream ever had. */
+DEED_MUST_CHECK deed_status durable_stream_end(struct groups *groups, deed_str stream,
+                                               uint64_t *out_end, struct deed_error *err);
 /* Set the parked stream's $tb. Waits. */
 DEED_MUST_CHECK deed_status durable_truncate(struct group *g, uint64_t before,
                                              struct deed_error *err);

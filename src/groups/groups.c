@@ -13,12 +13,10 @@
  * (4) A consumer that was dropped stays until its user leaves; it holds nothing. */
 #include "groups/group_state.h"
 
-#include "base/planted.h"
 #include "base/text.h"
 #include "json/json.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 static deed_status no_memory(struct deed_error *err)
@@ -38,7 +36,6 @@ static void group_free(struct group *g)
     free(g->ids);
     free(g->lanes);
     free(g->consumers);
-    free(g->filter_text);
     arena_done(&g->write.arena);
     arena_done(&g->names);
     os_cond_done(&g->written);
@@ -57,9 +54,9 @@ static bool group_name(struct group *g, deed_str source, deed_str name)
     g->source = arena_str(&g->names, source);
     g->name = arena_str(&g->names, name);
     g->checkpoint_stream =
-        arena_printf(&g->names, "$persistentsubscription-%.*s::%.*s-checkpoint", DEED_FMT(source),
+        arena_printf(&g->names, GROUPS_STATE_PREFIX "%.*s::%.*s-checkpoint", DEED_FMT(source),
                      DEED_FMT(name));
-    g->parked_stream = arena_printf(&g->names, "$persistentsubscription-%.*s::%.*s-parked",
+    g->parked_stream = arena_printf(&g->names, GROUPS_STATE_PREFIX "%.*s::%.*s-parked",
                                     DEED_FMT(source), DEED_FMT(name));
     g->is_all = deed_str_equal(source, DEED_STR(GROUPS_ALL));
     return g->source.ptr != NULL && g->name.ptr != NULL && g->checkpoint_stream.ptr != NULL &&
@@ -86,13 +83,11 @@ static deed_status check_names(struct groups *groups, const struct group *g, str
 deed_status group_set(struct group *g, const struct group_settings *settings,
                       struct deed_error *err)
 {
-    if (g->filter_text == NULL && settings->filter.ptr != NULL) {
-        g->filter_text = calloc(1, settings->filter.len + 1);
-        if (g->filter_text == NULL) return no_memory(err);
-        memcpy(g->filter_text, settings->filter.ptr, settings->filter.len);
-        g->settings.filter = (deed_str){g->filter_text, settings->filter.len};
-    }
     deed_str filter = g->settings.filter;
+    if (filter.ptr == NULL && settings->filter.ptr != NULL) {
+        filter = arena_str(&g->names, settings->filter);
+        if (filter.ptr == NULL) return no_memory(err);
+    }
     g->settings = *settings;
     g->settings.filter = filter;
     return DEED_OK;
@@ -225,7 +220,7 @@ static void drop_silent(struct group *g, uint64_t now_ns)
 {
     for (size_t i = g->consumer_count; i-- > 0;) {
         struct group_consumer *c = g->consumers[i];
-        bool idle = c->options.on_demand && c->held == 0 && c->wanted == 0;
+        bool idle = c->options.on_demand && consumer_held(c) == 0 && c->wanted == 0;
         if (idle && now_ns - c->asked_ns > GROUP_DEMAND_IDLE_NS) drop(g, c);
     }
 }
@@ -343,7 +338,6 @@ void groups_close(struct groups *groups)
 static deed_status find_begin(const struct group *g, const struct group_settings *s,
                               uint64_t *out_begin, struct deed_error *err)
 {
-    struct deed_stream_info info;
     *out_begin = 0;
     if (s->start == GROUP_FROM && s->from != DEED_NONE) *out_begin = s->from;
     if (s->start == GROUP_FROM_START || *out_begin != 0) return DEED_OK;
@@ -352,10 +346,7 @@ static deed_status find_begin(const struct group *g, const struct group_settings
         *out_begin = store_position(g->groups->store) + 1;
         return DEED_OK;
     }
-    deed_status status = store_stream(g->groups->store, g->source, &info, err);
-    if (status == DEED_NOT_FOUND) return DEED_OK;
-    if (status == DEED_OK && info.revision != DEED_NONE) *out_begin = info.revision + 1;
-    return status;
+    return durable_stream_end(g->groups, g->source, out_begin, err);
 }
 
 static deed_status create(struct groups *groups, struct group *g, struct deed_error *err)
@@ -594,9 +585,8 @@ deed_status groups_parked(struct groups *groups, deed_str source, deed_str name,
     return status;
 }
 
-deed_status groups_restart(struct groups *groups, struct deed_error *err)
+void groups_restart(struct groups *groups)
 {
-    (void)err;
     os_mutex_lock(&groups->admin);
     for (size_t i = 0; i < groups->count; i++) { /* admin: the list does not change */
         struct group *g = groups->list[i];
@@ -607,7 +597,6 @@ deed_status groups_restart(struct groups *groups, struct deed_error *err)
         os_mutex_unlock(&g->lock);
     }
     os_mutex_unlock(&groups->admin);
-    return DEED_OK;
 }
 
 /* ---- telling ----------------------------------------------------------------------------------- */

@@ -173,7 +173,7 @@ DEED_MUST_CHECK deed_status groups_parked(struct groups *groups, deed_str source
                                           bool (*each)(void *context, const struct group_parked *),
                                           void *context, struct deed_error *err);
 /* Drop all consumers of all groups; each group goes on where it was. */
-DEED_MUST_CHECK deed_status groups_restart(struct groups *groups, struct deed_error *err);
+void groups_restart(struct groups *groups);
 
 /* ---- telling ----------------------------------------------------------------------------------- */
 

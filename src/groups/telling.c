@@ -59,8 +59,8 @@ static bool tell_consumers(const struct group *g, struct arena *arena, struct gr
             .total = c->total,
             .since_measurement = c->since_measurement,
             .per_second = (uint32_t)c->per_second,
-            .free_slots = c->options.buffer_size - (uint32_t)c->held,
-            .in_flight = (uint32_t)c->held};
+            .free_slots = c->options.buffer_size - (uint32_t)consumer_held(c),
+            .in_flight = (uint32_t)consumer_held(c)};
         if (g->settings.extra_statistics) measure(c, &list[i]);
     }
     out->consumers = list;

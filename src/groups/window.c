@@ -428,7 +428,8 @@ no_memory:
 static size_t consumer_room(const struct group_consumer *c)
 {
     size_t most = c->options.buffer_size;
-    size_t room = c->dropped || c->held >= most ? 0 : most - c->held;
+    size_t held = consumer_held(c);
+    size_t room = c->dropped || held >= most ? 0 : most - held;
     if (!c->options.on_demand) return room;
     size_t wanted = c->wanted > c->outbox.count ? c->wanted - c->outbox.count : 0;
     return wanted < room ? wanted : room;
@@ -446,7 +447,6 @@ static void item_detach(struct group *g, struct item *item)
         g->again_count -= item->again;
         if (item->lane != NULL && !item->again) lane_pass_fresh(item->lane, item);
     } else if (item->state == ITEM_OUT) {
-        item->holder->held--;
         g->free_slots += consumer_room(item->holder);
         item->holder = NULL;
         g->out--;
@@ -554,7 +554,6 @@ static void give(struct group *g, struct group_consumer *c, struct item *item, u
     item->holder = c;
     item->holder_number = c->number;
     item->since_ns = now_ns;
-    c->held++;
     g->free_slots--;
     g->out++;
     if (item->lane != NULL) {
@@ -683,6 +682,6 @@ void window_leave(struct group *g, struct group_consumer *c)
     while (c->taken.first != NULL) window_return(g, c->taken.first, false, (deed_str){0});
     while (c->outbox.first != NULL) window_return(g, c->outbox.first, false, (deed_str){0});
     lanes_update_all(g);
-    assert(c->held == 0 && c->ready_first == NULL);
+    assert(consumer_held(c) == 0 && c->ready_first == NULL);
     window_dispatch(g);
 }
