@@ -41,7 +41,7 @@ enum state {
 };
 
 struct model_event {
-    bool stored, unknown;
+    bool stored;
     unsigned stream;
     uint64_t position, revision;
 };
@@ -163,8 +163,6 @@ static void append_some(struct world *w)
             e->position = appended.position;
             e->revision = revision;
             tell(w, "append", n, appended.position);
-        } else {
-            e->unknown = true;
         }
     }
 }
@@ -649,13 +647,8 @@ static void run_seed(uint64_t seed, bool verbose)
     w->sim = os_sim_create(seed, NULL);
     for (unsigned g = 0; g < GROUPS; g++) {
         struct model_group *m = &w->models[g];
-        m->is_all = pick(w, 2) == 0;
-        if (g == 0) m->is_all = true;
+        m->is_all = g == 0;
         (void)snprintf(m->source, sizeof m->source, m->is_all ? "$all" : "s-%u", g);
-        if (m->is_all && g > 0) {
-            m->is_all = false;
-            (void)snprintf(m->source, sizeof m->source, "s-%u", g);
-        }
     }
     uint64_t lives = 2 + pick(w, 4);
     for (uint64_t i = 0; i < lives; i++) live(w);
