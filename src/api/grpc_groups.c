@@ -17,8 +17,6 @@
 #include "groups/groups.h"
 #include "proto/persistent_subscriptions.pb-c.h"
 
-#include <stdio.h>
-
 #define SERVICE "event_store.client.persistent_subscriptions.PersistentSubscriptions"
 
 #define EP(name) EventStore__Client__PersistentSubscriptions__##name
@@ -42,6 +40,11 @@ static deed_str identifier(const identifier_message *id)
 {
     if (id == NULL || id->stream_name.len == 0) return (deed_str){"", 0};
     return (deed_str){(const char *)id->stream_name.data, id->stream_name.len};
+}
+
+static deed_str source_of(bool all, const identifier_message *id)
+{
+    return all ? DEED_STR(GROUPS_ALL) : identifier(id);
 }
 
 static deed_str text(const char *s)
@@ -267,14 +270,19 @@ static const char *options_of(struct arena *arena, const options_message *o, dee
 
 /* ---- care ------------------------------------------------------------------------------------- */
 
+/* false: the call has failed. */
+static bool served(struct rpc *rpc)
+{
+    if (rpc->api->parts.groups != NULL) return true;
+    rpc_fail(rpc, GRPC_UNAVAILABLE, NULL, "consumer groups are not served here");
+    return false;
+}
+
 /* The message, unpacked into the call's arena, until pull answers it (1). */
 static void keep(struct rpc *rpc, deed_bytes message, const ProtobufCMessageDescriptor *type)
 {
     struct deed_error err = {0};
-    if (rpc->api->parts.groups == NULL) {
-        rpc_fail(rpc, GRPC_UNAVAILABLE, NULL, "consumer groups are not served here");
-        return;
-    }
+    if (!served(rpc)) return;
     rpc->state = grpc_unpack(type, message, rpc->arena, &err);
     if (rpc->state == NULL) rpc_fail_status(rpc, &err);
 }
@@ -355,8 +363,7 @@ static enum rpc_pull delete_pull(struct rpc *rpc, struct buf *out, size_t wanted
     bool all = req->options->stream_option_case ==
                EP_CASE(DELETE_REQ__OPTIONS__STREAM_OPTION_ALL);
     struct deed_error err = {0};
-    deed_str source =
-        all ? DEED_STR(GROUPS_ALL) : identifier(req->options->stream_identifier);
+    deed_str source = source_of(all, req->options->stream_identifier);
     deed_str name = text(req->options->group_name);
     deed_status status = groups_delete(rpc->api->parts.groups, source, name, &err);
     return answer(rpc, status, source, name, &err, &reply.base);
@@ -381,7 +388,7 @@ static enum rpc_pull parked(struct rpc *rpc, bool haste, parked_call *call,
     const parked_message *o = req->options;
     bool all = o->stream_option_case ==
                EP_CASE(REPLAY_PARKED_REQ__OPTIONS__STREAM_OPTION_ALL);
-    deed_str source = all ? DEED_STR(GROUPS_ALL) : identifier(o->stream_identifier);
+    deed_str source = source_of(all, o->stream_identifier);
     deed_str name = text(o->group_name);
     uint64_t stop_at = DEED_NONE;
     switch (o->stop_at_option_case) {
@@ -420,26 +427,25 @@ static enum rpc_pull truncate_pull(struct rpc *rpc, struct buf *out, size_t want
 
 /* ---- telling ---------------------------------------------------------------------------------- */
 
-static char *shown(struct arena *arena, deed_str s)
+/* What groups_info has put into the call's arena, or a constant: it ends with a NUL, and is only read. */
+static char *shown(deed_str s)
 {
-    static char none[] = "";
-    deed_str copy = arena_str(arena, s);
-    return copy.ptr == NULL ? none : (char *)(uintptr_t)copy.ptr; /* just made */
+    return (char *)(uintptr_t)(s.ptr == NULL ? "" : s.ptr);
 }
 
 /* A revision, or a position twice. */
 static char *shown_number(struct arena *arena, bool is_all, uint64_t number)
 {
-    if (number == DEED_NONE) return shown(arena, DEED_STR(""));
+    if (number == DEED_NONE) return shown(DEED_STR(""));
     unsigned long long n = number;
-    return shown(arena, is_all ? arena_printf(arena, "C:%llu/P:%llu", n, n)
-                               : arena_printf(arena, "%llu", n));
+    return shown(is_all ? arena_printf(arena, "C:%llu/P:%llu", n, n)
+                        : arena_printf(arena, "%llu", n));
 }
 
 static char *shown_start(struct arena *arena, bool is_all, const struct group_settings *s)
 {
     if (s->start == GROUP_FROM_END) {
-        return shown(arena, is_all ? DEED_STR("C:-1/P:-1") : DEED_STR("-1"));
+        return shown(is_all ? DEED_STR("C:-1/P:-1") : DEED_STR("-1"));
     }
     return shown_number(arena, is_all, s->start == GROUP_FROM ? s->from : 0);
 }
@@ -454,9 +460,9 @@ static connection_message *connection_of(struct arena *arena, const struct group
     connection_message *m = arena_alloc(arena, sizeof *m);
     if (m == NULL) return NULL;
     event_store__client__persistent_subscriptions__subscription_info__connection_info__init(m);
-    m->from = shown(arena, c->from);
-    m->username = shown(arena, c->user);
-    m->connection_name = shown(arena, c->name);
+    m->from = shown(c->from);
+    m->username = shown(c->user);
+    m->connection_name = shown(c->name);
     m->average_items_per_second = (int32_t)c->per_second;
     m->total_items = (int64_t)c->total;
     m->count_since_last_measurement = (int64_t)c->since_measurement;
@@ -469,7 +475,7 @@ static connection_message *connection_of(struct arena *arena, const struct group
         measurement_message *one = arena_alloc(arena, sizeof *one);
         if (one == NULL) return NULL;
         event_store__client__persistent_subscriptions__subscription_info__measurement__init(one);
-        one->key = shown(arena, deed_str_of(c->measured[i].key));
+        one->key = shown(deed_str_of(c->measured[i].key));
         one->value = c->measured[i].value;
         m->observed_measurements[m->n_observed_measurements++] = one;
     }
@@ -484,9 +490,9 @@ static info_message *info_of(struct arena *arena, const struct group_info *i)
     event_store__client__persistent_subscriptions__subscription_info__init(m);
     const struct group_settings *s = &i->settings;
     bool all = deed_str_equal(i->source, DEED_STR(GROUPS_ALL));
-    m->event_source = shown(arena, i->source);
-    m->group_name = shown(arena, i->name);
-    m->status = shown(arena, deed_str_of(i->status));
+    m->event_source = shown(i->source);
+    m->group_name = shown(i->name);
+    m->status = shown(deed_str_of(i->status));
     m->average_per_second = fits(i->per_second);
     m->total_items = (int64_t)i->total;
     m->count_since_last_measurement = (int64_t)i->since_measurement;
@@ -508,7 +514,7 @@ static info_message *info_of(struct arena *arena, const struct group_info *i)
     m->retry_buffer_count = fits(i->retry_count);
     m->total_in_flight_messages = fits(i->in_flight_count);
     m->outstanding_messages_count = fits(i->in_flight_count);
-    m->named_consumer_strategy = shown(arena, deed_str_of(group_strategy_name(s->strategy)));
+    m->named_consumer_strategy = shown(deed_str_of(group_strategy_name(s->strategy)));
     m->max_subscriber_count = fits(s->consumer_count_max);
     m->parked_message_count = (int64_t)i->parked_count;
     m->connections = arena_alloc_array(arena, i->consumer_count, sizeof *m->connections);
@@ -542,8 +548,7 @@ static enum rpc_pull info_pull(struct rpc *rpc, struct buf *out, size_t wanted, 
                EP_CASE(GET_INFO_REQ__OPTIONS__STREAM_OPTION_ALL);
     struct group_info info;
     struct deed_error err = {0};
-    deed_str source =
-        all ? DEED_STR(GROUPS_ALL) : identifier(req->options->stream_identifier);
+    deed_str source = source_of(all, req->options->stream_identifier);
     deed_str name = text(req->options->group_name);
     deed_status status =
         groups_info(rpc->api->parts.groups, source, name, rpc->arena, &info, &err);
@@ -574,7 +579,7 @@ static enum rpc_pull list_pull(struct rpc *rpc, struct buf *out, size_t wanted, 
         const EP(ListReq__StreamOption) *o = req->options->list_for_stream;
         bool all = o->stream_option_case ==
                    EP_CASE(LIST_REQ__STREAM_OPTION__STREAM_OPTION_ALL);
-        source = all ? DEED_STR(GROUPS_ALL) : identifier(o->stream);
+        source = source_of(all, o->stream);
         break;
     }
     default:
@@ -638,7 +643,7 @@ static deed_str join_source(const EP(ReadReq__Options) *o)
 {
     bool all = o->stream_option_case ==
                EP_CASE(READ_REQ__OPTIONS__STREAM_OPTION_ALL);
-    return all ? DEED_STR(GROUPS_ALL) : identifier(o->stream_identifier);
+    return source_of(all, o->stream_identifier);
 }
 
 static void join(struct rpc *rpc, const EP(ReadReq__Options) *o)
@@ -647,8 +652,7 @@ static void join(struct rpc *rpc, const EP(ReadReq__Options) *o)
     struct group_consumer *consumer = NULL;
     struct deed_error err = {0};
     if (o == NULL || o->uuid_option == NULL) {
-        rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL, "required option %s is missing",
-                 o == NULL ? "options" : "uuid_option");
+        (void)missing(rpc, o == NULL ? "options" : "uuid_option");
         return;
     }
     r->structured = o->uuid_option->content_case !=
@@ -683,10 +687,7 @@ static void join(struct rpc *rpc, const EP(ReadReq__Options) *o)
 
 static void read_begin(struct rpc *rpc)
 {
-    if (rpc->api->parts.groups == NULL) {
-        rpc_fail(rpc, GRPC_UNAVAILABLE, NULL, "consumer groups are not served here");
-        return;
-    }
+    if (!served(rpc)) return;
     rpc->state = arena_alloc(rpc->arena, sizeof(struct reading));
     if (rpc->state == NULL) (void)no_memory(rpc);
 }
@@ -756,7 +757,7 @@ static void read_half_closed(struct rpc *rpc)
 {
     const struct reading *r = rpc->state;
     if (r != NULL && atomic_load(&r->consumer) == NULL) {
-        rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL, "required option options is missing");
+        (void)missing(rpc, "options");
         return;
     }
     rpc_end(rpc);
