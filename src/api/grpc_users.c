@@ -185,7 +185,7 @@ static enum rpc_pull change_pull(struct rpc *rpc, struct buf *out, size_t size_w
 
 /* ---- Details -------------------------------------------------------------------------------- */
 
-static deed_status put_details(struct rpc *rpc, const struct account *a, struct buf *out,
+static deed_status put_details(const struct account *a, struct arena *arena, struct buf *out,
                                struct deed_error *err)
 {
     EventStore__Client__Users__DetailsResp reply = EVENT_STORE__CLIENT__USERS__DETAILS_RESP__INIT;
@@ -193,24 +193,20 @@ static deed_status put_details(struct rpc *rpc, const struct account *a, struct 
         EVENT_STORE__CLIENT__USERS__DETAILS_RESP__USER_DETAILS__INIT;
     EventStore__Client__Users__DetailsResp__UserDetails__DateTime updated =
         EVENT_STORE__CLIENT__USERS__DETAILS_RESP__USER_DETAILS__DATE_TIME__INIT;
-    struct arena arena;
-    arena_init(&arena, (size_t)4 << 20);
     updated.ticks_since_epoch = a->updated_ns / 100;
-    details.login_name = (char *)(uintptr_t)arena_str(&arena, a->login).ptr;
-    details.full_name = (char *)(uintptr_t)arena_str(&arena, a->full_name).ptr;
-    details.groups = arena_alloc_array(&arena, a->group_count, sizeof *details.groups);
+    details.login_name = (char *)(uintptr_t)arena_str(arena, a->login).ptr;
+    details.full_name = (char *)(uintptr_t)arena_str(arena, a->full_name).ptr;
+    details.groups = arena_alloc_array(arena, a->group_count, sizeof *details.groups);
     details.last_updated = &updated;
     details.disabled = a->disabled;
     bool good = details.login_name != NULL && details.full_name != NULL && details.groups != NULL;
     for (; good && details.n_groups < a->group_count; details.n_groups++) {
-        char *group = (char *)(uintptr_t)arena_str(&arena, a->groups[details.n_groups]).ptr;
+        char *group = (char *)(uintptr_t)arena_str(arena, a->groups[details.n_groups]).ptr;
         details.groups[details.n_groups] = group;
         good = group != NULL;
     }
     reply.user_details = &details;
     if (good) good = grpc_pack(&reply.base, out);
-    arena_done(&arena);
-    (void)rpc;
     return good ? DEED_OK : deed_fail(err, DEED_NO_MEMORY, "account: out of memory");
 }
 
@@ -230,14 +226,14 @@ static deed_status next_details(struct rpc *rpc, struct users_call *u, struct bu
 {
     struct account account;
     struct arena arena;
-    arena_init(&arena, (size_t)4 << 20);
+    arena_init(&arena, (size_t)8 << 20); /* as it is stored, and as it is told */
     deed_status status =
         accounts_load(rpc->api->parts.store, u->logins[u->next], &arena, &account, err);
     bool all = u->login.len == 0;
     bool there = status == DEED_OK && account.there;
     bool none = status == DEED_INVALID || status == DEED_DELETED ||
                 (status == DEED_OK && !account.there);
-    if (there) status = put_details(rpc, &account, out, err);
+    if (there) status = put_details(&account, &arena, out, err);
     if (none) status = all ? DEED_OK : missing(u, err);
     if (status == DEED_OK) u->next++;
     arena_done(&arena);
