@@ -118,14 +118,7 @@ static bool take_options(struct append_call *c, deed_bytes message)
     for (struct pb_field f; ok && pb_next(&r, &f);) {
         if (pb_is(&f, 1, PB_BYTES)) ok = grpc_parse_target(f.bytes, &c->target);
     }
-    const char *missing = NULL;
-    if (!ok) {
-        missing = "the options are malformed";
-    } else if (c->target.stream.len == 0) {
-        missing = "Required option StreamIdentifier is missing, or empty";
-    } else if (!c->target.expects) {
-        missing = "Required option ExpectedStreamRevision is missing";
-    }
+    const char *missing = ok ? grpc_target_missing(&c->target) : "the options are malformed";
     if (missing != NULL) {
         rpc_fail(c->rpc, GRPC_INVALID_ARGUMENT, NULL, "%s", missing);
         return false;

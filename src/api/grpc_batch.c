@@ -114,13 +114,6 @@ struct verdict {
     const char *message;
 };
 
-static void put_stream(struct buf *out, unsigned field, deed_str stream)
-{
-    size_t begin = pb_begin(out, field);
-    pb_put_str(out, 3, stream);
-    pb_end(out, begin);
-}
-
 static void put_wrong_version(struct buf *out, const struct grpc_target *target, uint64_t actual)
 {
     if (actual == DEED_NONE) {
@@ -147,7 +140,7 @@ static void put_details(struct buf *out, const struct grpc_target *target, const
     char id[UUID_TEXT_SIZE + 1];
     switch (v->error) {
     case BATCH_WRONG_VERSION: put_wrong_version(out, target, v->revision); break;
-    case BATCH_STREAM_DELETED: put_stream(out, 1, target->stream); break;
+    case BATCH_STREAM_DELETED: grpc_put_stream(out, 1, target->stream); break;
     case BATCH_APPEND_SIZE: pb_put_uint(out, 1, size32(v->limit)); break;
     case BATCH_EVENT_SIZE:
         uuid_format(v->event_id, id);
@@ -203,7 +196,7 @@ static void put_answer(const struct batch_append *a, const struct verdict *v)
     } else {
         put_error(out, &a->target, v);
     }
-    put_stream(out, 4, a->target.stream);
+    grpc_put_stream(out, 4, a->target.stream);
     grpc_frame_end(out, frame);
     held_tell(a->batch);
 }

@@ -9,7 +9,6 @@
 #include "store/store.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 static void delete_message(struct rpc *rpc, deed_bytes message)
 {
@@ -24,24 +23,13 @@ static void delete_message(struct rpc *rpc, deed_bytes message)
     for (struct pb_field f; ok && pb_next(&r, &f);) {
         if (pb_is(&f, 1, PB_BYTES)) ok = grpc_parse_target(f.bytes, target);
     }
-    if (!ok || r.bad) {
-        rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL, "the message is malformed");
-    } else if (target->stream.len == 0) {
-        rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL,
-                 "Required option StreamIdentifier is missing, or empty");
-    } else if (!target->expects) {
-        rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL,
-                 "Required option ExpectedStreamRevision is missing");
+    const char *missing =
+        ok && !r.bad ? grpc_target_missing(target) : "the message is malformed";
+    if (missing != NULL) {
+        rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL, "%s", missing);
     } else {
         rpc->state = target;
     }
-}
-
-static void trailer_number(struct rpc *rpc, const char *name, int64_t value)
-{
-    char text[24];
-    int size = snprintf(text, sizeof text, "%" PRId64, value);
-    rpc_trailer(rpc, name, (deed_str){text, (size_t)size});
 }
 
 static void fail_wrong_version(struct rpc *rpc, const struct grpc_target *target, uint64_t actual)
@@ -49,8 +37,8 @@ static void fail_wrong_version(struct rpc *rpc, const struct grpc_target *target
     int64_t expected = grpc_expected_number(target->expect, target->revision);
     int64_t number = actual == DEED_NONE ? -1 : (int64_t)actual;
     rpc_trailer(rpc, "stream-name", target->stream);
-    trailer_number(rpc, "expected-version", expected);
-    trailer_number(rpc, "actual-version", number);
+    grpc_trailer_number(rpc, "expected-version", expected);
+    grpc_trailer_number(rpc, "actual-version", number);
     rpc_fail(rpc, GRPC_FAILED_PRECONDITION, "wrong-expected-version",
              "Delete failed due to WrongExpectedVersion. Stream: %.*s, Expected version: %" PRId64
              ", Actual version: %" PRId64,
@@ -68,10 +56,7 @@ static enum rpc_pull pull(struct rpc *rpc, struct buf *out, bool haste, bool tom
                              target->revision, tombstone, &appended, &err);
     if (status == DEED_OK) {
         size_t frame = grpc_frame_begin(out);
-        size_t position = pb_begin(out, 1);
-        pb_put_uint(out, 1, appended.position);
-        pb_put_uint(out, 2, appended.position);
-        pb_end(out, position);
+        grpc_put_position(out, 1, appended.position);
         grpc_frame_end(out, frame);
     } else if (status == DEED_CONFLICT) {
         fail_wrong_version(rpc, target, err.revision);

@@ -90,6 +90,21 @@ void grpc_put_uuid(struct buf *out, unsigned field, deed_uuid id, bool structure
     pb_put_bytes(out, field, (deed_bytes){room, size});
 }
 
+void grpc_put_stream(struct buf *out, unsigned field, deed_str stream)
+{
+    size_t begin = pb_begin(out, field);
+    pb_put_str(out, 3, stream);
+    pb_end(out, begin);
+}
+
+void grpc_put_position(struct buf *out, unsigned field, uint64_t position)
+{
+    size_t begin = pb_begin(out, field);
+    pb_put_uint(out, 1, position);
+    pb_put_uint(out, 2, position);
+    pb_end(out, begin);
+}
+
 /* What a RecordedEvent says that the event does not say by itself, and its size (1). */
 struct recorded {
     const struct deed_event *event;

@@ -31,8 +31,10 @@ void grpc_put_recorded(struct buf *out, unsigned field, const struct deed_event 
 void grpc_put_read_event(struct buf *out, unsigned field, const struct deed_event *event,
                          const struct deed_event *link, bool structured_ids, deed_bytes more);
 
-/* An esc.UUID. */
+/* An esc.UUID; an esc.StreamIdentifier; a position, which is a commit's and a prepare's to the protocol. */
 void grpc_put_uuid(struct buf *out, unsigned field, deed_uuid id, bool structured);
+void grpc_put_stream(struct buf *out, unsigned field, deed_str stream);
+void grpc_put_position(struct buf *out, unsigned field, uint64_t position);
 
 /* ---- coming in ------------------------------------------------------------------------------ */
 

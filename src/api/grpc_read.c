@@ -87,9 +87,7 @@ static void put_name(struct buf *out, unsigned field, deed_str stream)
 {
     size_t frame = grpc_frame_begin(out);
     size_t message = pb_begin(out, field);
-    size_t name = pb_begin(out, 1);
-    pb_put_str(out, 3, stream);
-    pb_end(out, name);
+    grpc_put_stream(out, 1, stream);
     pb_end(out, message);
     grpc_frame_end(out, frame);
 }
@@ -143,11 +141,7 @@ static void put_caught_up(struct reading *r, struct buf *out)
     size_t message = pb_begin(out, RESP_CAUGHT_UP);
     put_now(out, 1, r->store);
     if (r->plan.stream.ptr == NULL) {
-        uint64_t position = cursor_position(r->cursor);
-        size_t at = pb_begin(out, 3);
-        pb_put_uint(out, 1, position);
-        pb_put_uint(out, 2, position);
-        pb_end(out, at);
+        grpc_put_position(out, 3, cursor_position(r->cursor));
     } else if (r->sent_revision != DEED_NONE) {
         pb_put_uint(out, 2, r->sent_revision);
     }

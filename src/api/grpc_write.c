@@ -74,6 +74,13 @@ bool grpc_parse_target(deed_bytes options, struct grpc_target *out)
     return !r.bad;
 }
 
+const char *grpc_target_missing(const struct grpc_target *target)
+{
+    if (target->stream.len == 0) return "Required option StreamIdentifier is missing, or empty";
+    if (!target->expects) return "Required option ExpectedStreamRevision is missing";
+    return NULL;
+}
+
 int64_t grpc_expected_number(enum deed_expect expect, uint64_t revision)
 {
     switch (expect) {
@@ -292,10 +299,7 @@ void grpc_put_success(struct buf *out, unsigned field, const struct deed_appende
         pb_put_uint(out, 1, appended->revision);
     }
     if (has_events) {
-        size_t position = pb_begin(out, 3);
-        pb_put_uint(out, 1, appended->position);
-        pb_put_uint(out, 2, appended->position);
-        pb_end(out, position);
+        grpc_put_position(out, 3, appended->position);
     } else {
         pb_put_empty(out, 4);
     }
@@ -334,10 +338,10 @@ void gather_message(const struct gather_trouble *t, char *out, size_t room)
     }
 }
 
-static void trailer_number(struct rpc *rpc, const char *name, uint64_t value)
+void grpc_trailer_number(struct rpc *rpc, const char *name, int64_t value)
 {
     char text[24];
-    int size = snprintf(text, sizeof text, "%" PRIu64, value);
+    int size = snprintf(text, sizeof text, "%" PRId64, value);
     rpc_trailer(rpc, name, (deed_str){text, (size_t)size});
 }
 
@@ -357,12 +361,12 @@ void grpc_fail_gather(struct rpc *rpc, const struct gather_trouble *t)
         exception = "maximum-append-event-size-exceeded";
         uuid_format(t->id, id);
         rpc_trailer(rpc, "event-id", deed_str_of(id));
-        trailer_number(rpc, "proposed-append-event-size", t->size);
-        trailer_number(rpc, "maximum-append-event-size", t->limit);
+        grpc_trailer_number(rpc, "proposed-append-event-size", (int64_t)t->size);
+        grpc_trailer_number(rpc, "maximum-append-event-size", (int64_t)t->limit);
         break;
     case GATHER_APPEND_SIZE:
         exception = "maximum-append-size-exceeded";
-        trailer_number(rpc, "maximum-append-size", t->limit);
+        grpc_trailer_number(rpc, "maximum-append-size", (int64_t)t->limit);
         break;
     case GATHER_BUSY: code = GRPC_UNAVAILABLE; break;
     case GATHER_NO_MEMORY: code = GRPC_RESOURCE_EXHAUSTED; break;

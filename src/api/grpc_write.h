@@ -30,6 +30,9 @@ struct grpc_target {
 /* `out` borrows the bytes. false: malformed. */
 DEED_MUST_CHECK bool grpc_parse_target(deed_bytes options, struct grpc_target *out);
 
+/* What Append, Delete and Tombstone say of a target that is not whole; NULL: it is. */
+const char *grpc_target_missing(const struct grpc_target *target);
+
 /* What is expected as one number: -2 any, -1 no stream, -4 exists, else the revision. */
 int64_t grpc_expected_number(enum deed_expect expect, uint64_t revision);
 
@@ -112,6 +115,8 @@ enum write_outcome {
 };
 /* What an answer of the store's means in the protocol's words. */
 enum write_outcome grpc_outcome(enum deed_expect expect, const struct deed_error *err);
+
+void grpc_trailer_number(struct rpc *rpc, const char *name, int64_t value);
 
 /* End a call with the protocol's trailers. */
 void grpc_fail_gather(struct rpc *rpc, const struct gather_trouble *trouble);
