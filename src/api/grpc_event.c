@@ -19,6 +19,7 @@
 #include "base/uuid.h"
 #include "grpc/pb.h"
 #include "json/json.h"
+#include "store/store.h"
 
 #include <assert.h>
 #include <endian.h>
@@ -140,7 +141,7 @@ static void recorded_init(struct recorded *r, const struct deed_event *event, bo
     uint64_t ticks = event->recorded_at_ns < 0 ? 0 : (uint64_t)event->recorded_at_ns / NS_PER_TICK;
     r->created = (deed_str){r->ticks, u64_format(ticks, r->ticks)};
     r->content_type = shown_as_json(event->content_type) ? json_type : bytes_type;
-    bool closes = event->type.len == 14 && memcmp(event->type.ptr, "$streamDeleted", 14) == 0;
+    bool closes = deed_str_equal(event->type, DEED_STR(STORE_TOMBSTONE_TYPE));
     r->revision = closes ? INT64_MAX : event->revision;
     r->id_size = uuid_size(event->id, structured);
     r->size = pb_bytes_size(1, r->id_size) +

@@ -42,8 +42,6 @@ enum {
     RESP_CAUGHT_UP = 8,
 };
 
-#define TOMBSTONE_TYPE "$streamDeleted"
-
 /* So many events a reader of KurrentDB asks for at once: of which the first page may be empty. */
 #define PAGE_EVENTS 32
 
@@ -431,7 +429,7 @@ static deed_status reading_step(struct reading *r, struct buf *out, size_t slice
     if (status != DEED_OK) return status;
     checkpoint_due(r, out, r->event.position);
     bool closed = r->plan.subscription && r->plan.stream.ptr != NULL &&
-                  r->event.link_stream.ptr == NULL && is_type(&r->event, DEED_STR(TOMBSTONE_TYPE));
+                  r->event.link_stream.ptr == NULL && is_type(&r->event, DEED_STR(STORE_TOMBSTONE_TYPE));
     return closed ? DEED_DELETED : DEED_OK;
 }
 

@@ -10,6 +10,7 @@
 #include "cli/events.h"
 
 #include "api/cloudevent.h"
+#include "store/store.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -204,7 +205,7 @@ static deed_status line_take(struct importing *importing, deed_str line, struct 
         deed_wrap(err, "line %" PRIu64, importing->line);
         return status;
     }
-    if (deed_str_equal(event.event.type, DEED_STR("$streamDeleted"))) {
+    if (deed_str_equal(event.event.type, DEED_STR(STORE_TOMBSTONE_TYPE))) {
         return tombstone_import(importing, &event.event, err);
     }
     bool full = importing->count == importing->options->batch ||

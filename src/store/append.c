@@ -278,7 +278,7 @@ static deed_status repeat_by_ids(struct store *store, struct request *r, struct 
 static deed_status check_open_streams(struct store *store, const struct deed_append *a,
                                       struct deed_error *err)
 {
-    struct postings *kept = terms_get(store, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE));
+    struct postings *kept = terms_get(store, INDEX_TYPE, DEED_STR(STORE_TOMBSTONE_TYPE));
     uint64_t any = 0;
     if (kept == NULL) return no_memory(err);
     struct postings tombstones = *kept;

@@ -84,9 +84,9 @@ static deed_status check_reserved(const struct deed_new_event *e, bool foreign,
     if (deed_str_equal(e->stream, DEED_STR(ALL_STREAM))) {
         return deed_fail(err, DEED_INVALID, "stream " ALL_STREAM " is the log itself");
     }
-    if (deed_str_equal(e->type, DEED_STR(TOMBSTONE_TYPE))) {
+    if (deed_str_equal(e->type, DEED_STR(STORE_TOMBSTONE_TYPE))) {
         return deed_fail(err, DEED_INVALID,
-                         "type " TOMBSTONE_TYPE " is reserved: delete the stream instead");
+                         "type " STORE_TOMBSTONE_TYPE " is reserved: delete the stream instead");
     }
     if (deed_str_equal(e->stream, DEED_STR(METADATA_PREFIX))) {
         return deed_fail(err, DEED_INVALID,

@@ -160,7 +160,7 @@ static deed_status closed_gather(struct compaction_job *job, struct deed_error *
     deed_status status = DEED_OK;
     if (reader == NULL) return deed_fail(err, DEED_NO_MEMORY, "compaction: out of memory");
     arena_reset(&job->arena);
-    postings_open(&list, job->view, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE), &job->arena);
+    postings_open(&list, job->view, INDEX_TYPE, DEED_STR(STORE_TOMBSTONE_TYPE), &job->arena);
     while (status == DEED_OK && !closed->incomplete) {
         struct deed_event event;
         struct arena tags;

@@ -31,7 +31,7 @@ static deed_status tombstone_append(struct store *store, const struct deletion *
                                     struct deed_appended *out_appended, struct deed_error *err)
 {
     struct deed_new_event event = {.stream = d->stream,
-                                   .type = DEED_STR(TOMBSTONE_TYPE),
+                                   .type = DEED_STR(STORE_TOMBSTONE_TYPE),
                                    .data = deed_bytes_of(DEED_STR("{}")),
                                    .actor = d->actor};
     struct deed_append append = {

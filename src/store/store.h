@@ -88,6 +88,10 @@ DEED_MUST_CHECK deed_status store_set_metadata(struct store *store, deed_str str
                                                uint64_t revision, deed_str actor,
                                                struct deed_appended *out_appended,
                                                struct deed_error *err);
+
+/* The last event of a stream that is closed for good. */
+#define STORE_TOMBSTONE_TYPE "$streamDeleted"
+
 DEED_MUST_CHECK deed_status store_delete_stream(struct store *store, deed_str stream,
                                                 enum deed_expect expect, uint64_t revision,
                                                 bool tombstone, deed_str actor,

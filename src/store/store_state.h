@@ -15,7 +15,6 @@
 
 #define METADATA_TYPE  "$metadata"
 #define METADATA_PREFIX "$$" /* of the stream that keeps a stream's metadata */
-#define TOMBSTONE_TYPE "$streamDeleted"
 #define LOG_STREAM     "$log"
 #define ALL_STREAM     "$all" /* the log, to clients of KurrentDB */
 

@@ -236,7 +236,7 @@ deed_status stream_state_get(struct store *store, const struct index_view *view,
     }
     if (status == DEED_OK && out->count > 0) {
         struct postings tombstones;
-        status = list_open(store, view, INDEX_TYPE, DEED_STR(TOMBSTONE_TYPE), arena, &tombstones,
+        status = list_open(store, view, INDEX_TYPE, DEED_STR(STORE_TOMBSTONE_TYPE), arena, &tombstones,
                            err);
         if (status == DEED_OK) status = postings_last(&out->list, end, &out->last_position, err);
         if (status == DEED_OK) {
