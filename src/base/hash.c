@@ -30,8 +30,8 @@ uint64_t xxh64(uint64_t seed, deed_bytes bytes)
 
 /* Fetched once and one context a thread: half the time of EVP_Digest for an event's size. */
 static EVP_MD *sha256_method, *sha1_method;
-static pthread_key_t sha256_key;
-static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+static pthread_key_t context_key;
+static pthread_once_t sha256_once = PTHREAD_ONCE_INIT, sha1_once = PTHREAD_ONCE_INIT;
 
 static void context_free(void *context)
 {
@@ -41,26 +41,32 @@ static void context_free(void *context)
 static void sha256_setup(void)
 {
     sha256_method = EVP_MD_fetch(NULL, "SHA256", NULL);
+    int failed = pthread_key_create(&context_key, context_free);
+    if (sha256_method == NULL || failed != 0) abort();
+}
+
+/* By itself: who asks for no UUID of version 5 needs none, and a hardened OpenSSL may have none. */
+static void sha1_setup(void)
+{
+    (void)pthread_once(&sha256_once, sha256_setup); /* the contexts' key */
     sha1_method = EVP_MD_fetch(NULL, "SHA1", NULL);
-    int failed = pthread_key_create(&sha256_key, context_free);
-    if (sha256_method == NULL || sha1_method == NULL || failed != 0) abort();
+    if (sha1_method == NULL) abort();
 }
 
 static EVP_MD_CTX *context_get(void)
 {
-    (void)pthread_once(&sha256_once, sha256_setup);
-    EVP_MD_CTX *context = pthread_getspecific(sha256_key);
+    EVP_MD_CTX *context = pthread_getspecific(context_key);
     if (context != NULL) return context;
     context = EVP_MD_CTX_new();
-    if (context == NULL || pthread_setspecific(sha256_key, context) != 0) abort();
+    if (context == NULL || pthread_setspecific(context_key, context) != 0) abort();
     return context;
 }
 
-static void digest(EVP_MD **method, const deed_bytes *parts, size_t count, uint8_t *out,
+static void digest(const EVP_MD *method, const deed_bytes *parts, size_t count, uint8_t *out,
                    unsigned size_wanted)
 {
-    EVP_MD_CTX *context = context_get(); /* first: it sets the method */
-    int ok = EVP_DigestInit_ex2(context, *method, NULL);
+    EVP_MD_CTX *context = context_get();
+    int ok = EVP_DigestInit_ex2(context, method, NULL);
     for (size_t i = 0; i < count; i++) {
         if (parts[i].len > 0) ok &= EVP_DigestUpdate(context, parts[i].ptr, parts[i].len);
     }
@@ -71,12 +77,14 @@ static void digest(EVP_MD **method, const deed_bytes *parts, size_t count, uint8
 
 void sha256(const deed_bytes *parts, size_t count, uint8_t out[SHA256_SIZE])
 {
-    digest(&sha256_method, parts, count, out, SHA256_SIZE);
+    (void)pthread_once(&sha256_once, sha256_setup);
+    digest(sha256_method, parts, count, out, SHA256_SIZE);
 }
 
 void sha1(const deed_bytes *parts, size_t count, uint8_t out[SHA1_SIZE])
 {
-    digest(&sha1_method, parts, count, out, SHA1_SIZE);
+    (void)pthread_once(&sha1_once, sha1_setup);
+    digest(sha1_method, parts, count, out, SHA1_SIZE);
 }
 
 bool sha256_begin(struct sha256_stream *stream)

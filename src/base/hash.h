@@ -1,8 +1,9 @@
-/* hash.h - the three hashes, each for one purpose.
+/* hash.h - the hashes, each for one purpose.
  *
  *   crc32c   accidents: torn and rotten bytes (ISA-L, RFC 3720's polynomial)
  *   xxh64    hash tables and filters: fast, keyed, never a proof (XXH3)
- *   sha256   the chain: a proof (OpenSSL, FIPS 180-4) */
+ *   sha256   the chain: a proof (OpenSSL, FIPS 180-4)
+ *   sha1     ids that others compute the same way; it proves nothing (OpenSSL) */
 #ifndef BASE_HASH_H
 #define BASE_HASH_H
 
@@ -16,7 +17,8 @@ uint32_t crc32c(uint32_t seed, deed_bytes bytes);
 
 uint64_t xxh64(uint64_t seed, deed_bytes bytes);
 
-/* For names that others compute too (UUIDs of version 5). It proves nothing. */
+/* For names that others compute too (UUIDs of version 5). An OpenSSL
+ * without SHA-1 ends the process when one is first wanted; nothing else needs it. */
 void sha1(const deed_bytes *parts, size_t count, uint8_t out[SHA1_SIZE]);
 
 /* The hash of the `count` parts one after another. Cannot fail: OpenSSL without SHA-256, or

@@ -652,6 +652,17 @@ TEST(hash, sha256_gives_the_known_values)
     expect_sha256("cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0", parts, 1);
 }
 
+TEST(hash, sha1_gives_the_known_values)
+{
+    static const uint8_t wanted[SHA1_SIZE] = {0xa9, 0x99, 0x3e, 0x36, 0x47, 0x06, 0x81,
+                                              0x6a, 0xba, 0x3e, 0x25, 0x71, 0x78, 0x50,
+                                              0xc2, 0x6c, 0x9c, 0xd0, 0xd8, 0x9d};
+    uint8_t digest[SHA1_SIZE];
+    deed_bytes parts[] = {deed_bytes_of(DEED_STR("a")), deed_bytes_of(DEED_STR("bc"))};
+    sha1(parts, 2, digest);
+    assert_memory_equal(digest, wanted, SHA1_SIZE);
+}
+
 TEST(hash, sha256_of_pieces_is_sha256_of_the_whole)
 {
     uint8_t bytes[1000], whole[SHA256_SIZE], pieces[SHA256_SIZE];
