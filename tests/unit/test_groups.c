@@ -103,6 +103,13 @@ static void create_all(const char *filter)
     }
 }
 
+/* Progress is saved at so many events; 0: not by their number. */
+static void checkpoint(uint32_t count_min, uint32_t count_max)
+{
+    settings.checkpoint_count_min = count_min;
+    settings.checkpoint_count_max = count_max;
+}
+
 static deed_status try_join_on(unsigned seat, deed_str source, uint32_t buffer_size)
 {
     struct group_consumer_options how = {.buffer_size = buffer_size,
@@ -763,6 +770,18 @@ TEST(groups, pinned_by_correlation_keeps_what_belongs_together)
 
 /* ---- parking --------------------------------------------------------------------------------------- */
 
+/* Events 1 to 3 have been given to consumer 0, and are parked. */
+static void park_three(void)
+{
+    static const char *const words[] = {"1", "2", "3"};
+    say_many("order-1", 1, 3);
+    create();
+    join(0, 10);
+    expect_take(0, "1 2 3");
+    for (size_t i = 0; i < 3; i++) nack(0, words[i], GROUP_NACK_PARK);
+    pump();
+}
+
 TEST(groups, parked_events_are_listed_and_replayed)
 {
     begin();
@@ -793,14 +812,7 @@ TEST(groups, parked_events_are_listed_and_replayed)
 TEST(groups, a_replay_stops_where_it_was_told)
 {
     begin();
-    say_many("order-1", 1, 3);
-    create();
-    join(0, 10);
-    expect_take(0, "1 2 3");
-    for (unsigned i = 0; i < 3; i++) {
-        nack(0, (const char *[]){"1", "2", "3"}[i], GROUP_NACK_PARK);
-    }
-    pump();
+    park_three();
     expect_ok(groups_replay_parked(groups, S, G, 2, NULL, &err));
     expect_take(0, "1 2");
     ack_all(0);
@@ -829,14 +841,7 @@ TEST(groups, a_crash_amid_a_replay_loses_nothing)
 TEST(groups, parked_events_can_be_dropped)
 {
     begin();
-    say_many("order-1", 1, 3);
-    create();
-    join(0, 10);
-    expect_take(0, "1 2 3");
-    for (unsigned i = 0; i < 3; i++) {
-        nack(0, (const char *[]){"1", "2", "3"}[i], GROUP_NACK_PARK);
-    }
-    pump();
+    park_three();
     uint64_t count = 0;
     expect_ok(groups_drop_parked(groups, S, G, 1, &count, &err));
     assert_int_equal(count, 1);
@@ -850,17 +855,9 @@ TEST(groups, parked_events_can_be_dropped)
 TEST(groups, a_replay_is_over_when_what_is_left_of_it_is_dropped)
 {
     begin();
-    say_many("order-1", 1, 3);
+    checkpoint(0, 0);
     settings.checkpoint_after_ms = 0;
-    settings.checkpoint_count_max = 0;
-    settings.checkpoint_count_min = 0;
-    create();
-    join(0, 10);
-    expect_take(0, "1 2 3");
-    for (unsigned i = 0; i < 3; i++) {
-        nack(0, (const char *[]){"1", "2", "3"}[i], GROUP_NACK_PARK);
-    }
-    pump();
+    park_three();
     expect_ok(groups_replay_parked(groups, S, G, DEED_NONE, NULL, &err));
     expect_take(0, "1 2 3");
     expect_ok(groups_drop_parked(groups, S, G, DEED_NONE, NULL, &err));
@@ -992,8 +989,7 @@ TEST(groups, progress_is_saved_at_once_when_there_is_much)
 {
     begin();
     say_many("order-1", 1, 5);
-    settings.checkpoint_count_min = 1;
-    settings.checkpoint_count_max = 3;
+    checkpoint(1, 3);
     create();
     join(0, 100);
     (void)take(0);
@@ -1026,8 +1022,7 @@ TEST(groups, a_restart_goes_on_where_it_was)
 TEST(groups, a_group_on_the_log_does_not_answer_its_own_checkpoints)
 {
     begin();
-    settings.checkpoint_count_min = 1;
-    settings.checkpoint_count_max = 1;
+    checkpoint(1, 1);
     create_all("{\"system\":true}");
     join_all(0, 10);
     (void)take(0);
