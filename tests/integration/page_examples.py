@@ -50,6 +50,11 @@ PAGES = {
     "docs/subscriptions.md": ("", AT_SERVER),
     "docs/performance.md": ("", ""),
     "docs/domain.md": ("rm examples/orders/orders.so\n", ""),
+    "docs/queries.md": ("sed -n '/^```sql/,/^```/{/^```/!p;}' docs/queries.md"
+                        " > examples/orders/queries/orders_by_customer.sql\n"
+                        "deedbook serve examples/orders --data data\n" + AT_SERVER +
+                        "until deedbook query orders_by_customer customer_id=ALFKI | grep -q 1710; do\n"
+                        "    sleep 0.05\ndone\n", ""),
     "docs/operations/running.md": (events("note-0", "--data /var/lib/deedbook"), ""),
     "docs/operations/retention.md": (events("session-7", count=260) + events("customer-17"), ""),
     "docs/deedbook.1.scd": (ORDER, ""),
@@ -108,13 +113,14 @@ class World:
         os.symlink(PROGRAM, os.path.join(self.folder, "bin/deedbook"))
         os.symlink(BUILD, os.path.join(self.folder, "build"))
         shutil.copytree(os.path.join(ROOT, "examples"), os.path.join(self.folder, "examples"))
-        os.symlink(os.path.join(ROOT, "include"), os.path.join(self.folder, "include"))
+        for name in ("docs", "include"):
+            os.symlink(os.path.join(ROOT, name), os.path.join(self.folder, name))
         self.server = Server(app="examples/orders", data=os.path.join(self.folder, "served"),
                              options=["--backup-dir", os.path.join(self.folder, "backups")]).start()
         self.more = []
         self.url = self.server.url
         if before:
-            self.run(before)
+            self.run_and_serve(before)
 
     def __enter__(self):
         return self
