@@ -150,6 +150,24 @@ static void listeners_close(struct server *server)
 
 /* ---- stopping ------------------------------------------------------------------------------ */
 
+static const int end_signals[2] = {SIGTERM, SIGINT};
+
+/* What follows, closing the log among it, may take its time, and another signal must not spoil what
+ * began as a clean end: from here on it is ignored. No other thread takes signals (os/thread.h), and
+ * this one does not while libuv hands them back. */
+static void signals_end(struct server *server)
+{
+    sigset_t ours, before;
+    (void)sigemptyset(&ours);
+    for (size_t i = 0; i < 2; i++) (void)sigaddset(&ours, end_signals[i]);
+    (void)pthread_sigmask(SIG_BLOCK, &ours, &before);
+    for (size_t i = 0; i < 2; i++) {
+        uv_close((uv_handle_t *)&server->signals[i], NULL);
+        if (!server->options.no_signals) (void)signal(end_signals[i], SIG_IGN);
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 /* Everything is finished: close what keeps the loop turning. */
 static void server_end(struct server *server)
 {
@@ -158,7 +176,7 @@ static void server_end(struct server *server)
     service_close(&server->service);
     uv_close((uv_handle_t *)&server->tick, NULL);
     uv_close((uv_handle_t *)&server->stop_wake, NULL);
-    for (size_t i = 0; i < 2; i++) uv_close((uv_handle_t *)&server->signals[i], NULL);
+    signals_end(server);
 }
 
 static void stop_begin(struct server *server, const char *why)
@@ -261,10 +279,9 @@ static void service_setup(struct server *server)
  * to be a clean end. A signal that comes early waits for the loop. */
 static deed_status signals_start(struct server *server, struct deed_error *err)
 {
-    static const int numbers[2] = {SIGTERM, SIGINT};
     if (server->options.no_signals) return DEED_OK;
     for (size_t i = 0; i < 2; i++) {
-        int result = uv_signal_start(&server->signals[i], on_signal, numbers[i]);
+        int result = uv_signal_start(&server->signals[i], on_signal, end_signals[i]);
         if (result != 0) return uv_fail(err, result, "signals");
     }
     return DEED_OK;
@@ -337,7 +354,7 @@ void server_destroy(struct server *server)
     } else if (server->handles_ready && !server->ended) {
         uv_close((uv_handle_t *)&server->stop_wake, NULL);
         uv_close((uv_handle_t *)&server->tick, NULL);
-        for (size_t i = 0; i < 2; i++) uv_close((uv_handle_t *)&server->signals[i], NULL);
+        signals_end(server);
     }
     if (server->loop_ready) {
         (void)uv_run(&server->loop, UV_RUN_DEFAULT);

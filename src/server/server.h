@@ -54,8 +54,8 @@ void server_destroy(struct server *server); /* accepts NULL; not while it runs *
 const char *server_url(const struct server *server, size_t index);
 
 /* Serve until SIGTERM, SIGINT or server_stop; then stop accepting, finish what was accepted for at
- * most the grace time (a second signal ends it), end streams that follow, and return. All
- * exchanges are finished when it returns. */
+ * most the grace time (a second signal ends it), end streams that follow, and return. All exchanges
+ * are finished when it returns, and signals that come later are ignored for good. */
 DEED_MUST_CHECK deed_status server_run(struct server *server, struct api *api,
                                        struct deed_error *err);
 

@@ -299,6 +299,17 @@ def a_follower_is_ended_cleanly(folder):
         connection.close()
 
 
+@test
+def signals_that_keep_coming_do_not_spoil_a_clean_end(folder):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with Serve(folder) as s:
+            s.ask("POST", "/streams/f-1", {"type": "Seen", "data": {"x": 1}})
+            while s.process.poll() is None:
+                s.process.send_signal(number)
+                time.sleep(0.0005)
+            assert s.process.returncode == 0, s.process.returncode
+
+
 def grpc(s, method):
     """A gRPC call with an empty message: the bytes that came and its status."""
     with tempfile.NamedTemporaryFile() as message:
