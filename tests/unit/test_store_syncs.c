@@ -19,6 +19,17 @@ static struct {
     bool armed, keeper_waits, committer_synced;
 } telltale = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
+/* Wait, with the lock, until something changed; false: not for so long. */
+static bool wait_ms(long ms)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += ms * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    return pthread_cond_timedwait(&telltale.changed, &telltale.lock, &until) == 0;
+}
+
 int __wrap_fdatasync(int fd)
 {
     char thread[16] = "";
@@ -28,20 +39,16 @@ int __wrap_fdatasync(int fd)
     pthread_mutex_lock(&telltale.lock);
     if (telltale.armed && segment) { /* and not the commit marks, two sectors of them */
         /* Not for ever: a committer that has synced already waits for this sync. */
-        struct timespec until;
-        (void)clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += 100000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
         telltale.keeper_waits = true;
-        while (!telltale.committer_synced &&
-               pthread_cond_timedwait(&telltale.changed, &telltale.lock, &until) == 0)
-            continue;
+        (void)pthread_cond_signal(&telltale.changed);
+        while (!telltale.committer_synced && wait_ms(100)) continue;
         telltale.keeper_waits = false;
         failed = telltale.committer_synced;
-    } else if (telltale.keeper_waits && strcmp(thread, "committer") == 0) {
-        telltale.committer_synced = true;
-        pthread_cond_signal(&telltale.changed);
+    } else if (telltale.armed && strcmp(thread, "committer") == 0) {
+        /* The keeper may have nothing to do yet, or be slow to begin. */
+        while (!telltale.keeper_waits && !telltale.committer_synced && wait_ms(5)) continue;
+        telltale.committer_synced = telltale.committer_synced || telltale.keeper_waits;
+        (void)pthread_cond_signal(&telltale.changed);
     }
     pthread_mutex_unlock(&telltale.lock);
     if (!failed) return __real_fdatasync(fd);
