@@ -29,25 +29,6 @@ static deed_str quoted(deed_str text)
 
 /* ---- small texts ---------------------------------------------------------------------------- */
 
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
-}
-
-static bool equal_fold(deed_str a, deed_str b)
-{
-    if (a.len != b.len) return false;
-    for (size_t i = 0; i < a.len; i++) {
-        if (lower(a.ptr[i]) != lower(b.ptr[i])) return false;
-    }
-    return true;
-}
-
-bool str_equal_fold(deed_str a, const char *b)
-{
-    return equal_fold(a, deed_str_of(b));
-}
-
 deed_str str_trim(deed_str s)
 {
     while (s.len > 0 && (s.ptr[0] == ' ' || s.ptr[0] == '\t'))
@@ -458,10 +439,10 @@ void call_expected(struct call *c, const char *name, enum deed_expect *out_expec
 
 deed_str call_header(struct call *c, const char *name, size_t size_max)
 {
-    deed_str found = {0}, wanted = deed_str_of(name);
+    deed_str found = {0};
     const struct api_request *request = &c->x->request;
     for (size_t i = 0; i < request->header_count; i++) {
-        if (!equal_fold(request->headers[i].name, wanted)) continue;
+        if (!str_equal_fold(request->headers[i].name, name)) continue;
         if (found.ptr != NULL) {
             call_wrong(c, DEED_INVALID, "header %s is given twice", name);
             return (deed_str){0};
@@ -559,7 +540,7 @@ static int range_fits(deed_str range, const char *type)
     size_t head = (size_t)(slash - type) + 1;
     if (range.len != head + 1 || range.ptr[head] != '*') return 0;
     for (size_t i = 0; i < head; i++) {
-        if (lower(range.ptr[i]) != type[i]) return 0;
+        if (ascii_lower(range.ptr[i]) != type[i]) return 0;
     }
     return 2;
 }
@@ -590,7 +571,7 @@ static int accept_weight(deed_str accept, const char *type)
         (void)part_next(&rest, ';', &part);
         int fit = range_fits(part, type);
         while (part_next(&rest, ';', &part)) {
-            if (part.len < 2 || lower(part.ptr[0]) != 'q' || part.ptr[1] != '=') continue;
+            if (part.len < 2 || ascii_lower(part.ptr[0]) != 'q' || part.ptr[1] != '=') continue;
             weight = weight_parse((deed_str){part.ptr + 2, part.len - 2});
             if (weight < 0) weight = 1000;
         }

@@ -120,8 +120,7 @@ bool call_from_elsewhere(struct call *c);
 
 /* ---- small texts ---------------------------------------------------------------------------- */
 
-bool str_equal_fold(deed_str a, const char *b); /* ASCII, without case */
-deed_str str_trim(deed_str s);                  /* spaces and tabs */
+deed_str str_trim(deed_str s); /* spaces and tabs */
 /* Percent-decoding into the arena; '+' is a space in a query. false: the message says what. */
 bool percent_decode(struct arena *arena, deed_str raw, bool plus, deed_str *out, const char **what);
 

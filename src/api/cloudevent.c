@@ -29,17 +29,11 @@ struct cloudevent_source cloudevent_source_of(deed_uuid log_id)
 
 /* ---- writing ------------------------------------------------------------------------------ */
 
-static bool char_equal_fold(char a, char b)
-{
-    if (a >= 'A' && a <= 'Z') a = (char)(a + 32);
-    return a == b;
-}
-
 static bool ends_with_fold(deed_str s, deed_str lower)
 {
     if (s.len < lower.len) return false;
     for (size_t i = 0; i < lower.len; i++) {
-        if (!char_equal_fold(s.ptr[s.len - lower.len + i], lower.ptr[i])) return false;
+        if (ascii_lower(s.ptr[s.len - lower.len + i]) != lower.ptr[i]) return false;
     }
     return true;
 }

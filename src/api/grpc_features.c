@@ -3,6 +3,7 @@
  * (1) The list is made from the methods' own tables, so what is not served is not advertised.
  * (2) Names are in lower case: clients look them up so. */
 #include "api/grpc.h"
+#include "base/text.h"
 #include "proto/server_features.pb-c.h"
 
 typedef EventStore__Client__ServerFeatures__SupportedMethods methods_message;
@@ -16,7 +17,7 @@ static char *lower(struct arena *arena, const char *text)
     deed_str copy = arena_str(arena, deed_str_of(text));
     char *at = (char *)(uintptr_t)copy.ptr; /* just made */
     for (size_t i = 0; at != NULL && i < copy.len; i++) {
-        if (at[i] >= 'A' && at[i] <= 'Z') at[i] = (char)(at[i] - 'A' + 'a');
+        at[i] = ascii_lower(at[i]);
     }
     return at;
 }

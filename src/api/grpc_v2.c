@@ -536,16 +536,11 @@ static void session_message(struct rpc *rpc, deed_bytes message)
     atomic_store(&rpc->held, (size_t)c->events.held);
 }
 
-static int fold(unsigned char c)
-{
-    return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
-}
-
 static int order_without_case(const void *a, const void *b)
 {
     deed_str x = *(const deed_str *)a, y = *(const deed_str *)b;
     for (size_t i = 0; i < x.len && i < y.len; i++) {
-        int order = fold((unsigned char)x.ptr[i]) - fold((unsigned char)y.ptr[i]);
+        int order = (uint8_t)ascii_lower(x.ptr[i]) - (uint8_t)ascii_lower(y.ptr[i]);
         if (order != 0) return order;
     }
     return (x.len > y.len) - (x.len < y.len);

@@ -112,8 +112,7 @@ static void status_code(int http, deed_status status, char out[DEED_CODE_SIZE])
     if (http == 431) name = "headers_too_large";
     size_t i = 0;
     for (; name[i] != '\0' && i + 1 < DEED_CODE_SIZE; i++) {
-        char c = name[i];
-        out[i] = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+        out[i] = ascii_lower(name[i]);
     }
     out[i] = '\0';
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "api/reply.h"
+#include "base/text.h"
 
 /* JSON written as it is: the preprocessor makes it a string, without looking for macros in it. */
 #define TEXT(...) #__VA_ARGS__
@@ -597,7 +598,7 @@ static void put_operation(struct json_writer *w, const struct api_route *route)
     char method[16];
     size_t i = 0;
     for (; route->method[i] != '\0' && i + 1 < sizeof method; i++) {
-        method[i] = (char)(route->method[i] + ('a' - 'A'));
+        method[i] = ascii_lower(route->method[i]);
     }
     method[i] = '\0';
     json_key(w, deed_str_of(method));

@@ -31,6 +31,21 @@ bool str_starts_with(deed_str s, deed_str prefix);
 int str_compare(deed_str a, deed_str b); /* by bytes, shorter first */
 int str_order(const void *a, const void *b); /* the same, of two deed_str, for qsort */
 
+/* Letters of ASCII only, whatever the locale. */
+static inline char ascii_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+/* Without case, as names of headers and words of languages are compared; inline, since each header of a
+ * request is compared with several. */
+static inline bool str_equal_fold(deed_str a, const char *b)
+{
+    for (size_t i = 0; i < a.len; i++, b++) {
+        if (*b == '\0' || ascii_lower(a.ptr[i]) != ascii_lower(*b)) return false;
+    }
+    return *b == '\0';
+}
+
 /* Printable ASCII without quote and backslash, as most names are: JSON takes it unescaped. Inline: it
  * is asked of each string that is written. */
 static inline bool text_is_plain(deed_str text)

@@ -2,6 +2,8 @@
  * "chrono-Compatible Low-Level Date Algorithms", 2013). */
 #include "base/timetext.h"
 
+#include "base/text.h"
+
 #define NS_PER_SECOND INT64_C(1000000000)
 
 static int64_t days_from_civil(int64_t year, int64_t month, int64_t day)
@@ -113,7 +115,7 @@ static int64_t scan_digits(struct scan *s, size_t count)
 
 static bool scan_char(struct scan *s, char wanted)
 {
-    char lower = wanted >= 'A' && wanted <= 'Z' ? (char)(wanted + 32) : wanted;
+    char lower = ascii_lower(wanted);
     if (s->at < s->text.len && (s->text.ptr[s->at] == wanted || s->text.ptr[s->at] == lower)) {
         s->at++;
         return true;

@@ -81,21 +81,10 @@ void http1_request_done(struct http1_request *r)
     buf_done(&r->body);
 }
 
-bool http1_name_equal(deed_str name, const char *other)
-{
-    for (size_t i = 0; i < name.len; i++, other++) {
-        char a = name.ptr[i], b = *other;
-        if (a >= 'A' && a <= 'Z') a = (char)(a + 32);
-        if (b >= 'A' && b <= 'Z') b = (char)(b + 32);
-        if (a != b || b == '\0') return false;
-    }
-    return *other == '\0';
-}
-
 deed_str http1_header_get(const struct http1_request *r, const char *name)
 {
     for (size_t i = 0; i < r->header_count; i++) {
-        if (http1_name_equal(r->headers[i].name, name)) return r->headers[i].value;
+        if (str_equal_fold(r->headers[i].name, name)) return r->headers[i].value;
     }
     return (deed_str){0};
 }
@@ -368,7 +357,7 @@ static bool list_has(deed_str list, const char *word)
     while (list.len > 0) {
         const char *comma = memchr(list.ptr, ',', list.len);
         size_t len = comma == NULL ? list.len : (size_t)(comma - list.ptr);
-        if (http1_name_equal(trim((deed_str){list.ptr, len}), word)) return true;
+        if (str_equal_fold(trim((deed_str){list.ptr, len}), word)) return true;
         size_t taken = comma == NULL ? len : len + 1;
         list = (deed_str){list.ptr + taken, list.len - taken};
     }
@@ -397,27 +386,27 @@ static void facts_add(struct facts *f, const struct http1_header *header)
 {
     switch (header->name.len) {
     case 4:
-        if (!http1_name_equal(header->name, "host")) return;
+        if (!str_equal_fold(header->name, "host")) return;
         f->host = header->value;
         f->host_count++;
         return;
     case 6:
-        if (!http1_name_equal(header->name, "expect")) return;
+        if (!str_equal_fold(header->name, "expect")) return;
         f->expect = header->value;
         f->expect_count++;
         return;
     case 10:
-        if (!http1_name_equal(header->name, "connection")) return;
+        if (!str_equal_fold(header->name, "connection")) return;
         f->says_close = f->says_close || list_has(header->value, "close");
         f->says_keep_alive = f->says_keep_alive || list_has(header->value, "keep-alive");
         return;
     case 14:
-        if (!http1_name_equal(header->name, "content-length")) return;
+        if (!str_equal_fold(header->name, "content-length")) return;
         f->length = header->value;
         f->length_count++;
         return;
     case 17:
-        if (!http1_name_equal(header->name, "transfer-encoding")) return;
+        if (!str_equal_fold(header->name, "transfer-encoding")) return;
         f->coding = header->value;
         f->coding_count++;
         return;
@@ -437,14 +426,14 @@ static enum http1_event framing_rules(struct http1 *h, const struct facts *f,
     if (f->coding_count > 1) return refuse(h, 400, err, "Transfer-Encoding more than once");
     if (f->coding_count == 1) {
         if (r->version_minor == 0) return refuse(h, 400, err, "Transfer-Encoding in HTTP/1.0");
-        if (!http1_name_equal(f->coding, "chunked")) {
+        if (!str_equal_fold(f->coding, "chunked")) {
             deed_str last = f->coding;
             for (size_t i = last.len; i > 0; i--) {
                 if (last.ptr[i - 1] != ',') continue;
                 last = trim((deed_str){last.ptr + i, last.len - i});
                 break;
             }
-            if (last.len < f->coding.len && http1_name_equal(last, "chunked")) {
+            if (last.len < f->coding.len && str_equal_fold(last, "chunked")) {
                 return refuse(h, 501, err, "no transfer coding but chunked is known here");
             }
             return refuse(h, 400, err, "the last transfer coding is not chunked");
@@ -488,8 +477,8 @@ static enum http1_event target_rules(struct http1 *h, deed_str target, struct ht
     }
     if (target.ptr[0] != '/' && !(target.len == 1 && target.ptr[0] == '*')) {
         size_t at = 0;
-        if (target.len >= 7 && http1_name_equal((deed_str){target.ptr, 7}, "http://")) at = 7;
-        if (target.len >= 8 && http1_name_equal((deed_str){target.ptr, 8}, "https://")) at = 8;
+        if (target.len >= 7 && str_equal_fold((deed_str){target.ptr, 7}, "http://")) at = 7;
+        if (target.len >= 8 && str_equal_fold((deed_str){target.ptr, 8}, "https://")) at = 8;
         size_t host = at;
         while (at < target.len && target.ptr[at] != '/' && target.ptr[at] != '?') at++;
         if (host == 0 || at == host) return refuse(h, 400, err, "the target is no path");
@@ -535,7 +524,7 @@ static enum http1_event head_rules(struct http1 *h, struct parse *p, struct http
     if (target_rules(h, p->target, r, err) == HTTP1_ERROR) return HTTP1_ERROR;
     if (framing_rules(h, &f, r, err) == HTTP1_ERROR) return HTTP1_ERROR;
     if (f.expect_count > 0 && r->version_minor == 1) {
-        if (f.expect_count > 1 || !http1_name_equal(f.expect, "100-continue")) {
+        if (f.expect_count > 1 || !str_equal_fold(f.expect, "100-continue")) {
             return refuse(h, 417, err, "no expectation but 100-continue is known here");
         }
         r->expects_continue = h->phase != PHASE_NO_BODY;

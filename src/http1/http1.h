@@ -117,7 +117,4 @@ const char *http1_reason(int status);
 #define HTTP1_DATE_SIZE 29
 void http1_date(int64_t unix_seconds, char out[HTTP1_DATE_SIZE + 1]);
 
-/* Names compare without case. */
-bool http1_name_equal(deed_str name, const char *other);
-
 #endif

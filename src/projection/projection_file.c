@@ -42,7 +42,7 @@ static deed_str trim(deed_str s)
 static bool heading_word(deed_str comment, const char *word, deed_str *out_rest)
 {
     size_t len = strlen(word);
-    if (comment.len < len || !sql_word_is((deed_str){comment.ptr, len}, word)) return false;
+    if (comment.len < len || !str_equal_fold((deed_str){comment.ptr, len}, word)) return false;
     bool ends = word[len - 1] == ':' || comment.len == len || is_blank(comment.ptr[len]);
     *out_rest = trim((deed_str){comment.ptr + len, comment.len - len});
     return ends;
@@ -516,7 +516,7 @@ static deed_status check_table_words(const struct sql_statement *sql, struct dee
                        database_word_is_random(last.text);
         bool is_now = token.kind == SQL_TOKEN_WORD && database_word_is_random(token.text) &&
                       token.text.len > 8 && strncasecmp(token.text.ptr, "current_", 8) == 0;
-        bool is_now_text = token.kind == SQL_TOKEN_STRING && sql_word_is(token.text, "'now'");
+        bool is_now_text = token.kind == SQL_TOKEN_STRING && str_equal_fold(token.text, "'now'");
         if (is_call || is_now || is_now_text) {
             return deed_fail(err, DEED_INVALID, "line %u: %.*s is not deterministic", sql->line,
                              DEED_FMT(is_call ? last.text : token.text));
@@ -534,7 +534,7 @@ static deed_status check_table_verb(const struct sql_statement *sql, struct deed
         if (sql_token_at(sql->canonical, at, &token) != NULL) break;
         if (token.kind == SQL_TOKEN_SPACE) continue;
         if (!is_create) {
-            is_create = sql_word_is(token.text, "create");
+            is_create = str_equal_fold(token.text, "create");
             if (!is_create) break;
             continue;
         }

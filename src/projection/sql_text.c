@@ -140,24 +140,10 @@ const char *sql_token_at(deed_str text, size_t at, struct sql_token *out_token)
     return trouble;
 }
 
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
-bool sql_word_is(deed_str word, const char *keyword)
-{
-    size_t i = 0;
-    for (; i < word.len && keyword[i] != '\0'; i++) {
-        if (lower(word.ptr[i]) != lower(keyword[i])) return false;
-    }
-    return i == word.len && keyword[i] == '\0';
-}
-
 bool sql_word_in(deed_str word, const char *const *keywords, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (sql_word_is(word, keywords[i])) return true;
+        if (str_equal_fold(word, keywords[i])) return true;
     }
     return false;
 }

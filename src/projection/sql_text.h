@@ -41,9 +41,6 @@ struct sql_token {
  * parameter of another style. */
 const char *sql_token_at(deed_str text, size_t at, struct sql_token *out_token);
 
-/* Is a bare word this keyword? Letters compare without case. */
-bool sql_word_is(deed_str word, const char *keyword);
-
 /* ---- statements ----------------------------------------------------------------------------- */
 
 struct sql_parameter {
@@ -63,7 +60,7 @@ struct sql_statement {
 
 /* Its first keyword, as written: "INSERT". Empty: it does not begin with a word. */
 deed_str sql_statement_verb(const struct sql_statement *statement);
-/* Is it one of `count` keywords? */
+/* Is a bare word one of `count` keywords? Letters compare without case. */
 bool sql_word_in(deed_str word, const char *const *keywords, size_t count);
 
 /* The line of the file that a byte of `statement->text` stands on. */

@@ -36,6 +36,7 @@
  *     read from them, and once it is whole the link is connection2.c's. */
 #include "server/connection.h"
 
+#include "base/text.h"
 #include "http1/http1.h"
 #include "http2/http2.h"
 #include "server/connection2.h"
@@ -319,7 +320,7 @@ static void exchange_refuse(struct exchange *x, int status, const struct deed_er
     if (status == 503 && response->header_count < API_RESPONSE_HEADERS_MAX) {
         bool told = false;
         for (size_t i = 0; i < response->header_count; i++) {
-            told = told || http1_name_equal(response->headers[i].name, "retry-after");
+            told = told || str_equal_fold(response->headers[i].name, "retry-after");
         }
         if (!told) {
             response->headers[response->header_count++] = (struct api_header){

@@ -955,6 +955,20 @@ TEST(text, hex_is_lower_case)
     buf_done(&out);
 }
 
+TEST(text, names_compare_without_the_case_of_letters)
+{
+    assert_true(str_equal_fold(DEED_STR("Content-Type"), "content-TYPE"));
+    assert_false(str_equal_fold(DEED_STR("Content-Typ"), "content-type"));
+    assert_false(str_equal_fold(DEED_STR("Content-Types"), "content-type"));
+    assert_false(str_equal_fold(DEED_STR("a\0"), "a"));
+    assert_true(str_equal_fold((deed_str){0}, ""));
+    assert_false(str_equal_fold((deed_str){0}, "a"));
+    for (int c = 0; c < 256; c++) {
+        bool is_capital = c >= 'A' && c <= 'Z'; /* not '@', '[' or what Latin-1 has */
+        assert_int_equal((uint8_t)ascii_lower((char)c), is_capital ? c + 32 : c);
+    }
+}
+
 TEST(text, strings_compare_by_bytes)
 {
     assert_true(str_starts_with(DEED_STR("order-1"), DEED_STR("order-")));

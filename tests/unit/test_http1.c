@@ -384,12 +384,4 @@ TEST(http1, dates)
     assert_string_equal(text, "Thu, 01 Jan 1970 00:00:00 GMT");
 }
 
-TEST(http1, header_names_compare_without_case)
-{
-    assert_true(http1_name_equal(DEED_STR("Content-Type"), "content-TYPE"));
-    assert_false(http1_name_equal(DEED_STR("Content-Typ"), "content-type"));
-    assert_false(http1_name_equal(DEED_STR("Content-Types"), "content-type"));
-    assert_true(http1_name_equal(DEED_STR(""), ""));
-}
-
 TEST_MAIN(http1)
