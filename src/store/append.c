@@ -613,7 +613,7 @@ static void notify(struct store *store)
 
 #define GATHER_SYNC_MIN_NS UINT64_C(500000) /* faster disks lose more by waiting */
 #define GATHER_SHARE       4
-#define GATHER_PAUSE_SHARE 10 /* nobody has come for so long: nobody will */
+#define GATHER_PAUSE_SHARE 5 /* nobody has come for so long: nobody will */
 
 static void gather_begin(struct store *store, uint64_t answered)
 {
