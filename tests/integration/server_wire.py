@@ -330,15 +330,15 @@ def what_follows_a_change_sees_it_and_reads_run_side_by_side():
         assert s.get("/count").body == b"1 1"
         with s.connect() as d:
             start = time.time()
-            d.send(("GET /later?ms=300 HTTP/1.1\r\n%s\r\n" % H) * 5)
+            d.send(("GET /later?ms=800 HTTP/1.1\r\n%s\r\n" % H) * 5)
             for _ in range(5):
                 assert d.answer().status == 200
-            assert time.time() - start < 1.2  # not 5 × 0.3
+            assert time.time() - start < 3.5  # not 5 × 0.8
             start = time.time()
-            d.send(("POST /slow?ms=300 HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n" % H) * 5)
+            d.send(("POST /slow?ms=800 HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n" % H) * 5)
             for _ in range(5):
                 assert d.answer().status == 200
-            assert time.time() - start < 1.2
+            assert time.time() - start < 3.5
 
 
 @test
@@ -728,7 +728,7 @@ def followers_see_each_growth_once():
         with s.connect() as c:
             c.ask("POST /grow HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n" % H)
         assert followers[0].chunk() == b"201\n"
-        assert time.time() - start < 1
+        assert time.time() - start < 3
         for c in followers:
             c.socket.close()
 
@@ -822,7 +822,7 @@ def shutdown_finishes_what_was_accepted():
 def shutdown_is_bounded_by_the_grace():
     with Server(shutdown_grace_ms=300) as s:
         slow = s.connect()
-        slow.send("GET /later?ms=1500 HTTP/1.1\r\n%s\r\n" % H)
+        slow.send("GET /later?ms=4000 HTTP/1.1\r\n%s\r\n" % H)
         half = s.connect()
         half.send("POST /echo HTTP/1.1\r\n%sContent-Length: 4\r\n\r\nab" % H)
         time.sleep(0.2)
@@ -830,7 +830,7 @@ def shutdown_is_bounded_by_the_grace():
         s.process.send_signal(signal.SIGTERM)
         s.told = True
         assert slow.closed() and half.closed()
-        assert time.time() - start < 1.2
+        assert time.time() - start < 3.5
         for c in (slow, half):
             c.socket.close()
     assert b"cut 2" in s.said, s.said
@@ -840,7 +840,7 @@ def shutdown_is_bounded_by_the_grace():
 def a_second_signal_ends_the_grace():
     with Server() as s:
         slow = s.connect()
-        slow.send("GET /later?ms=1000 HTTP/1.1\r\n%s\r\n" % H)
+        slow.send("GET /later?ms=4000 HTTP/1.1\r\n%s\r\n" % H)
         time.sleep(0.2)
         start = time.time()
         s.process.send_signal(signal.SIGTERM)
@@ -848,7 +848,7 @@ def a_second_signal_ends_the_grace():
         s.process.send_signal(signal.SIGTERM)
         s.told = True
         assert slow.closed()
-        assert time.time() - start < 0.8
+        assert time.time() - start < 3.5
         slow.socket.close()
 
 

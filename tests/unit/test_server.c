@@ -23,7 +23,9 @@ struct job {
     struct pool *pool;
     unsigned times;
     useconds_t pause;
+    bool waits; /* until jobs_go */
 };
+static _Atomic bool jobs_go;
 static _Atomic unsigned jobs_done, jobs_inside, jobs_inside_max;
 
 static void job_run(struct pool_task *task)
@@ -33,6 +35,7 @@ static void job_run(struct pool_task *task)
     unsigned most = atomic_load(&jobs_inside_max);
     while (inside > most && !atomic_compare_exchange_weak(&jobs_inside_max, &most, inside)) {}
     if (job->pause > 0) usleep(job->pause);
+    while (job->waits && !atomic_load(&jobs_go)) usleep(1000);
     atomic_fetch_sub(&jobs_inside, 1);
     if (--job->times > 0) {
         pool_submit(job->pool, task); /* the task is the thread's own no more */
@@ -54,7 +57,7 @@ TEST(server, the_pool_runs_every_task_on_at_most_so_many_threads)
     jobs_reset();
     expect_ok(pool_create(4, &pool, &error));
     for (size_t i = 0; i < 200; i++) {
-        jobs[i] = (struct job){{.run = job_run}, pool, 3, 200};
+        jobs[i] = (struct job){{.run = job_run}, pool, 3, 200, false};
         pool_submit(pool, &jobs[i].task);
     }
     while (atomic_load(&jobs_done) < 200) usleep(1000);
@@ -70,7 +73,7 @@ TEST(server, destroying_the_pool_runs_what_was_submitted)
     jobs_reset();
     expect_ok(pool_create(2, &pool, &error));
     for (size_t i = 0; i < 50; i++) {
-        jobs[i] = (struct job){{.run = job_run}, pool, 1, 100};
+        jobs[i] = (struct job){{.run = job_run}, pool, 1, 100, false};
         pool_submit(pool, &jobs[i].task);
     }
     pool_destroy(pool);
@@ -85,13 +88,14 @@ TEST(server, waiting_tasks_do_not_keep_others_from_a_thread)
     jobs_reset();
     expect_ok(pool_create(4, &pool, &error));
     for (size_t i = 0; i < 3; i++) {
-        slow[i] = (struct job){{.run = job_run}, pool, 1, 300000};
+        slow[i] = (struct job){{.run = job_run}, pool, 1, 0, true};
         pool_submit(pool, &slow[i].task);
     }
-    fast = (struct job){{.run = job_run}, pool, 1, 0};
+    fast = (struct job){{.run = job_run}, pool, 1, 0, false};
     pool_submit(pool, &fast.task);
-    for (int i = 0; i < 200 && atomic_load(&jobs_done) == 0; i++) usleep(1000);
+    for (int i = 0; i < 10000 && atomic_load(&jobs_done) == 0; i++) usleep(1000);
     assert_int_equal(atomic_load(&jobs_done), 1);
+    atomic_store(&jobs_go, true);
     pool_destroy(pool);
 }
 
@@ -168,12 +172,14 @@ static void on_change(void *context)
 
 static void file_write(const char *name, const char *text)
 {
-    char path[200];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    char path[200], whole[200];
+    snprintf(path, sizeof path, "%s/%s.new", folder, name);
+    snprintf(whole, sizeof whole, "%s/%s", folder, name);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
     fputs(text, file);
     fclose(file);
+    assert_int_equal(rename(path, whole), 0); /* or it might be seen twice: empty, then written */
 }
 
 static bool changes_reach(unsigned wanted)
