@@ -612,8 +612,9 @@ static void notify(struct store *store)
  * group waits for those that were answered, as long as they keep coming, up to a share of the sync. */
 
 #define GATHER_SYNC_MIN_NS UINT64_C(500000) /* faster disks lose more by waiting */
-#define GATHER_SHARE       4
-#define GATHER_PAUSE_SHARE 5 /* nobody has come for so long: nobody will */
+/* Parts of a sync. */
+#define GATHER_LIMIT(sync_ns) ((sync_ns) / 5 * 2)
+#define GATHER_PAUSE(sync_ns) ((sync_ns) / 5) /* nobody has come for so long: nobody will */
 
 static void gather_begin(struct store *store, uint64_t answered)
 {
@@ -624,8 +625,8 @@ static void gather_begin(struct store *store, uint64_t answered)
     store->gather_wanted = store->gather_seen + answered;
     os_mutex_unlock(&store->queue_lock);
     uint64_t now = os_ticks_ns(store->os);
-    store->gather_until = now + store->sync_ns / GATHER_SHARE;
-    store->gather_look = now + store->sync_ns / GATHER_PAUSE_SHARE;
+    store->gather_until = now + GATHER_LIMIT(store->sync_ns);
+    store->gather_look = now + GATHER_PAUSE(store->sync_ns);
 }
 
 /* How long to wait for more; 0: go on. The actor may be woken before its time. */
@@ -645,9 +646,10 @@ static uint64_t gather_wait(struct store *store)
     }
     if (now >= store->gather_look) {
         store->gather_seen = queued;
-        store->gather_look = now + store->sync_ns / GATHER_PAUSE_SHARE;
+        store->gather_look = now + GATHER_PAUSE(store->sync_ns);
     }
-    return store->gather_look - now;
+    uint64_t next = store->gather_look;
+    return (next < store->gather_until ? next : store->gather_until) - now;
 }
 
 static void answer_all(struct store *store)
