@@ -152,18 +152,19 @@ static void listeners_close(struct server *server)
 
 static const int end_signals[2] = {SIGTERM, SIGINT};
 
-/* What follows, closing the log among it, may take its time, and another signal must not spoil what
- * began as a clean end: from here on it is ignored. No other thread takes signals (os/thread.h), and
- * this one does not while libuv hands them back. */
+/* What follows a run, closing the log among it, may take its time, and another signal must not spoil
+ * what began as a clean end: from here on it is ignored. No other thread takes signals (os/thread.h),
+ * and this one does not while libuv hands them back. */
 static void signals_end(struct server *server)
 {
+    bool ignores = server->stopping && !server->options.no_signals;
     sigset_t ours, before;
     (void)sigemptyset(&ours);
     for (size_t i = 0; i < 2; i++) (void)sigaddset(&ours, end_signals[i]);
     (void)pthread_sigmask(SIG_BLOCK, &ours, &before);
     for (size_t i = 0; i < 2; i++) {
         uv_close((uv_handle_t *)&server->signals[i], NULL);
-        if (!server->options.no_signals) (void)signal(end_signals[i], SIG_IGN);
+        if (ignores) (void)signal(end_signals[i], SIG_IGN);
     }
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 }

@@ -304,7 +304,8 @@ def signals_that_keep_coming_do_not_spoil_a_clean_end(folder):
     for number in (signal.SIGTERM, signal.SIGINT):
         with Serve(folder) as s:
             s.ask("POST", "/streams/f-1", {"type": "Seen", "data": {"x": 1}})
-            while s.process.poll() is None:
+            until = time.time() + 60
+            while s.process.poll() is None and time.time() < until:
                 s.process.send_signal(number)
                 time.sleep(0.0005)
             assert s.process.returncode == 0, s.process.returncode
