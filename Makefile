@@ -123,6 +123,8 @@ $(B)/tests/unit/test_store_syncs: private LDFLAGS += -Wl,--wrap=fdatasync
 $(B)/tests/unit/test_backup: private LDFLAGS += -Wl,--wrap=readdir64
 # This one has methods of its own, and takes the memory for calls away.
 $(B)/tests/unit/test_stream: private LDFLAGS += -Wl,--wrap=rpc_method_find,--wrap=calloc
+# This one has an OpenSSL without SHA-1.
+$(B)/tests/unit/test_serve_sha1: private LDFLAGS += -Wl,--wrap=EVP_MD_fetch
 # This one takes the memory for a connection away.
 $(B)/tests/unit/test_server: private LDFLAGS += -Wl,--wrap=calloc
 # And these too, beside SQLite's.

@@ -83,7 +83,8 @@ void buf_move(struct buf *to, struct buf *from)
         to->room <= from->size_max) { /* (1) */
         struct buf moved = *from;
         *from = (struct buf){.ptr = to->ptr, .room = to->room, .size_max = from->size_max};
-        *to = (struct buf){.ptr = moved.ptr, .len = moved.len, .room = moved.room, .size_max = to->size_max};
+        *to = (struct buf){
+            .ptr = moved.ptr, .len = moved.len, .room = moved.room, .size_max = to->size_max};
     } else {
         buf_add(to, from->ptr, from->len);
         if (!buf_ok(from)) to->failed = true;

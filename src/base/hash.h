@@ -17,8 +17,9 @@ uint32_t crc32c(uint32_t seed, deed_bytes bytes);
 
 uint64_t xxh64(uint64_t seed, deed_bytes bytes);
 
-/* For names that others compute too (UUIDs of version 5). An OpenSSL
- * without SHA-1 ends the process when one is first wanted; nothing else needs it. */
+/* For names that others compute too (UUIDs of version 5). Cannot fail where sha1_available, which a
+ * hardened OpenSSL may deny; elsewhere it ends the process, so whoever serves strangers asks first. */
+bool sha1_available(void);
 void sha1(const deed_bytes *parts, size_t count, uint8_t out[SHA1_SIZE]);
 
 /* The hash of the `count` parts one after another. Cannot fail: OpenSSL without SHA-256, or

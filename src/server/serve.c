@@ -10,6 +10,7 @@
 #include "api/api.h"
 #include "api/backups.h"
 #include "api/group_match.h"
+#include "base/hash.h"
 #include "domain/executor.h"
 #include "domain/host.h"
 #include "os/failpoint.h"
@@ -313,6 +314,10 @@ static deed_status server_build(struct house *h, struct deed_error *err)
     size_t count;
     deed_status status = addresses_make(h, addresses, &count, err);
     if (status == DEED_OK) status = advertise_check(c, err);
+    /* The ids of virtual links are made with it, and any client may ask for one. */
+    if (status == DEED_OK && !sha1_available()) {
+        status = deed_fail(err, DEED_INVALID, "this machine's OpenSSL is set up without SHA-1");
+    }
     if (status != DEED_OK) return status;
 
     struct server_options options = {
