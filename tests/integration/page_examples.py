@@ -10,6 +10,8 @@ line with `deedbook serve` goes on beside the lines below it.
 
 What a reader has and a test has not is said in PAGES and HELP: what was there before. Paths
 outside the folder that they are run in are moved into it, and what measures does so for a second."""
+# alone: some of the examples load the machine
+import contextlib
 import os
 import re
 import shlex
@@ -87,6 +89,22 @@ class Failed(Exception):
     pass
 
 
+@contextlib.contextmanager
+def killing(process, seconds):
+    """End a process that takes longer, and everything that it started."""
+    def kill():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(seconds, kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
 def blocks(page):
     """(kind, line, body, what it prints or None) of each block that is run."""
     with open(os.path.join(ROOT, page), encoding="utf-8") as file:
@@ -107,28 +125,32 @@ class World:
     """A folder, a server, and what there was before."""
 
     def __init__(self, before):
-        self.folder = tempfile.mkdtemp(prefix="deedbook-pages-")
-        for name in ("bin", "etc", "mnt/backup", "var/lib"):
-            os.makedirs(os.path.join(self.folder, name))
-        os.symlink(PROGRAM, os.path.join(self.folder, "bin/deedbook"))
-        os.symlink(BUILD, os.path.join(self.folder, "build"))
-        shutil.copytree(os.path.join(ROOT, "examples"), os.path.join(self.folder, "examples"))
-        for name in ("docs", "include"):
-            os.symlink(os.path.join(ROOT, name), os.path.join(self.folder, name))
-        self.server = Server(app="examples/orders", data=os.path.join(self.folder, "served"),
-                             options=["--backup-dir", os.path.join(self.folder, "backups")]).start()
-        self.more = []
-        self.url = self.server.url
-        if before:
-            self.run_and_serve(before)
+        self.before = before
+        self.ending = contextlib.ExitStack()
 
     def __enter__(self):
+        with contextlib.ExitStack() as ending:  # also of what is there when something of it fails
+            self.folder = tempfile.mkdtemp(prefix="deedbook-pages-")
+            ending.callback(shutil.rmtree, self.folder)
+            for name in ("bin", "etc", "mnt/backup", "var/lib"):
+                os.makedirs(os.path.join(self.folder, name))
+            os.symlink(PROGRAM, os.path.join(self.folder, "bin/deedbook"))
+            os.symlink(BUILD, os.path.join(self.folder, "build"))
+            shutil.copytree(os.path.join(ROOT, "examples"), os.path.join(self.folder, "examples"))
+            for name in ("docs", "include"):
+                os.symlink(os.path.join(ROOT, name), os.path.join(self.folder, name))
+            self.ending = ending
+            server = Server(app="examples/orders", data=os.path.join(self.folder, "served"),
+                            options=["--backup-dir", os.path.join(self.folder, "backups")]).start()
+            ending.callback(server.stop)
+            self.url = server.url
+            if self.before:
+                self.run_and_serve(self.before)
+            self.ending = ending.pop_all()
         return self
 
     def __exit__(self, *_):
-        for server in [*self.more, self.server]:
-            server.stop()
-        shutil.rmtree(self.folder)
+        self.ending.close()
 
     def moved(self, script):
         """The script with places of this folder, and as long and large as a test has time for."""
@@ -145,14 +167,31 @@ class World:
                     PATH=os.path.join(self.folder, "bin") + ":" + os.environ["PATH"])
 
     def run(self, script, forever=False):
-        """What it prints. With `forever` it must go on until Ctrl-C, which comes after a second."""
-        limit = ["timeout", "-s", "INT", "--preserve-status", "1"] if forever else []
-        done = subprocess.run([*limit, "bash", "-euo", "pipefail", "-c", self.moved(script)],
-                              cwd=self.folder, env=self.environment(), capture_output=True, text=True,
-                              timeout=120, check=False)
-        if done.returncode != (130 if forever else 0):
-            raise Failed(f"exit status {done.returncode}\n{script}--- printed\n{done.stdout}{done.stderr}")
-        return done.stdout
+        """What it prints. With `forever` it is given events until it has printed a line, and must go on
+        until Ctrl-C."""
+        process = subprocess.Popen(["bash", "-euo", "pipefail", "-c", self.moved(script)], cwd=self.folder,
+                                   env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   text=True, start_new_session=True)
+        with killing(process, 120):
+            begun = ""
+            if forever:
+                feeder = threading.Timer(0, self.feed, [process])
+                feeder.start()
+                begun = process.stdout.readline()
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGINT)
+                process.wait()
+                feeder.join()
+            printed, said = process.communicate()
+        printed = begun + printed
+        if process.returncode != (-signal.SIGINT if forever else 0) or (forever and not begun):
+            raise Failed(f"exit status {process.returncode}\n{script}--- printed\n{printed}{said}")
+        return printed
+
+    def feed(self, process):
+        while process.poll() is None:
+            self.run(events("order-1001", count=1))
+            time.sleep(0.1)
 
     def run_and_serve(self, script, forever=False):
         """The same, but that lines which serve do so beside the others."""
@@ -175,23 +214,25 @@ class World:
             del options[at:at + 2]
         command = [PROGRAM, "serve", *options, "--listen",
                    wide.split(":")[0] + ":0" if wide else "127.0.0.1:0"]
-        self.more.append(Line(command, self.folder, {**self.environment(), **environment}))
-        self.url = self.more[-1].url
+        server = Line(command, self.folder, {**self.environment(), **environment})
+        self.ending.callback(server.stop)
+        self.url = server.start()
 
     def run_program(self, script, meanwhile, expected):
         """A program without an end: until it has printed what it should."""
         program = subprocess.Popen([sys.executable, "-u", "-c", self.moved(script)], cwd=self.folder,
-                                   env=self.environment(), stdout=subprocess.PIPE, text=True)
-        killer = threading.Timer(60, program.kill)
-        killer.start()
-        self.run(meanwhile)
-        printed = "".join(program.stdout.readline() for _ in expected.strip("\n").split("\n"))
-        time.sleep(0.5)  # it has a moment to fail behind what it printed
-        ended = program.poll()
-        killer.cancel()
-        program.kill()
-        program.wait()
-        program.stdout.close()
+                                   env=self.environment(), stdout=subprocess.PIPE, text=True,
+                                   start_new_session=True)
+        try:
+            with killing(program, 200):
+                self.run(meanwhile)
+                printed = "".join(program.stdout.readline() for _ in expected.strip("\n").split("\n"))
+                time.sleep(0.5)  # it has a moment to fail behind what it printed
+            ended = program.poll()
+        finally:
+            program.kill()
+            program.wait()
+            program.stdout.close()
         if ended is not None:
             raise Failed(f"it ended with {ended}\n{script}--- printed\n{printed}")
         return printed
@@ -201,23 +242,29 @@ class Line:
     """A server that somebody's command line started."""
 
     def __init__(self, command, folder, environment):
+        self.command = command
         self.process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE,
-                                        stdin=subprocess.DEVNULL, text=True)
+                                        stdin=subprocess.DEVNULL, text=True, start_new_session=True)
+
+    def start(self):
+        """Its URL, once it serves."""
         said = []
-        for line in self.process.stderr:
-            said.append(line)
-            match = re.search(r"serving on http://[\w.\[\]]+:(\d+)", line)
-            if match:
-                self.url = "http://127.0.0.1:" + match.group(1)
-                return
-        raise Failed(f"{' '.join(command)} does not serve:\n{''.join(said)}")
+        with killing(self.process, 60):
+            for line in self.process.stderr:
+                said.append(line)
+                match = re.search(r"serving on http://\S+:(\d+)", line)
+                if match:
+                    return "http://127.0.0.1:" + match.group(1)
+        raise Failed(f"{' '.join(self.command)} does not serve:\n{''.join(said)}")
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.stderr.read()
-        self.process.stderr.close()
-        if self.process.wait(60) != 0:
-            raise Failed(f"the server ended with {self.process.returncode}")
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        with killing(self.process, 60):
+            self.process.stderr.read()
+            self.process.stderr.close()
+            if self.process.wait() != 0:
+                raise Failed(f"the server ended with {self.process.returncode}")
 
 
 def run_page(page):
@@ -268,9 +315,9 @@ def main():
             continue
         try:
             count += run(argument)
-        except Failed as failed:
+        except (Failed, RuntimeError, subprocess.SubprocessError) as failed:
             failures += 1
-            print(f"{label}: {failed}")
+            print(f"{label}: {failed}", flush=True)
     print(f"{count} examples, {failures} pages failed")
     return 1 if failures else 0
 
