@@ -318,7 +318,6 @@ static enum rpc_pull change(struct rpc *rpc, bool haste, change_call *call,
 {
     if (haste) return RPC_LATER;
     const EP(CreateReq) *req = rpc->state;
-    if (req == NULL) return missing(rpc, "message");
     if (req->options == NULL) return missing(rpc, "options");
     if (req->options->settings == NULL) return missing(rpc, "settings");
     struct group_settings settings;
@@ -359,7 +358,7 @@ static enum rpc_pull delete_pull(struct rpc *rpc, struct buf *out, size_t wanted
     if (haste) return RPC_LATER;
     const EP(DeleteReq) *req = rpc->state;
     EP(DeleteResp) reply = EP_CASE(DELETE_RESP__INIT);
-    if (req == NULL || req->options == NULL) return missing(rpc, "options");
+    if (req->options == NULL) return missing(rpc, "options");
     bool all = req->options->stream_option_case ==
                EP_CASE(DELETE_REQ__OPTIONS__STREAM_OPTION_ALL);
     struct deed_error err = {0};
@@ -384,7 +383,7 @@ static enum rpc_pull parked(struct rpc *rpc, bool haste, parked_call *call,
 {
     if (haste) return RPC_LATER;
     const EP(ReplayParkedReq) *req = rpc->state;
-    if (req == NULL || req->options == NULL) return missing(rpc, "options");
+    if (req->options == NULL) return missing(rpc, "options");
     const parked_message *o = req->options;
     bool all = o->stream_option_case ==
                EP_CASE(REPLAY_PARKED_REQ__OPTIONS__STREAM_OPTION_ALL);
@@ -542,7 +541,7 @@ static enum rpc_pull info_pull(struct rpc *rpc, struct buf *out, size_t wanted, 
     (void)out, (void)wanted;
     if (haste) return RPC_LATER;
     const EP(GetInfoReq) *req = rpc->state;
-    if (req == NULL || req->options == NULL) return missing(rpc, "options");
+    if (req->options == NULL) return missing(rpc, "options");
     EP(GetInfoResp) reply = EP_CASE(GET_INFO_RESP__INIT);
     bool all = req->options->stream_option_case ==
                EP_CASE(GET_INFO_REQ__OPTIONS__STREAM_OPTION_ALL);
@@ -569,7 +568,7 @@ static enum rpc_pull list_pull(struct rpc *rpc, struct buf *out, size_t wanted, 
     (void)out, (void)wanted;
     if (haste) return RPC_LATER;
     const EP(ListReq) *req = rpc->state;
-    if (req == NULL || req->options == NULL) return missing(rpc, "options");
+    if (req->options == NULL) return missing(rpc, "options");
     EP(ListResp) reply = EP_CASE(LIST_RESP__INIT);
     deed_str source = {0};
     switch (req->options->list_option_case) {

@@ -7,7 +7,6 @@
 #include "http2/http2.h"
 #include "server/service.h"
 
-struct connection2;
 struct stream;
 
 /* What the connection offers its calls. */

@@ -24,7 +24,6 @@ LAYERS = {
     "index": ["base", "os", "json", "log"],
     "store": ["base", "os", "json", "log", "index"],
     "groups": ["base", "os", "json", "log", "index", "store"],
-    "groups": ["base", "os", "json", "log", "index", "store"],
     "projection": ["base", "os", "json", "log", "index", "store"],
     "domain": ["base", "os", "json", "log", "index", "store"],
 }
