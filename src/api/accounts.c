@@ -17,6 +17,7 @@
 
 #define ACCOUNT_SIZE_MAX (1u << 20)
 #define USERS_STREAM     "$users"
+#define USER_PREFIX      "$user-"
 
 static const struct {
     deed_str login, full_name, group;
@@ -107,7 +108,7 @@ deed_status accounts_load(struct store *store, deed_str login, struct arena *are
     struct deed_event event;
     struct deed_read_options options = {
         .backwards = true, .from_revision = DEED_NONE, .count_max = 1};
-    options.stream = arena_printf(arena, "$user-%.*s", DEED_FMT(login));
+    options.stream = arena_printf(arena, USER_PREFIX "%.*s", DEED_FMT(login));
     if (options.stream.ptr == NULL) return no_memory(err);
     deed_status status = store_read(store, &options, &cursor, err);
     if (status == DEED_NOT_FOUND) return load_built_in(store, login, out, err);
@@ -182,7 +183,7 @@ deed_status accounts_save(struct store *store, const struct account *account,
     buf_init(&stream, ACCOUNT_SIZE_MAX);
     write_account(&data, account, change);
     write_account(&name, account, ACCOUNT_DELETED);
-    buf_add_str(&stream, DEED_STR("$user-"));
+    buf_add_str(&stream, DEED_STR(USER_PREFIX));
     buf_add_str(&stream, account->login);
     if (account->login.len == 0) {
         status = deed_fail(err, DEED_INVALID, "login name: must not be empty");
@@ -220,6 +221,12 @@ static bool login_add(struct logins *l, deed_str login)
     if (copy.ptr == NULL) return false;
     l->ptr[l->count++] = copy;
     return true;
+}
+
+bool accounts_own(deed_str stream)
+{
+    return deed_str_equal(stream, DEED_STR(USERS_STREAM)) ||
+           str_starts_with(stream, DEED_STR(USER_PREFIX));
 }
 
 /* Of an event in "$users"; what is none there is passed over: anybody may have written it. */

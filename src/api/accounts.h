@@ -44,6 +44,9 @@ enum account_change { ACCOUNT_CREATED, ACCOUNT_UPDATED, ACCOUNT_PASSWORD_CHANGED
 DEED_MUST_CHECK deed_status accounts_save(struct store *store, const struct account *account,
                                           enum account_change change, struct deed_error *err);
 
+/* Is this stream one of those that accounts are kept in? */
+bool accounts_own(deed_str stream);
+
 /* Every login that ever had an account, and those that are built in; by name. */
 DEED_MUST_CHECK deed_status accounts_logins(struct store *store, struct arena *arena,
                                             deed_str **out_logins, size_t *out_count,

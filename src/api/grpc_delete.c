@@ -3,12 +3,20 @@
  * (1) A deletion reads the stream's metadata and waits for the disk, so it is never made on the loop's
  *     thread.
  * (2) Both say "Delete failed", since that is what clients look for. */
+#include "api/accounts.h"
 #include "api/grpc.h"
 #include "api/grpc_write.h"
+#include "groups/groups.h"
 #include "grpc/pb.h"
 #include "store/store.h"
 
 #include <inttypes.h>
+
+/* Without them groups and accounts are lost, and a tombstone would be for good. */
+static bool is_ours(deed_str stream)
+{
+    return groups_owns(stream) || accounts_own(stream);
+}
 
 static void delete_message(struct rpc *rpc, deed_bytes message)
 {
@@ -27,6 +35,9 @@ static void delete_message(struct rpc *rpc, deed_bytes message)
         ok && !r.bad ? grpc_target_missing(target) : "the message is malformed";
     if (missing != NULL) {
         rpc_fail(rpc, GRPC_INVALID_ARGUMENT, NULL, "%s", missing);
+    } else if (is_ours(target->stream)) {
+        rpc_fail(rpc, GRPC_PERMISSION_DENIED, "access-denied",
+                 "Access Denied: stream %.*s is the server's own", DEED_FMT(target->stream));
     } else {
         rpc->state = target;
     }

@@ -1512,4 +1512,21 @@ TEST(groups, every_failing_operation_of_care_leaves_all_or_nothing)
     }
 }
 
+TEST(groups, settings_whose_stream_has_a_tombstone_are_none_and_stop_nobody)
+{
+    begin();
+    create();
+    expect_ok(store_delete_foreign(store, DEED_STR("$persistentSubscriptionConfig"), DEED_EXPECT_ANY, 0, true,
+                                   &appended, &err));
+    restart();
+    struct group_info info;
+    struct arena arena;
+    arena_init(&arena, SIZE_MAX);
+    expect_status(DEED_NOT_FOUND, groups_info(groups, S, G, &arena, &info, &err));
+    arena_done(&arena);
+    expect_status(DEED_DELETED, groups_create(groups, S, G, &settings, &err));
+    expect_message(err, "is deleted for good");
+    end();
+}
+
 TEST_MAIN(groups)

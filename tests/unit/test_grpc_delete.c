@@ -127,6 +127,26 @@ TEST(grpc_delete, a_name_in_other_letters_is_encoded_in_its_trailer)
     stop_writing();
 }
 
+TEST(grpc_delete, what_groups_and_accounts_are_kept_in_stays)
+{
+    static const char *const ours[] = {"$persistentSubscriptionConfig",
+                                       "$persistentsubscription-s::g-checkpoint",
+                                       "$persistentsubscription-s::g-parked", "$users", "$user-ops"};
+    start_writing();
+    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
+        append(ours[i], NONE, 0, "a1");
+        for (unsigned tombstone = 0; tombstone < 2; tombstone++) {
+            delete_as(tombstone != 0 ? "Tombstone" : "Delete", ours[i], ANY, 0);
+            expect_ended(t, GRPC_PERMISSION_DENIED, "is the server's own");
+            expect_trailer(t, "exception", "access-denied");
+        }
+        expect_stream(ours[i], "a");
+    }
+    append("$userland", NONE, 0, "a1");
+    expect_accepted("Tombstone", "$userland", ANY, 0);
+    stop_writing();
+}
+
 TEST(grpc_delete, what_is_missing_is_named)
 {
     start_writing();
