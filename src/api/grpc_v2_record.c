@@ -388,9 +388,10 @@ enum v2_fault v2_record_take(struct grpc_gathered *g, deed_bytes message, deed_s
     *out_stream = stream;
 
     uint64_t size = record.data.len + record.properties_size + record.schema_name.len;
-    if (size > limits->event_size_max) {
-        t->gather = (struct gather_trouble){
-            .fault = GATHER_EVENT_SIZE, .id = id, .size = size, .limit = limits->event_size_max};
+    uint64_t most = gathered_event_max(limits);
+    if (size > most) {
+        t->gather =
+            (struct gather_trouble){.fault = GATHER_EVENT_SIZE, .id = id, .size = size, .limit = most};
         return V2_RECORD_SIZE;
     }
     struct buf metadata;

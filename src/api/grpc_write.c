@@ -171,10 +171,16 @@ struct deed_new_event *gathered_room(struct grpc_gathered *g, size_t count, size
     return part->events;
 }
 
-/* What the real server counts, and what the store does. The last kilobytes of the store's limit are for
- * names, so that both agree whatever the names are. */
+/* The last kilobytes of the store's limit are for names. */
 #define NAMES_SIZE 10000
 
+uint64_t gathered_event_max(const struct deed_limits *limits)
+{
+    uint64_t most = limits->event_size_max;
+    return most > 2 * NAMES_SIZE ? most - NAMES_SIZE : most;
+}
+
+/* What the real server counts, and what the store does. */
 static uint64_t proposed_size(const struct deed_new_event *e)
 {
     return e->data.len + e->metadata.len + 2 * e->type.len;
@@ -190,8 +196,7 @@ bool gathered_count_in(struct grpc_gathered *g, const struct deed_new_event *eve
                        struct gather_trouble *out_trouble)
 {
     const struct deed_limits *limits = limits_of(g);
-    uint64_t most = limits->event_size_max;
-    if (most > 2 * NAMES_SIZE) most -= NAMES_SIZE;
+    uint64_t most = gathered_event_max(limits);
     uint64_t size = proposed_size(event);
     if (size > most || stored_size(event) + g->stream_size > limits->event_size_max) {
         (void)trouble(out_trouble, GATHER_EVENT_SIZE, size, most);

@@ -67,6 +67,10 @@ struct gather_trouble {
     uint64_t size, limit;
 };
 
+/* The most bytes that one event may have, as this protocol counts them: less than the store's limit, so
+ * that both agree whatever the names are. */
+uint64_t gathered_event_max(const struct deed_limits *limits);
+
 void gathered_init(struct grpc_gathered *g, struct api *api);
 void gathered_done(struct grpc_gathered *g); /* accepts a zeroed one */
 

@@ -736,6 +736,30 @@ TEST(grpc_v2, what_is_too_large_says_so)
     stop_writing();
 }
 
+TEST(grpc_v2, the_limit_of_a_record_is_one_whatever_its_size)
+{
+    static const size_t sizes[] = {20000, 25000, 35000};
+    static uint8_t data[35000];
+    start_writing_limited((struct deed_limits){.event_size_max = 30000});
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        begin_records();
+        put_record(&records, 1, id_of(1), "s", (deed_bytes){data, sizes[i]});
+        end_records();
+        deed_bytes bytes = expect_reason(GRPC_INVALID_ARGUMENT, "APPEND_RECORD_SIZE_EXCEEDED",
+                                         "streams", "AppendRecordSizeExceededErrorDetails");
+        Kurrentdb__Protocol__V2__Streams__Errors__AppendRecordSizeExceededErrorDetails *d =
+            grpc_unpack(&ERROR_TYPE(append_record_size_exceeded_error_details), bytes, &t->arena,
+                        &err);
+        assert_int_equal(d->max_size, 20000); /* the last 10,000 are for names */
+        hang_up();
+    }
+    begin_records();
+    put_record(&records, 1, id_of(1), "s", (deed_bytes){data, 19000});
+    end_records();
+    (void)records_answer(1);
+    stop_writing();
+}
+
 TEST(grpc_v2, the_servers_own_troubles_have_reasons)
 {
     start_writing_limited((struct deed_limits){.queue_count_max = 1, .name_size_max = 64});
