@@ -431,12 +431,14 @@ static deed_status config_load(struct groups *groups, struct deed_error *err)
 {
     struct deed_cursor *cursor = NULL;
     struct deed_event e;
-    struct deed_read_options options = {
-        .stream = DEED_STR(GROUPS_CONFIG_STREAM), .from_revision = DEED_NONE, .backwards = true};
+    /* Whatever others wrote into the stream's metadata, or behind its end, a tombstone among it: the groups
+     * go on as they are. That they cannot be changed is told to who tries. */
+    struct deed_read_options options = {.stream = DEED_STR(GROUPS_CONFIG_STREAM),
+                                        .from_revision = DEED_NONE,
+                                        .backwards = true,
+                                        .ignore_retention = true};
     deed_status status = store_read(groups->store, &options, &cursor, err);
-    /* With a tombstone, which only an older version let anybody set, no group can be made any more; that
-     * is told when one is, and is no reason not to serve. */
-    if (status == DEED_NOT_FOUND || status == DEED_DELETED) return DEED_OK;
+    if (status == DEED_NOT_FOUND) return DEED_OK;
     while (status == DEED_OK) {
         status = cursor_next(cursor, &e, err);
         if (status == DEED_END) {

@@ -208,7 +208,11 @@ deed_status settings_load(struct groups *groups, deed_bytes json, struct deed_er
     deed_status status = json_parse(&arena, json, 0, &root, err);
     if (status == DEED_OK) {
         json_value list = json_get(root, DEED_STR("groups"));
+        uint64_t version = 0;
         if (json_kind_of(list) != JSON_ARRAY) status = damaged(err, "the list of groups");
+        if (!json_uint64(json_get(root, DEED_STR("version")), &version) || version != 1) {
+            status = damaged(err, "version 1");
+        }
         for (struct json_iterator i = json_iterate(list); status == DEED_OK && json_next(&i);) {
             status = group_read(groups, i.value, err);
         }

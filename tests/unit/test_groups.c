@@ -1401,6 +1401,7 @@ TEST(groups, what_others_write_into_its_streams_is_passed_over)
     write_foreign(config, "$PersistentConfig", "{\"version\":\"2\",\"entries\":[]}");
     write_foreign(config, "$PersistentConfig",
                   "{\"groups\":[{\"source\":\"x\",\"name\":\"y\",\"begin\":0,\"start\":\"end\"}]}");
+    write_foreign(config, "$PersistentConfig", "{\"version\":7,\"groups\":[]}");
     write_foreign(config, "Strange", "7");
     write_foreign(checkpoint, "$SubscriptionCheckpoint", "\"-1\"");
     write_foreign(checkpoint, "Strange", "\"9\"");
@@ -1512,21 +1513,24 @@ TEST(groups, every_failing_operation_of_care_leaves_all_or_nothing)
     }
 }
 
-TEST(groups, settings_whose_stream_has_a_tombstone_are_none_and_stop_nobody)
+TEST(groups, settings_that_others_hide_or_close_go_on_as_they_are)
 {
-    begin();
-    create();
-    expect_ok(store_delete_foreign(store, DEED_STR("$persistentSubscriptionConfig"), DEED_EXPECT_ANY, 0, true,
-                                   &appended, &err));
-    restart();
-    struct group_info info;
-    struct arena arena;
-    arena_init(&arena, SIZE_MAX);
-    expect_status(DEED_NOT_FOUND, groups_info(groups, S, G, &arena, &info, &err));
-    arena_done(&arena);
-    expect_status(DEED_DELETED, groups_create(groups, S, G, &settings, &err));
-    expect_message(err, "is deleted for good");
-    end();
+    for (unsigned closed = 0; closed < 2; closed++) {
+        begin();
+        create();
+        if (closed != 0) {
+            expect_ok(store_delete_foreign(store, DEED_STR("$persistentSubscriptionConfig"),
+                                           DEED_EXPECT_ANY, 0, true, &appended, &err));
+        } else {
+            write_foreign("$$$persistentSubscriptionConfig", "$metadata", "{\"$tb\":999}");
+        }
+        restart();
+        (void)info_of(S);
+        deed_status status = groups_delete(groups, S, G, &err);
+        assert_int_equal(status, closed != 0 ? DEED_DELETED : DEED_OK);
+        if (closed != 0) expect_message(err, "is deleted for good");
+        end();
+    }
 }
 
 TEST_MAIN(groups)
