@@ -105,9 +105,12 @@ static deed_status fail_unexpected(struct parser *p, const char *wanted)
                      wanted);
 }
 
+/* A message is one line: the key is shown up to its first control character. */
 static deed_status fail_duplicate(struct parser *p, const struct key *key)
 {
-    deed_str shown = str_beginning((deed_str){key->ptr, key->len}, 64);
+    size_t len = 0;
+    while (len < key->len && (unsigned char)key->ptr[len] >= 0x20 && key->ptr[len] != 0x7f) len++;
+    deed_str shown = str_beginning((deed_str){key->ptr, len}, 64);
     return deed_fail(p->err, DEED_INVALID, "json: byte %zu: duplicate key \"%.*s\"%s", key->offset,
                      DEED_FMT(shown), shown.len < key->len ? "..." : "");
 }

@@ -386,6 +386,13 @@ TEST(json, a_hundred_thousand_members_are_not_quadratic)
     buf_done(&text);
 }
 
+TEST(json, a_message_about_a_duplicate_key_is_one_line)
+{
+    refuses("{\"a\\nb\":1,\"a\\nb\":2}", "duplicate key \"a\"...");
+    refuses("{\"\\u001b[2J\":1,\"\\u001b[2J\":2}", "duplicate key \"\"...");
+    refuses("{\"a\x7f\":1,\"a\x7f\":2}", "duplicate key \"a\"...");
+}
+
 TEST(json, a_long_duplicate_key_is_cut_between_characters)
 {
     char text[400] = "{\"";
