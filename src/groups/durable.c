@@ -453,7 +453,13 @@ static deed_status config_load(struct groups *groups, struct deed_error *err)
         status = DEED_OK;
     }
     cursor_close(cursor);
-    return status;
+    /* Of a log whose damage is not repaired the rest is served. Nothing is appended to it meanwhile, so
+     * that the groups that are not known here are not overwritten. */
+    struct deed_info store;
+    store_info(groups->store, &store);
+    if (status != DEED_CORRUPT || store.writable) return status;
+    while (groups->count > 0) group_release(groups->list[--groups->count]);
+    return DEED_OK;
 }
 
 deed_status durable_load(struct groups *groups, struct deed_error *err)
