@@ -427,6 +427,11 @@ deed_status durable_load_group(struct group *g, struct deed_error *err)
     return status == DEED_OK ? parked_load(g, err) : status;
 }
 
+static void forget_all(struct groups *groups)
+{
+    while (groups->count > 0) group_release(groups->list[--groups->count]);
+}
+
 static deed_status config_load(struct groups *groups, struct deed_error *err)
 {
     struct deed_cursor *cursor = NULL;
@@ -449,17 +454,11 @@ static deed_status config_load(struct groups *groups, struct deed_error *err)
         status = settings_load(groups, e.data, err);
         if (status != DEED_CORRUPT) break;
         /* Somebody else's, as copied from another server: ours are behind it, if there are any. */
-        while (groups->count > 0) group_release(groups->list[--groups->count]);
+        forget_all(groups);
         status = DEED_OK;
     }
     cursor_close(cursor);
-    /* Of a log whose damage is not repaired the rest is served. Nothing is appended to it meanwhile, so
-     * that the groups that are not known here are not overwritten. */
-    struct deed_info store;
-    store_info(groups->store, &store);
-    if (status != DEED_CORRUPT || store.writable) return status;
-    while (groups->count > 0) group_release(groups->list[--groups->count]);
-    return DEED_OK;
+    return status;
 }
 
 deed_status durable_load(struct groups *groups, struct deed_error *err)
@@ -468,5 +467,12 @@ deed_status durable_load(struct groups *groups, struct deed_error *err)
     for (size_t i = 0; status == DEED_OK && i < groups->count; i++) {
         status = durable_load_group(groups->list[i], err);
     }
-    return status;
+    if (status != DEED_CORRUPT) return status;
+    /* Of a log whose damage is not repaired the rest is served. Nothing is appended to it meanwhile, so
+     * that what is not known here of groups is not overwritten. */
+    struct deed_info store;
+    store_info(groups->store, &store);
+    if (store.writable) return status;
+    forget_all(groups);
+    return DEED_OK;
 }

@@ -1533,4 +1533,45 @@ TEST(groups, settings_that_others_hide_or_close_go_on_as_they_are)
     }
 }
 
+/* Whichever commit it is, settings or a group's progress among them. */
+TEST(groups, a_damaged_log_is_served_without_groups_until_it_is_repaired)
+{
+    bool without = false;
+    for (unsigned sector = 2; sector < 8; sector++) {
+        begin();
+        say_many("order-1", 1, 3);
+        create();
+        join(0, 10);
+        expect_take(0, "1 2 3");
+        ack(0, "1");
+        seats_clear();
+        groups_close(groups); /* saves */
+        say("order-1", "4");
+        assert_true(store_position(store) >= 8);
+        close_store();
+        expect_ok(os_sim_rot(sim, SEGMENT(1), sector * 4096 + 120, OS_SIM_ROT_FLIP));
+        os_sim_drop_cache(sim);
+
+        open_store();
+        open_groups();
+        struct group_info info;
+        struct arena arena;
+        arena_init(&arena, SIZE_MAX);
+        if (groups_info(groups, S, G, &arena, &info, &err) != DEED_OK) {
+            without = true;
+            assert_true(groups_create(groups, S, G, &settings, &err) != DEED_OK);
+        }
+        groups_close(groups);
+        close_store();
+
+        options.accept_losses = true;
+        open_store();
+        open_groups();
+        if (groups_info(groups, S, G, &arena, &info, &err) != DEED_OK) create();
+        arena_done(&arena);
+        end();
+    }
+    assert_true(without);
+}
+
 TEST_MAIN(groups)
