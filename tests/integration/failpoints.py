@@ -335,8 +335,10 @@ def learn(world, folder, points):
 
 
 def kill_at(world, point, passed):
-    """True if it died there; thirty attempts, since lives differ."""
+    """True if it died there; thirty attempts, since lives differ. A young log may be too short for it."""
     for attempt in range(30):
+        if attempt % 5 == 4:
+            world.serve({}, 1)
         scenario, count = rng.choice(passed)
         if not world.is_whole() and scenario is not open_fresh:
             world.serve({}, 0.2)  # a first opening was cut short
@@ -364,7 +366,7 @@ def main():
             for i, point in enumerate(order):
                 if kill_at(world, point, passed[point]):
                     killed += 1
-                else:
+                elif not is_excused(point):  # those are passed by chance only
                     missed.append(point)
                 if i % 40 == 39:  # a log of its own: opening must not get longer and longer
                     audit(world.server, world.writers)
