@@ -304,9 +304,7 @@ deed_status base64_to_arena(struct arena *arena, deed_str text, const char *name
 
 static deed_status attribute_wrong(struct parse *p, enum attribute attribute, const char *wanted)
 {
-    deed_str raw = json_raw(p->values[attribute]);
-    if (raw.len > 80) raw.len = 80;
-    while (raw.len > 0 && !utf8_valid(deed_bytes_of(raw))) raw.len--;
+    deed_str raw = str_beginning(json_raw(p->values[attribute]), 80);
     return deed_fail(p->err, DEED_INVALID, "%s: %.*s is not %s", attribute_names[attribute],
                      DEED_FMT(raw), wanted);
 }

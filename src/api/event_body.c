@@ -17,9 +17,7 @@
 
 static deed_str quoted(deed_str text)
 {
-    if (text.len > QUOTED_SIZE_MAX) text.len = QUOTED_SIZE_MAX;
-    while (text.len > 0 && !utf8_valid(deed_bytes_of(text))) text.len--;
-    return text;
+    return str_beginning(text, QUOTED_SIZE_MAX);
 }
 
 struct body {

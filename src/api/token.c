@@ -37,9 +37,8 @@ static deed_str part_take(deed_str *rest)
 
 static deed_status token_invalid(deed_str text, struct deed_error *err)
 {
-    if (text.len > TOKEN_SIZE_MAX) text.len = TOKEN_SIZE_MAX;
-    while (text.len > 0 && !utf8_valid(deed_bytes_of(text))) text.len--;
-    return deed_fail(err, DEED_INVALID, "\"%.*s\" is not a token of this server", DEED_FMT(text));
+    return deed_fail(err, DEED_INVALID, "\"%.*s\" is not a token of this server",
+                     DEED_FMT(str_beginning(text, TOKEN_SIZE_MAX)));
 }
 
 deed_status token_stale(struct deed_error *err, const char *format, ...)
