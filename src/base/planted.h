@@ -60,6 +60,8 @@
     X(PLANTED_OLD_GENERATION_WINS, "of a segment's files the oldest is opened, also one that came back")  \
     X(PLANTED_ERASE_RESTS_ON_STUBS, "an erasure that finds stubs takes their old file for gone")   \
     X(PLANTED_NEW_GENERATION_WINS, "of a segment's files the newest is opened, and the rest removed") \
+    X(PLANTED_REPLACED_LET_GO, "a file that another replaces loses its bytes before that is durable") \
+    X(PLANTED_OLDER_UNREAD, "of a segment's two newest files the older is opened, whatever it holds") \
     X(PLANTED_UNSEEDED_CRC, "a commit's checksum says nothing about its place")                    \
     X(PLANTED_HEAD_ONLY_CRC, "a commit's checksum covers its head alone")                          \
     X(PLANTED_ACK_BEFORE_SYNC, "a group is answered, then written")                                \
@@ -145,6 +147,7 @@
     X(PLANTED_FOLD_SAVES_END, "a fold saves the log's end for what it has read")                   \
     X(PLANTED_CARRY_ON_ANYWAY, "another text carries on with rows it would not have made")         \
     X(PLANTED_WAL_NOT_PADDED, "what a checkpoint of SQLite's log relies on is written around")     \
+    X(PLANTED_WAL_CUT_WHOLE, "SQLite's log is cut with a header that still counts")                \
     X(PLANTED_WAL_LEFT_AT_OPEN, "SQLite's log is added to before it was brought over")             \
     X(PLANTED_PAGE_UNCHECKED, "a read model's pages are believed whatever their checksums say")    \
     X(PLANTED_PAGE_OF_ANY_PLACE, "a read model's page is believed in another one's place")         \

@@ -4,11 +4,7 @@
  *                   ^ its footer: where the chain stands
  *                           ^ from here on every commit is read
  *
- * (1) Of the two newest files that one segment has, the older counts: it is removed last, when the
- *     newer one is on the device for certain. That a newer one is there proves nothing: the sync of
- *     its name may have failed, and a second one would not tell. It is thrown away, and made anew.
- *     What is older still had been removed before the newest was made, and came back, as a sync of
- *     the directory had failed. It may hold what was erased since.
+ * (1) Of the files that one segment has, one counts (names.h).
  * (2) A sealed segment is not read: its name tells its positions, and where the next one is not
  *     sealed its footer tells the rest.
  * (3) What the newest mark claims and the scan did not find is damage (scan.h).
@@ -18,6 +14,7 @@
  * cache, which may hold what a failed sync never wrote.
  *
  * Normative: docs/format/log.md */
+#include "log/names.h"
 #include "log/scan.h"
 
 #include "base/planted.h"
@@ -30,196 +27,6 @@
 #include <stdlib.h>
 
 /* ---- the files that are there --------------------------------------------------------------- */
-
-/* A file of the directory: generation 0 is a .seg. */
-struct names {
-    struct sealed_name *ptr;
-    size_t count, room;
-    struct arena arena;
-    char **unfinished; /* names that end in .new */
-    size_t unfinished_count;
-    bool no_memory;
-};
-
-static void unfinished_add(struct names *n, const char *text)
-{
-    size_t size = strlen(text) + 1;
-    char *copy = arena_alloc(&n->arena, size);
-    char **grown = realloc(n->unfinished, (n->unfinished_count + 1) * sizeof *grown);
-    if (grown != NULL) n->unfinished = grown;
-    if (copy == NULL || grown == NULL) return; /* the next opening finds it again */
-    memcpy(copy, text, size);
-    n->unfinished[n->unfinished_count++] = copy;
-}
-
-static void names_add(void *context, const char *text)
-{
-    struct names *n = context;
-    struct sealed_name name = {0};
-    bool unfinished = false;
-    if (!segment_name_parse(text, &name.number) &&
-        !sealed_name_parse(text, &name, &unfinished)) {
-        return;
-    }
-    if (unfinished) {
-        unfinished_add(n, text);
-        return;
-    }
-    if (n->count == n->room) {
-        size_t room = n->room == 0 ? 64 : n->room * 2;
-        struct sealed_name *grown = realloc(n->ptr, room * sizeof *grown);
-        if (grown == NULL) {
-            n->no_memory = true;
-            return;
-        }
-        n->ptr = grown;
-        n->room = room;
-    }
-    n->ptr[n->count++] = name;
-}
-
-/* By number, then the oldest generation first. */
-static int name_order(const void *a, const void *b)
-{
-    const struct sealed_name *x = a;
-    const struct sealed_name *y = b;
-    if (x->number != y->number) return x->number > y->number ? 1 : -1;
-    return (x->generation > y->generation) - (x->generation < y->generation);
-}
-
-static void names_done(struct names *n)
-{
-    arena_done(&n->arena);
-    free(n->ptr);
-    free(n->unfinished);
-}
-
-static deed_status names_list(struct log *log, struct names *names, struct deed_error *err)
-{
-    names->count = 0;
-    names->unfinished_count = 0;
-    arena_reset(&names->arena);
-    deed_status status = os_dir_list(log->dir, names_add, names, err);
-    if (status == DEED_OK && names->no_memory) {
-        status = deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
-    }
-    if (status == DEED_OK && names->count > 0) {
-        qsort(names->ptr, names->count, sizeof *names->ptr, name_order);
-    }
-    return status;
-}
-
-/* Read a file's header; `*out_good`: it is the header of a file of this name. */
-static deed_status header_read(struct os_file *file, const struct sealed_name *name,
-                               struct segment_header *out_header, bool *out_good,
-                               struct deed_error *err)
-{
-    uint8_t bytes[SEGMENT_HEADER_SIZE];
-    struct segment_header header = {0};
-    size_t size = 0;
-    deed_status status = os_file_read(file, 0, bytes, sizeof bytes, &size, err);
-    if (status == DEED_IO) size = 0;
-    if (status != DEED_OK && status != DEED_IO) return status;
-    memset(bytes + size, 0, sizeof bytes - size);
-    status = segment_header_decode(bytes, &header, err);
-    if (status == DEED_TOO_NEW) return status;
-    if (PLANTED(ANY_HEADER)) header.number = name->number;
-    *out_good = status == DEED_OK && header.number == name->number &&
-                header.generation == name->generation && header.sealed == (name->generation > 0) &&
-                (name->generation == 0 || header.first_position == name->first_position);
-    if (*out_good) *out_header = header;
-    return DEED_OK;
-}
-
-/* Is this file what its name says? A sealed one: finished. */
-static deed_status is_whole(struct log *log, const struct sealed_name *name, bool *out_whole,
-                            struct deed_error *err)
-{
-    char text[SEALED_NAME_SIZE];
-    struct os_file *file = NULL;
-    struct segment_header header;
-    struct sealed_footer footer;
-    *out_whole = false;
-    log_file_name(name, text);
-    deed_status status = os_file_open(log->dir, text, OS_READ, &file, err);
-    if (status != DEED_OK) return status;
-    status = header_read(file, name, &header, out_whole, err);
-    if (status == DEED_OK && *out_whole && name->generation > 0) {
-        status = sealed_footer_load(file, name, header.log_id, &footer, err);
-        if (status == DEED_CORRUPT || status == DEED_IO) {
-            *out_whole = false;
-            status = DEED_OK;
-        }
-    }
-    os_file_close(file);
-    if (status != DEED_OK) deed_wrap(err, "%s", text);
-    return status;
-}
-
-/* Of a segment's files the one that counts (1); `count`: none is whole. Which of the others are whole
- * is noted: they have nothing that this one has not. */
-static deed_status group_choose(struct log *log, const struct sealed_name *group, size_t count,
-                                bool *out_whole, size_t *out_chosen, struct deed_error *err)
-{
-    size_t newest = count;
-    *out_chosen = count;
-    for (size_t k = count; k-- > 0;) {
-        deed_status status = is_whole(log, &group[k], &out_whole[k], err);
-        if (status != DEED_OK) return status;
-        if (!out_whole[k]) continue;
-        if (newest == count) {
-            newest = *out_chosen = k;
-        } else if (!PLANTED(NEW_GENERATION_WINS) &&
-                   (group[k].generation + 1 == group[newest].generation ||
-                    PLANTED(OLD_GENERATION_WINS))) {
-            *out_chosen = k;
-        }
-    }
-    return DEED_OK;
-}
-
-/* The newer ones go, and the older ones that are whole. */
-static deed_status group_clear(struct log *log, const struct sealed_name *group, size_t count,
-                               const bool *whole, size_t chosen, struct deed_error *err)
-{
-    deed_status status = DEED_OK;
-    for (size_t k = count; status == DEED_OK && k-- > 0;) {
-        char text[SEALED_NAME_SIZE];
-        if (k == chosen || (k < chosen && !whole[k])) continue;
-        log_file_name(&group[k], text);
-        status = os_remove(log->dir, text, err);
-    }
-    return status;
-}
-
-/* Choose one file a segment (1). */
-static deed_status names_choose(struct log *log, struct names *names, struct deed_error *err)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < names->count;) {
-        const struct sealed_name *group = names->ptr + i;
-        size_t count = 1, chosen = 0;
-        while (i + count < names->count && group[count].number == group[0].number) count++;
-        if (count > 1) {
-            bool *whole = arena_alloc_array(&names->arena, count, sizeof *whole);
-            if (whole == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: out of memory");
-            deed_status status = group_choose(log, group, count, whole, &chosen, err);
-            if (status == DEED_OK && chosen < count && !log->options.read_only) {
-                status = group_clear(log, group, count, whole, chosen, err);
-            }
-            if (status != DEED_OK) return status;
-            if (chosen == count) chosen = 0; /* what it holds is damage */
-        }
-        struct sealed_name name = group[chosen];
-        names->ptr[kept++] = name;
-        i += count;
-    }
-    names->count = kept;
-    for (size_t i = 0; i < names->unfinished_count && !log->options.read_only; i++) {
-        (void)!os_remove(log->dir, names->unfinished[i], NULL);
-    }
-    return DEED_OK;
-}
 
 /* Does anything stand behind the header's place? */
 static deed_status has_content(struct os_file *file, bool *out_has, struct deed_error *err)
@@ -277,7 +84,7 @@ static deed_status entry_open(struct log *log, const struct sealed_name *name, s
                               err);
     }
     if (status == DEED_OK) {
-        status = header_read(direct, name, &segment->header, &segment->header_good, err);
+        status = name_header_read(direct, name, &segment->header, &segment->header_good, err);
         if (status == DEED_TOO_NEW) deed_wrap(err, "%s", text);
     }
     os_file_close(direct);
@@ -439,7 +246,7 @@ static deed_status identity_from_sealed(struct log *log, const struct entries *e
         if (segment->generation == 0) continue;
         struct sealed_name name = {segment->number, segment->generation, segment->first_position};
         deed_status status = log_segment_pin(log, segment, &file, err);
-        if (status == DEED_OK) status = header_read(file, &name, &header, &good, err);
+        if (status == DEED_OK) status = name_header_read(file, &name, &header, &good, err);
         file_cache_unpin(log->files, file);
         if (status != DEED_OK && status != DEED_IO) return status;
         if (!good) continue;
@@ -891,7 +698,7 @@ static deed_status verify_open(struct scan *s, struct log_segment *segment)
     deed_status status = log_segment_pin(log, segment, &file, s->err);
     if (status != DEED_OK) return status;
     /* The header is read again too. */
-    status = header_read(file, &name, &header, &good, s->err);
+    status = name_header_read(file, &name, &header, &good, s->err);
     if (status == DEED_OK) status = scan_segment(s, file, segment->number, good, &header);
     file_cache_unpin(log->files, file);
     return status;

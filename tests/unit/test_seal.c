@@ -450,6 +450,61 @@ TEST(seal, a_write_that_went_wrong_is_found_while_the_old_file_is_there)
     finish();
 }
 
+static void put_back(const struct picture *p, const char *name)
+{
+    struct os_dir *dir = NULL;
+    struct os_file *file = NULL;
+    expect_ok(os_dir_open(os, ROOT "/log", false, &dir, &err));
+    expect_ok(os_file_open(dir, name, OS_WRITE | OS_CREATE, &file, &err));
+    for (size_t i = 0; i < p->count; i++) {
+        if (strcmp(p->files[i].name, name) != 0) continue;
+        expect_ok(os_file_write(file, 0, (deed_bytes){p->files[i].bytes, p->files[i].size}, &err));
+    }
+    expect_ok(os_file_sync(file, &err));
+    expect_ok(os_dir_sync(dir, &err));
+    os_file_close(file);
+    os_dir_close(dir);
+}
+
+/* A power cut brings back a .seg that was removed, and its blocks have been others' since. */
+TEST(seal, an_older_file_that_comes_back_counts_only_if_it_holds_everything)
+{
+    static const char open_name[] = "0000000001.seg";
+    const char *sealed_path = ROOT "/log/0000000001.00000000000000000001.1.sealed";
+    struct picture before;
+    start();
+    tell(1, PER_SEGMENT + 3);
+    close_store();
+    picture_take(&before, os, ROOT "/log");
+    finish();
+    enum { GOOD, OLDER_ROTTEN, BOTH_ROTTEN, CASES };
+    for (int what = 0; what < CASES; what++) {
+        for (uint64_t sector = 2; sector <= PER_SEGMENT; sector++) {
+            start_from(&before);
+            open_store();
+            seal_all();
+            close_store();
+            put_back(&before, open_name);
+            uint64_t offset = sector * SECTOR_SIZE + 20;
+            if (what >= OLDER_ROTTEN) expect_ok(os_sim_rot(sim, SEGMENT(1), offset, OS_SIM_ROT_ZERO));
+            if (what >= BOTH_ROTTEN) expect_ok(os_sim_rot(sim, sealed_path, 5000, OS_SIM_ROT_FLIP));
+            os_sim_drop_cache(sim);
+            open_store();
+            count_files();
+            if (what == BOTH_ROTTEN) { /* it is for a person to say what goes */
+                assert_int_equal(sealed_files, 1);
+                assert_int_equal(open_files, 2);
+            } else {
+                assert_int_equal(sealed_files, what == OLDER_ROTTEN);
+                assert_int_equal(open_files, what == OLDER_ROTTEN ? 1 : 2);
+                expect_story(PER_SEGMENT + 3);
+            }
+            finish();
+        }
+    }
+    picture_done(&before);
+}
+
 /* ---- rewriting ------------------------------------------------------------------------------ */
 
 static enum event_fate remove_a1(void *context, const struct deed_event *event)
