@@ -149,8 +149,7 @@ deed_status losses_save(struct os_dir *dir, deed_uuid log_id, const struct losse
     if (status == DEED_OK) status = os_file_write(file, 0, buf_bytes(&out), err);
     if (status == DEED_OK && !PLANTED(ACCEPT_UNSYNCED)) status = os_file_sync(file, err);
     os_file_close(file);
-    if (status == DEED_OK) status = os_rename(dir, LOSSES_TEMPORARY, LOSSES_FILE, err);
-    if (status == DEED_OK) status = os_dir_sync(dir, err);
+    if (status == DEED_OK) status = os_replace(dir, LOSSES_TEMPORARY, LOSSES_FILE, err);
     buf_done(&out);
     return status;
 }

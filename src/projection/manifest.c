@@ -147,8 +147,7 @@ deed_status manifest_write(struct os_dir *dir, deed_str projection, uint64_t gen
     manifest_name(projection, ".new", fresh);
     size_t len = manifest_text(FORMAT_VERSION, generation, text);
     deed_status status = write_whole(dir, fresh, (deed_bytes){(const uint8_t *)text, len}, err);
-    if (status == DEED_OK) status = os_rename(dir, fresh, name, err);
-    return status == DEED_OK ? os_dir_sync(dir, err) : status;
+    return status == DEED_OK ? os_replace(dir, fresh, name, err) : status;
 }
 
 void manifest_remove_database(struct os_dir *dir, const char *file_name)

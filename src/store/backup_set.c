@@ -350,8 +350,7 @@ deed_status backup_set_save(struct os_dir *dir, const struct backup_set *set,
     if (status == DEED_OK && !PLANTED(BACKUP_MANIFEST_UNSYNCED)) status = os_file_sync(file, err);
     os_file_close(file);
     if (status == DEED_OK) status = manifest_read_back(dir, buf_bytes(&text), err);
-    if (status == DEED_OK) status = os_rename(dir, MANIFEST_NEW, BACKUP_MANIFEST, err);
-    if (status == DEED_OK) status = os_dir_sync(dir, err);
+    if (status == DEED_OK) status = os_replace(dir, MANIFEST_NEW, BACKUP_MANIFEST, err);
     buf_done(&text);
     return status;
 }
