@@ -27,7 +27,11 @@
  *     was begun anew has other salts.
  * (6) A transaction that outgrows SQLite's memory writes frames, and may write their pages again in
  *     place; heads are put right before it commits. Till then the connection that does so reads its frames
- *     from the first such one on unchecked (`unsure_from`). Nobody else reads them. */
+ *     from the first such one on unchecked (`unsure_from`). Nobody else reads them.
+ * (7) SQLite cuts or removes its log when the database has all of it. A power cut may bring the log back,
+ *     and where the file system had given its blocks to others already (ext4 with data=writeback or
+ *     without a journal), or a sync failed half way, only a part of it: older pages over newer ones,
+ *     which all have the right checksums. So its header is overwritten and synced before. */
 #include "projection/page_check.h"
 
 #include "base/hash.h"
@@ -287,10 +291,22 @@ static int file_close(sqlite3_file *base)
     return under->pMethods->xClose(under);
 }
 
+/* (7) Without its header no frame of it counts. */
+static int log_void(sqlite3_file *log)
+{
+    static const uint8_t zeros[LOG_HEADER_SIZE];
+    sqlite3_int64 size = 0;
+    int rc = log->pMethods->xFileSize(log, &size);
+    if (rc != SQLITE_OK || size == 0 || PLANTED(WAL_CUT_WHOLE)) return rc;
+    rc = log->pMethods->xWrite(log, zeros, sizeof zeros, 0);
+    return rc == SQLITE_OK ? log->pMethods->xSync(log, SQLITE_SYNC_NORMAL) : rc;
+}
+
 static int file_truncate(sqlite3_file *base, sqlite3_int64 size)
 {
     sqlite3_file *under = under_of(base);
-    return under->pMethods->xTruncate(under, size);
+    int rc = file_of(base)->is_log && size == 0 ? log_void(under) : SQLITE_OK;
+    return rc == SQLITE_OK ? under->pMethods->xTruncate(under, size) : rc;
 }
 
 static int file_sync(sqlite3_file *base, int flags)
@@ -419,9 +435,27 @@ static int vfs_open(sqlite3_vfs *base, const char *path, sqlite3_file *out, int 
     return SQLITE_OK;
 }
 
+/* (7) One that cannot be opened is not there, or will not be removed either. */
+static int log_void_at(sqlite3_vfs *vfs, const char *path)
+{
+    sqlite3_file *log = sqlite3_malloc(vfs->szOsFile);
+    if (log == NULL) return SQLITE_NOMEM;
+    memset(log, 0, (size_t)vfs->szOsFile);
+    int rc = vfs->xOpen(vfs, path, log, SQLITE_OPEN_READWRITE | SQLITE_OPEN_WAL, NULL);
+    rc = rc == SQLITE_OK ? log_void(log) : SQLITE_OK;
+    if (log->pMethods != NULL) (void)log->pMethods->xClose(log);
+    sqlite3_free(log);
+    return rc;
+}
+
 static int vfs_delete(sqlite3_vfs *base, const char *path, int sync_dir)
 {
-    return below(base)->xDelete(below(base), path, sync_dir);
+    static const char suffix[] = "-wal";
+    sqlite3_vfs *vfs = below(base);
+    size_t len = strlen(path), end = sizeof suffix - 1;
+    bool is_log = len > end && memcmp(path + len - end, suffix, end) == 0;
+    int rc = is_log ? log_void_at(vfs, path) : SQLITE_OK;
+    return rc == SQLITE_OK ? vfs->xDelete(vfs, path, sync_dir) : rc;
 }
 
 static int vfs_access(sqlite3_vfs *base, const char *path, int what, int *out_yes)
