@@ -64,6 +64,9 @@ struct node {
     struct change *pending;
     size_t pending_count, pending_room;
     struct sim_dir *locked_by;
+    uint64_t open_boot; /* `open_count` is of this boot's handles */
+    size_t open_count;
+    bool given_away; /* its blocks, while a crash is under way */
 };
 
 struct fail_plan {
@@ -78,7 +81,7 @@ struct os_sim {
     uint64_t seed, boot, sequence;
     size_t sector_size;
     struct os_sim_faults faults;
-    struct sim_random disk, ids, test, memory;
+    struct sim_random disk, ids, test, memory, reuse;
     int64_t now_ns;
     uint64_t ticks_ns;
     uint64_t op_count[OS_SIM_OP_COUNT];
@@ -558,6 +561,9 @@ static deed_status sim_file_open(struct os_dir *base, const char *name, unsigned
                               .node = node_hold(entry->node),
                               .boot = sim->boot};
     sim->handle_count++;
+    if (file->node->open_boot != sim->boot) file->node->open_count = 0;
+    file->node->open_boot = sim->boot;
+    file->node->open_count++;
     *out = &file->base;
     return DEED_OK;
 }
@@ -566,6 +572,9 @@ static void sim_file_close(struct os_file *base)
 {
     struct sim_file *file = sim_file_of(base);
     sim_of(base->os)->handle_count--;
+    /* Without power nothing is given away any more. */
+    bool counts = file->boot == file->node->open_boot && os_sim_powered(sim_of(base->os));
+    if (counts) file->node->open_count--;
     node_drop(file->node);
     free(base->name);
     free(file);
@@ -833,7 +842,7 @@ static const struct os_ops sim_ops = {
 struct os_sim_faults os_sim_faults_crash(void)
 {
     struct os_sim_faults faults = {{0}};
-    for (int fault = OS_SIM_LOST_WRITE; fault <= OS_SIM_LOST_NAME; fault++) {
+    for (int fault = OS_SIM_LOST_WRITE; fault <= OS_SIM_REUSED; fault++) {
         faults.ppm[fault] = 500000;
     }
     return faults;
@@ -854,6 +863,7 @@ struct os_sim *os_sim_create(uint64_t seed, const struct os_sim_faults *faults)
         .ids = sim_random_of(seed, 2),
         .test = sim_random_of(seed, 3),
         .memory = sim_random_of(seed, 4),
+        .reuse = sim_random_of(seed, 5),
         .now_ns = CLOCK_START_NS + (int64_t)sim_random_below(&shape, YEAR_NS),
         .ticks_ns = sim_random_below(&shape, YEAR_NS),
         .power_off_at = DEED_NONE,
@@ -885,7 +895,8 @@ const char *os_sim_describe(struct os_sim *sim)
 #undef OS_SIM_FAULT_NAME
     };
     const bool took_part[] = {sim->crash.lost,        sim->crash.reordered, sim->crash.torn,
-                              sim->crash.torn_sector, sim->crash.scrambled, sim->crash.lost_names};
+                              sim->crash.torn_sector, sim->crash.scrambled, sim->crash.lost_names,
+                              sim->crash.reused};
     int len =
         snprintf(sim->description, DESCRIPTION_SIZE,
                  "seed %llu, sectors of %zu, boot %llu, %llu operations",
@@ -950,6 +961,7 @@ static struct sim_crash crash_draw(struct os_sim *sim)
         .torn_sector = sim_random_chance(r, sim->faults.ppm[OS_SIM_TORN_SECTOR]),
         .scrambled = sim_random_chance(r, sim->faults.ppm[OS_SIM_SCRAMBLED]),
         .lost_names = sim_random_chance(r, sim->faults.ppm[OS_SIM_LOST_NAME]),
+        .reused = sim_random_chance(&sim->reuse, sim->faults.ppm[OS_SIM_REUSED]),
         .cut_sequence = sim->sequence,
         .salt = sim_random_next(r),
     };
@@ -964,6 +976,29 @@ static struct sim_crash crash_draw(struct os_sim *sim)
     return crash;
 }
 
+/* Of files without a name and without a handle the blocks are free. */
+static void find_given_away(struct os_sim *sim, struct node *dir)
+{
+    for (size_t i = 0; i < dir->durable.count; i++) {
+        struct node *node = dir->durable.list[i].node;
+        bool named = false;
+        for (size_t k = 0; k < dir->entries.count; k++) named |= dir->entries.list[k].node == node;
+        bool open = node->open_boot == sim->boot && node->open_count > 0;
+        node->given_away = !node->is_dir && !named && !open;
+    }
+}
+
+/* What was cut off of a file is free as well, and may be back. */
+static void file_crash(struct os_sim *sim, struct node *file)
+{
+    uint64_t from = file->given_away ? 0 : file->image.size;
+    sim_image_crash(&file->image, &sim->crash, &sim->disk);
+    if (sim->crash.reused && file->image.size > from) {
+        sim_image_reuse(&file->image, &sim->reuse, from);
+    }
+    file->given_away = false;
+}
+
 static void dir_crash(struct os_sim *sim, struct node *dir)
 {
     for (size_t i = 0; i < dir->pending_count; i++) {
@@ -973,13 +1008,14 @@ static void dir_crash(struct os_sim *sim, struct node *dir)
         if (kept) change_apply(change, &dir->durable);
     }
     pending_clear(dir);
+    if (sim->crash.reused) find_given_away(sim, dir);
     entries_copy(&dir->entries, &dir->durable);
     for (size_t i = 0; i < dir->entries.count; i++) {
         struct node *node = dir->entries.list[i].node;
         if (node->is_dir) {
             dir_crash(sim, node);
         } else {
-            sim_image_crash(&node->image, &sim->crash, &sim->disk);
+            file_crash(sim, node);
         }
     }
 }

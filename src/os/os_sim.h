@@ -10,6 +10,10 @@
  * unless the test advances it. It belongs to the thread that made it: using it from another is an
  * assertion. It is test machinery: without memory it ends the process.
  *
+ * A file that was removed, or replaced by a rename, and that nobody had open gave its blocks away, one
+ * that was cut those behind its end. A crash may bring its name or its size back, and then some of its
+ * bytes are another file's (reused blocks): so does ext4 with data=writeback or without a journal.
+ *
  * What it promises is what os.h promises and nothing more: os_file_sync persists exactly that
  * file's bytes and size, os_dir_sync exactly that directory's names, and making a directory is
  * durable by itself. */
@@ -27,6 +31,7 @@
     X(OS_SIM_TORN_SECTOR, "torn sectors")       /* at a crash */                                   \
     X(OS_SIM_SCRAMBLED, "scrambled sectors")    /* at a crash */                                   \
     X(OS_SIM_LOST_NAME, "lost names")           /* at a crash */                                   \
+    X(OS_SIM_REUSED, "reused blocks")           /* at a crash */                                   \
     X(OS_SIM_READ_ERROR, "read errors")         /* EIO */                                          \
     X(OS_SIM_WRITE_ERROR, "write errors")       /* EIO, part written */                            \
     X(OS_SIM_SYNC_ERROR, "sync errors")         /* EIO, half persisted */                          \

@@ -288,6 +288,25 @@ void sim_image_crash(struct sim_image *image, const struct sim_crash *crash,
     sim_image_drop_clean(image);
 }
 
+void sim_image_reuse(struct sim_image *image, struct sim_random *random, uint64_t offset)
+{
+    uint8_t bytes[SIM_SECTOR_SIZE_MAX] = {0};
+    uint64_t first = (offset + image->sector_size - 1) / image->sector_size;
+    uint64_t end = (image->size + image->sector_size - 1) / image->sector_size;
+    for (uint64_t runs = 1 + sim_random_below(random, 3); first < end && runs > 0; runs--) {
+        bool noise = sim_random_below(random, 2) == 0;
+        uint64_t from = first + sim_random_below(random, end - first);
+        uint64_t to = from + 1 + sim_random_below(random, end - from);
+        for (uint64_t s = from; s < to; s++) {
+            for (size_t i = 0; i < image->sector_size; i++)
+                bytes[i] = noise ? (uint8_t)sim_random_next(random) : 0;
+            sector_put(image, (size_t)s, bytes);
+        }
+    }
+    platter_zero_from(image, image->size);
+    sim_image_drop_clean(image);
+}
+
 void sim_image_drop_clean(struct sim_image *image)
 {
     for (size_t s = 0; s < image->sector_count; s++) {

@@ -32,6 +32,7 @@ struct sim_crash {
     bool torn_sector; /* some sectors hold new bytes to a point and old ones behind it */
     bool scrambled;   /* some sectors hold noise */
     bool lost_names;  /* names follow the same rules; else all of them arrive */
+    bool reused;      /* files that come back have lost some of their sectors to others */
     uint64_t cut_sequence;
     uint32_t keep_of_256; /* when reordered: how much arrives */
     uint64_t salt;
@@ -71,6 +72,10 @@ void sim_image_sync_fail(struct sim_image *image, struct sim_random *random);
 bool sim_crash_keeps(const struct sim_crash *crash, uint64_t sequence, struct sim_random *random);
 void sim_image_crash(struct sim_image *image, const struct sim_crash *crash,
                      struct sim_random *random);
+
+/* After a crash: from `offset` on, some runs of sectors hold what another file wrote there, zeros or
+ * noise. */
+void sim_image_reuse(struct sim_image *image, struct sim_random *random, uint64_t offset);
 
 /* Memory got tight: clean sectors are read from the platter again. */
 void sim_image_drop_clean(struct sim_image *image);

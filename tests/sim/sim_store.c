@@ -952,6 +952,7 @@ static void draw_faults(struct world *w)
             w->faults.ppm[f] = crash_ppm[pick(w, 4)];
         }
         w->faults.ppm[OS_SIM_LOST_WRITE] = crash_ppm[1 + pick(w, 3)];
+        w->faults.ppm[OS_SIM_REUSED] = w->faults.ppm[OS_SIM_LOST_NAME];
     }
     if (pick(w, 2) == 0) return;
     for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++) {

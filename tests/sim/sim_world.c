@@ -7,10 +7,11 @@
  *
  * Each seed draws its own work and its own faults (a swarm). The machine lives and dies several times.
  *
- * The fault atlas: the 19 kinds, and what each may cost.
+ * The fault atlas: the 20 kinds, and what each may cost.
  *
  *     lost writes, any order, torn writes, torn sectors,    nothing that was acknowledged. What was
- *     scrambled sectors, lost names (at a crash)            not: all of a commit or nothing of it
+ *     scrambled sectors, lost names, reused blocks          not: all of a commit or nothing of it
+ *     (at a crash)
  *     crash during recovery, kill -9                        the same
  *     write errors, short writes, disk full                 the append is refused, or its outcome is
  *                                                           unknown; the rest goes on or stops
@@ -2084,6 +2085,7 @@ static void draw_faults(struct world *w)
             w->faults.ppm[f] = crash_ppm[pick(w, 4)];
         }
         w->faults.ppm[OS_SIM_LOST_WRITE] = crash_ppm[1 + pick(w, 3)];
+        w->faults.ppm[OS_SIM_REUSED] = w->faults.ppm[OS_SIM_LOST_NAME];
     }
     if (one_in(w, 3)) return;
     for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++) {
