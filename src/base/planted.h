@@ -148,6 +148,8 @@
     X(PLANTED_CARRY_ON_ANYWAY, "another text carries on with rows it would not have made")         \
     X(PLANTED_WAL_NOT_PADDED, "what a checkpoint of SQLite's log relies on is written around")     \
     X(PLANTED_WAL_CUT_WHOLE, "SQLite's log is cut with a header that still counts")                \
+    X(PLANTED_WAL_TRUSTED, "what a failed sync left of SQLite's log is brought over")               \
+    X(PLANTED_WAL_SETTLED_IN_DOUBT, "SQLite's log is brought over after a sync of it failed")       \
     X(PLANTED_WAL_LEFT_AT_OPEN, "SQLite's log is added to before it was brought over")             \
     X(PLANTED_PAGE_UNCHECKED, "a read model's pages are believed whatever their checksums say")    \
     X(PLANTED_PAGE_OF_ANY_PLACE, "a read model's page is believed in another one's place")         \

@@ -9,6 +9,8 @@
 
 /* What Linux file systems allow (NAME_MAX), so that both machines refuse the same names. */
 #define NAME_SIZE_MAX 255
+/* And its calls (PATH_MAX). */
+#define PATH_SIZE_MAX 4096
 
 /* A file's offsets are signed 64 bits on POSIX. */
 #define OFFSET_MAX ((uint64_t)INT64_MAX)
@@ -46,6 +48,20 @@ deed_status os_dir_open_in(struct os_dir *parent, const char *name, bool create,
     deed_status status = name_check(parent, name, err);
     if (status != DEED_OK) return status;
     return parent->os->ops->dir_open(parent->os, parent, name, create, out_dir, err);
+}
+
+deed_status os_dir_open_of(struct os *os, const char *path, struct os_dir **out_dir,
+                           const char **out_name, struct deed_error *err)
+{
+    char folder[PATH_SIZE_MAX + 1];
+    const char *slash = strrchr(path, '/');
+    size_t len = slash == NULL ? 0 : (size_t)(slash - path);
+    if (len >= sizeof folder) return deed_fail(err, DEED_MISUSE, "%.100s...: the path is too long", path);
+    memcpy(folder, path, len);
+    folder[len] = '\0';
+    *out_name = slash == NULL ? path : slash + 1;
+    const char *where = slash == NULL ? "." : len == 0 ? "/" : folder;
+    return os_dir_open(os, where, false, out_dir, err);
 }
 
 void os_dir_close(struct os_dir *dir)

@@ -28,6 +28,9 @@ DEED_MUST_CHECK deed_status os_dir_open(struct os *os, const char *path, bool cr
 /* A directory inside another; with `create` made durably too. */
 DEED_MUST_CHECK deed_status os_dir_open_in(struct os_dir *parent, const char *name, bool create,
                                            struct os_dir **out_dir, struct deed_error *err);
+/* The directory that a file lies in, and where in `path` its name begins. DEED_MISUSE: too long. */
+DEED_MUST_CHECK deed_status os_dir_open_of(struct os *os, const char *path, struct os_dir **out_dir,
+                                           const char **out_name, struct deed_error *err);
 void os_dir_close(struct os_dir *dir); /* accepts NULL; releases its lock */
 const char *os_dir_path(const struct os_dir *dir);
 
@@ -52,7 +55,8 @@ DEED_MUST_CHECK deed_status os_rename(struct os_dir *dir, const char *from, cons
                                       struct deed_error *err);
 /* The same, durably: a power cut leaves the one content or the other. (A file system may give the blocks
  * of a replaced file away before the name is durable: ext4 with data=writeback or without a journal.
- * The old name then comes back over another file's bytes. While the file is open it does not.) */
+ * The old name then comes back over another file's bytes. While the file is open it does not. Should the
+ * process be killed in between, and the power go soon after, `from` has the new content.) */
 DEED_MUST_CHECK deed_status os_replace(struct os_dir *dir, const char *from, const char *to,
                                        struct deed_error *err);
 

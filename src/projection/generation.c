@@ -17,12 +17,15 @@
  *     A disk may spoil a whole sector of which a part is being written. The bytes before that part
  *     were synced, and the database holds pages from behind them already: to lose them then would mix
  *     two states. So a log is padded and synced before it is brought over, SQLite brings over none on
- *     its own, and one that is found at opening is brought over before anything is added to it. */
+ *     its own, and one that is found at opening is brought over before anything is added to it.
+ * (5) Behind a sync that failed no later one says anything (sqlite_log.h). So nothing is brought over any
+ *     more; the file is closed, its log left, and opened again. */
 #include "projection/generation.h"
 
 #include "base/planted.h"
 #include "base/uuid.h"
 #include "os/failpoint.h"
+#include "projection/sqlite_log.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -50,6 +53,7 @@ struct generation {
     struct generation_checkpoint checkpoint;
     uint64_t passed_over, passing; /* as committed, and what the transaction adds */
     bool in_transaction, temporary;
+    bool doubtful; /* a write or a sync failed: what the log shows may not be on the device */
     int wal_pages, wal_pages_max, wal_pages_next; /* in it; when to bring it over, first and next */
     sqlite3_stmt **prepared;
     sqlite3_stmt *begin, *commit, *rollback, *set_position;
@@ -159,7 +163,9 @@ static deed_status pad(struct generation *g, struct deed_error *err)
 static deed_status settle(struct generation *g, int mode, struct deed_error *err)
 {
     deed_status status = PLANTED(WAL_NOT_PADDED) ? DEED_OK : pad(g, err);
-    return status == DEED_OK ? bring_over(g, mode, err) : status;
+    if (status == DEED_OK) status = bring_over(g, mode, err);
+    g->doubtful |= status != DEED_OK;
+    return status;
 }
 
 static int note_wal(void *context, sqlite3 *sqlite, const char *schema, int pages)
@@ -189,8 +195,9 @@ static deed_status generation_new(struct os *os, const char *path, bool create, 
     g->path = strdup(path);
     struct database_options options = {
         .path = path, .create = create, .deterministic = true, .sectors_tear = !temporary};
-    deed_status status =
-        g->path == NULL ? no_memory(err) : database_open(os, &options, &g->db, err);
+    deed_status status = g->path == NULL ? no_memory(err) : DEED_OK;
+    if (status == DEED_OK && !create) status = sqlite_log_persist(os, path, err); /* (5) */
+    if (status == DEED_OK) status = database_open(os, &options, &g->db, err);
     if (status == DEED_OK) {
         status = database_run(g->db, DATABASE_TRUSTED,
                               temporary ? settings_temporary : settings_kept, err);
@@ -213,7 +220,8 @@ static deed_status generation_new(struct os *os, const char *path, bool create, 
 static void close_wal(struct generation *g)
 {
     if (g->db == NULL || g->temporary) return;
-    if (g->set_position != NULL && g->wal_pages > 0 &&
+    bool good = !g->doubtful || PLANTED(WAL_SETTLED_IN_DOUBT); /* (5) */
+    if (good && g->set_position != NULL && g->wal_pages > 0 &&
         settle(g, SQLITE_CHECKPOINT_TRUNCATE, NULL) == DEED_OK) {
         return;
     }
@@ -545,6 +553,7 @@ deed_status generation_commit(struct generation *g, uint64_t position, struct de
     if (status == DEED_OK && !PLANTED(CHECKPOINT_APART)) status = step_own(g, g->commit, err);
     FAILPOINT("commit-after");
     if (status != DEED_OK) {
+        g->doubtful = true;
         generation_rollback(g);
         return status;
     }

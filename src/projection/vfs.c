@@ -409,25 +409,10 @@ static struct vfs *vfs_of(sqlite3_vfs *base)
     return (struct vfs *)base;
 }
 
-/* The directory that a path lies in, and where its last name begins. */
-static deed_status dir_of(struct vfs *vfs, const char *path, struct os_dir **out_dir,
-                          const char **out_name)
-{
-    char folder[PATH_SIZE_MAX + 1];
-    const char *slash = strrchr(path, '/');
-    size_t len = slash == NULL ? 0 : (size_t)(slash - path);
-    if (len >= sizeof folder) return DEED_MISUSE;
-    memcpy(folder, path, len);
-    folder[len] = '\0';
-    *out_name = slash == NULL ? path : slash + 1;
-    const char *where = slash == NULL ? "." : len == 0 ? "/" : folder;
-    return os_dir_open(vfs->os, where, false, out_dir, NULL);
-}
-
 static deed_status file_open_at(struct vfs_file *f, const char *path, int flags)
 {
     const char *name = NULL;
-    deed_status status = dir_of(f->vfs, path, &f->dir, &name);
+    deed_status status = os_dir_open_of(f->vfs->os, path, &f->dir, &name, NULL);
     if (status != DEED_OK) return status;
     unsigned how = (flags & SQLITE_OPEN_READONLY) != 0 ? OS_READ : OS_WRITE;
     bool create = (flags & SQLITE_OPEN_CREATE) != 0;
@@ -478,7 +463,7 @@ static int vfs_delete(sqlite3_vfs *base, const char *path, int sync_dir)
     struct vfs *vfs = vfs_of(base);
     struct os_dir *dir = NULL;
     const char *name = NULL;
-    deed_status status = dir_of(vfs, path, &dir, &name);
+    deed_status status = os_dir_open_of(vfs->os, path, &dir, &name, NULL);
     if (status == DEED_OK) status = os_remove(dir, name, NULL);
     int rc =
         status == DEED_NOT_FOUND ? SQLITE_IOERR_DELETE_NOENT : code_of(status, SQLITE_IOERR_DELETE);
@@ -501,7 +486,7 @@ static int vfs_access(sqlite3_vfs *base, const char *path, int what, int *out_ye
     struct os_file *file = NULL;
     const char *name = NULL;
     uint64_t size = 0;
-    deed_status status = dir_of(vfs_of(base), path, &dir, &name);
+    deed_status status = os_dir_open_of(vfs_of(base)->os, path, &dir, &name, NULL);
     if (status == DEED_OK) status = os_file_open(dir, name, OS_READ, &file, NULL);
     if (status == DEED_OK) status = os_file_size(file, &size, NULL);
     os_file_close(file);

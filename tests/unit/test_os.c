@@ -464,6 +464,27 @@ BOTH(renaming_replaces)
     expect_str(content("old", 0), "new");
 }
 
+BOTH(the_directory_of_a_file_is_opened_by_the_files_path)
+{
+    char path[5000];
+    const char *name = NULL;
+    struct os_dir *found = NULL;
+    make_file("file", "here");
+    (void)snprintf(path, sizeof path, "%s/file", os_dir_path(dir));
+    expect_ok(os_dir_open_of(os, path, &found, &name, &err));
+    assert_string_equal(name, "file");
+    os_file_close(file);
+    expect_ok(os_file_open(found, name, OS_READ, &file, &err));
+    os_dir_close(found);
+
+    (void)snprintf(path, sizeof path, "%s/nowhere/file", os_dir_path(dir));
+    expect_status(DEED_NOT_FOUND, os_dir_open_of(os, path, &found, &name, &err));
+    memset(path, 'd', 4098);
+    memcpy(path + 4097, "/f", 3);
+    expect_status(DEED_MISUSE, os_dir_open_of(os, path, &found, &name, &err));
+    expect_message(err, "too long");
+}
+
 BOTH(replacing_makes_and_replaces)
 {
     for (int round = 0; round < 2; round++) {

@@ -541,6 +541,73 @@ TEST(projection_loops, the_power_goes_soon_after_a_write_failed)
     machine = 0;
 }
 
+static void expect_first_generation(void)
+{
+    struct projection_lease *lease = NULL;
+    const char *path = NULL;
+    expect_ok(projections_lease(projections, DEED_STR("totals"), 0, 0, &lease, &path, NULL, &err));
+    bool first = strstr(path, "totals.g1.db") != NULL;
+    projections_release(lease);
+    if (!first) fail_msg("%s: the rows had to be built anew", when);
+}
+
+/* A sync fails, the projection is opened again, and the power goes `after` so many operations; false:
+ * there are no so many syncs. */
+static bool sync_and_power_fail(uint64_t seed, uint64_t k, uint64_t after)
+{
+    struct os_sim_faults faults = os_sim_faults_crash();
+    for (int f = OS_SIM_LOST_WRITE; f <= OS_SIM_SCRAMBLED; f++) faults.ppm[f] = 1000000;
+    sim = os_sim_create(seed, &faults);
+    os = os_sim_os(sim);
+    appended_count = 0;
+    factor = 31;
+    fault = NOTHING;
+    settle_pages = 1 + (uint32_t)(seed % 4);
+    with_rows();
+    (void)snprintf(when, sizeof when, "machine %" PRIu64 ": sync %" PRIu64 " fails, power off after %" PRIu64,
+                   seed, k, after);
+    fault = OPERATION;
+    uint64_t before = os_sim_count(sim, OS_SIM_SYNC);
+    os_sim_fail(sim, OS_SIM_SYNC, k, 0, EIO);
+    os_sim_power_off_at(sim, OS_SIM_SYNC, k, after);
+    bool struck = false;
+    for (unsigned i = 0; i < 8 && !struck; i++) {
+        if (append()) (void)projections_step(projections);
+        struck = os_sim_count(sim, OS_SIM_SYNC) - before >= k;
+    }
+    for (unsigned round = 0; round < 30 && os_sim_powered(sim); round++) {
+        os_sim_advance(sim, SECOND);
+        step_all();
+    }
+    fault = NOTHING;
+    os_sim_crash(sim);
+    close_all();
+    os_sim_heal(sim);
+    (void)open_store();
+    appended_count = store_position(store) - 1;
+    (void)open_set();
+    (void)add();
+    (void)expect_live_fold();
+    expect_recovery();
+    expect_first_generation();
+    close_all();
+    os_sim_destroy(sim);
+    return struck;
+}
+
+/* What a sync lost of SQLite's log is not what a later one makes durable. */
+TEST(projection_loops, the_power_goes_soon_after_a_sync_failed)
+{
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        bool more = true;
+        for (uint64_t k = 1; more; k++) {
+            for (uint64_t after = 1; after < 60; after += 1 + after / 16) {
+                more = sync_and_power_fail(seed, k, after);
+            }
+        }
+    }
+}
+
 #define WAL_HEAD  32
 #define WAL_FRAME (24 + 4096)
 
