@@ -16,7 +16,8 @@
  * (2) The older backup is whole at every moment: files with other content have other names, the
  *     manifest is replaced last, and what only the older one needs is removed after that.
  * (3) A file is taken for the one that is there already when it was hashed now and has that name,
- *     or, if it is sealed, when its last bytes, which hold a hash of all before, are the same.
+ *     or, if it is sealed, when its last bytes, which hold a hash of all before, are the same. Unless
+ *     the older backup names it, it gets its name once more, so that there is something to sync.
  * (4) Before the manifest names it, a file was read again from the device.
  * (5) A directory that changes while it is listed may show neither the old name of a segment nor the
  *     new one: only a segment of which the log knows no file has none.
@@ -321,6 +322,16 @@ static deed_status same_tail(struct making *m, struct os_file *file,
     return DEED_OK;
 }
 
+/* Give a copy its name. One that is there already may be the older backup's, with these bytes. */
+static deed_status entry_put(struct making *m, const char *temporary, const char *entry)
+{
+    struct os_file *there = NULL;
+    bool replaces = os_file_open(m->target, entry, OS_READ, &there, NULL) != DEED_NOT_FOUND;
+    os_file_close(there);
+    return replaces ? os_replace(m->target, temporary, entry, m->err)
+                    : os_rename(m->target, temporary, entry, m->err);
+}
+
 /* Have the file's content in the target, under its hash. `slot` has its name. */
 static deed_status file_copy(struct making *m, struct os_file *file, uint64_t size_max,
                              struct backup_file *slot)
@@ -330,7 +341,7 @@ static deed_status file_copy(struct making *m, struct os_file *file, uint64_t si
     deed_status status = backup_copy(&m->work, file, size_max, m->target, temporary, slot, m->err);
     if (status == DEED_OK) {
         backup_entry_name(slot->name, slot->hash, entry);
-        status = os_rename(m->target, temporary, entry, m->err);
+        status = entry_put(m, temporary, entry);
     }
     if (status != DEED_OK) {
         (void)!os_remove(m->target, temporary, NULL);
@@ -340,6 +351,19 @@ static deed_status file_copy(struct making *m, struct os_file *file, uint64_t si
     m->copied_count++;
     m->copied_size += slot->size;
     return DEED_OK;
+}
+
+/* That a name can be seen does not say that it is durable: its sync may have failed, and the next one has
+ * nothing to write (docs/decisions/0017). What the older backup names is; the others are named anew. */
+static deed_status entry_renew(struct making *m, const struct backup_file *slot)
+{
+    char temporary[BACKUP_FILE_NAME_SIZE + 8], entry[BACKUP_ENTRY_NAME_SIZE];
+    const struct backup_file *before = backup_set_find(&m->old, slot->name);
+    if (before != NULL && memcmp(before->hash, slot->hash, SHA256_SIZE) == 0) return DEED_OK;
+    (void)snprintf(temporary, sizeof temporary, "%s.copy", slot->name);
+    backup_entry_name(slot->name, slot->hash, entry);
+    deed_status status = os_rename(m->target, entry, temporary, m->err);
+    return status == DEED_OK ? os_rename(m->target, temporary, entry, m->err) : status;
 }
 
 /* Use what is there, if it is this file, else copy. `sealed`: it never changes under its name. */
@@ -363,8 +387,8 @@ static deed_status file_take(struct making *m, struct os_file *file, uint64_t si
             break;
         }
     }
-    if (status != DEED_OK || same) return status;
-    return file_copy(m, file, size_max, slot);
+    if (status != DEED_OK) return status;
+    return same ? entry_renew(m, slot) : file_copy(m, file, size_max, slot);
 }
 
 static uint64_t head_size(const struct making *m)
@@ -456,7 +480,7 @@ static deed_status mark_take(struct making *m, struct backup_file *slot)
     os_file_close(file);
     if (status == DEED_OK) {
         backup_entry_name(slot->name, slot->hash, entry);
-        status = os_rename(m->target, temporary, entry, m->err);
+        status = entry_put(m, temporary, entry);
     }
     return status;
 }

@@ -306,11 +306,12 @@ static deed_status file_load(struct os_dir *dir, const char *name, uint8_t **out
     return DEED_OK;
 }
 
-deed_status backup_set_load(struct os_dir *dir, struct backup_set *set, struct deed_error *err)
+static deed_status manifest_load(struct os_dir *dir, const char *name, struct backup_set *set,
+                                 struct deed_error *err)
 {
     uint8_t *bytes = NULL;
     size_t size = 0;
-    deed_status status = file_load(dir, BACKUP_MANIFEST, &bytes, &size, err);
+    deed_status status = file_load(dir, name, &bytes, &size, err);
     if (status != DEED_OK) return status;
     status = manifest_decode((deed_bytes){bytes, size}, set, err);
     free(bytes);
@@ -319,6 +320,15 @@ deed_status backup_set_load(struct os_dir *dir, struct backup_set *set, struct d
         backup_set_done(set);
     }
     return status;
+}
+
+/* A power cut may undo the replacing and leave other bytes under the manifest's name (os_replace). The
+ * new one is under its own then, and what it names is there. */
+deed_status backup_set_load(struct os_dir *dir, struct backup_set *set, struct deed_error *err)
+{
+    deed_status status = manifest_load(dir, BACKUP_MANIFEST, set, err);
+    if (status != DEED_CORRUPT) return status;
+    return manifest_load(dir, MANIFEST_NEW, set, NULL) == DEED_OK ? DEED_OK : status;
 }
 
 static deed_status manifest_read_back(struct os_dir *dir, deed_bytes wanted, struct deed_error *err)
