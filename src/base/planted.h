@@ -61,6 +61,7 @@
     X(PLANTED_ERASE_RESTS_ON_STUBS, "an erasure that finds stubs takes their old file for gone")   \
     X(PLANTED_NEW_GENERATION_WINS, "of a segment's files the newest is opened, and the rest removed") \
     X(PLANTED_REPLACED_LET_GO, "a file that another replaces loses its bytes before that is durable") \
+    X(PLANTED_NAME_TRUSTED, "an empty segment that was found is written into as if its name were durable") \
     X(PLANTED_OLDER_UNREAD, "of a segment's two newest files the older is opened, whatever it holds") \
     X(PLANTED_UNSEEDED_CRC, "a commit's checksum says nothing about its place")                    \
     X(PLANTED_HEAD_ONLY_CRC, "a commit's checksum covers its head alone")                          \

@@ -9,6 +9,9 @@
  *     sealed its footer tells the rest.
  * (3) What the newest mark claims and the scan did not find is damage (scan.h).
  * (4) All else behind the end is a torn tail: kept aside, overwritten with zeros, synced.
+ * (5) A last segment that is empty may have been left by a process that could not sync its name, and
+ *     could not remove it. To sync the directory once more would do nothing (names.c), so an equal
+ *     file takes its place. One with commits in it had its name synced before they were written.
  *
  * The segments from the mark's on are synced first and then read from the device, past the page
  * cache, which may hold what a failed sync never wrote.
@@ -625,6 +628,38 @@ static uint64_t bytes_to_scan(const struct entries *entries)
     return all;
 }
 
+/* (5) */
+static deed_status renew_empty(struct log *log, struct deed_error *err)
+{
+    char name[SEGMENT_NAME_SIZE], aside[SEGMENT_NAME_SIZE + 8];
+    uint8_t header[SEGMENT_HEADER_SIZE];
+    struct os_file *file = NULL;
+    size_t size = 0;
+    bool empty = log->active != NULL && log->group_offset == SEGMENT_HEADER_SIZE;
+    bool due = empty && !log->options.read_only && log_stopped(log) == NULL;
+    if (!due || PLANTED(NAME_TRUSTED)) return DEED_OK;
+    segment_name(log->active_number, name);
+    (void)snprintf(aside, sizeof aside, "%s.renew", name);
+    deed_status status = os_file_read(log->active, 0, header, sizeof header, &size, err);
+    if (status == DEED_OK) status = os_file_open(log->dir, aside, OS_WRITE | OS_CREATE, &file, err);
+    if (status == DEED_OK) status = os_file_truncate(file, 0, err);
+    if (status == DEED_OK) status = os_file_write(file, 0, (deed_bytes){header, size}, err);
+    if (status == DEED_OK) status = os_file_sync(file, err);
+    os_file_close(file);
+    file = NULL;
+    if (status == DEED_FULL) { /* no reason to refuse service */
+        (void)!os_remove(log->dir, aside, NULL);
+        return DEED_OK;
+    }
+    if (status == DEED_OK) status = os_replace(log->dir, aside, name, err);
+    if (status == DEED_OK) status = os_file_open(log->dir, name, OS_WRITE, &file, err);
+    if (status != DEED_OK) return status;
+    os_file_close(log->active);
+    log->active = log->fill_file = file;
+    log->filled = SEGMENT_HEADER_SIZE;
+    return DEED_OK;
+}
+
 deed_status log_recover(struct log *log, const struct log_visitor *visitor, struct deed_error *err)
 {
     struct entries entries = {0};
@@ -651,6 +686,7 @@ deed_status log_recover(struct log *log, const struct log_visitor *visitor, stru
     }
     if (status == DEED_OK) head_setup(log, &scan, &mark);
     if (status == DEED_OK) status = show_segments(log, &entries, err);
+    if (status == DEED_OK) status = renew_empty(log, err);
     /* The names of segments made just before a crash may not be durable yet. */
     if (status == DEED_OK && !log->options.read_only) status = os_dir_sync(log->dir, err);
 

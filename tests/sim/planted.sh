@@ -35,6 +35,7 @@ declare -A by_test=(
     [KEEP_HALF_SECTOR]=test_store_faults
     [ANY_HEADER]=test_store_faults
     [OLDER_MARK]=test_log
+    [NAME_TRUSTED]=test_seal
     [REPLACED_LET_GO]=test_os
     [UNSEEDED_CRC]=test_store_faults
     [FILTER_FORGETS]=test_run

@@ -450,6 +450,31 @@ TEST(seal, a_write_that_went_wrong_is_found_while_the_old_file_is_there)
     finish();
 }
 
+/* A segment was begun, its name could not be synced, nor the file removed. The next process finds it, and a
+ * sync of the directory says nothing any more. */
+TEST(seal, an_empty_segment_whose_name_was_not_synced_loses_nothing)
+{
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        start_machine(seed);
+        open_store();
+        tell(1, PER_SEGMENT - 1); /* and $log-created */
+        os_sim_fail(sim, OS_SIM_DIR_SYNC, 1, 0, EIO);
+        os_sim_fail(sim, OS_SIM_REMOVE, 1, 0, EIO);
+        assert_true(append_event(said("a-1", "lost")) != DEED_OK);
+        os_sim_kill(sim);
+        close_store();
+        os_sim_heal(sim);
+        open_store();
+        count_files();
+        assert_int_equal(open_files, 2);
+        tell(PER_SEGMENT, PER_SEGMENT + 2);
+        crash();
+        open_store();
+        expect_story(PER_SEGMENT + 2);
+        finish();
+    }
+}
+
 static void put_back(const struct picture *p, const char *name)
 {
     struct os_dir *dir = NULL;
