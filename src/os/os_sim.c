@@ -333,8 +333,9 @@ static int sim_begin(struct os_sim *sim, enum os_sim_op op, uint64_t boot)
     digest_add(sim, op);
     if (sim->power_plan.number != 0 &&
         sim->op_count[sim->power_plan.op] >= sim->power_plan.number) {
-        sim->power_plan.number = 0;
+        uint64_t before = sim->power_off_at;
         os_sim_power_off_after(sim, sim->power_plan.more);
+        if (before < sim->power_off_at) sim->power_off_at = before;
     }
     if (boot != 0 && boot != sim->boot) return ERROR_OTHER_BOOT;
     if (!os_sim_powered(sim)) return ERROR_POWER_OFF;
@@ -1045,6 +1046,7 @@ void os_sim_kill(struct os_sim *sim)
 void os_sim_power_off_after(struct os_sim *sim, uint64_t op_count)
 {
     uint64_t now = sim->op_count[OS_SIM_ANY];
+    if (op_count != DEED_NONE && !os_sim_powered(sim)) return; /* it stays off */
     sim->power_off_at = op_count > UINT64_MAX - now ? DEED_NONE : now + op_count;
     sim->power_plan.number = 0;
 }

@@ -112,10 +112,12 @@ void os_sim_crash(struct os_sim *sim);
 void os_sim_kill(struct os_sim *sim);
 
 /* After so many more operations the power is off: each later one is DEED_IO and changes nothing on
- * the platter, until os_sim_crash. DEED_NONE: never. */
+ * the platter, until os_sim_crash. DEED_NONE: never; where it is off already it comes back, which nothing
+ * else does to it. */
 void os_sim_power_off_after(struct os_sim *sim, uint64_t op_count);
 /* The same, counted from the `nth` operation of that kind from now (1: the next): crashes in the midst
- * of what engines do seldom and in a certain order, renames above all. */
+ * of what engines do seldom and in a certain order, renames above all. What was planned by the
+ * other before holds beside it, the earlier one counts; a later call of that takes its place. */
 void os_sim_power_off_at(struct os_sim *sim, enum os_sim_op op, uint64_t nth, uint64_t op_count);
 bool os_sim_powered(const struct os_sim *sim);
 

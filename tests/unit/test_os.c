@@ -1426,6 +1426,27 @@ TEST(os_sim, without_power_nothing_works_until_the_crash)
     finish();
 }
 
+/* Two plans hold side by side, and neither brings back the power that the other took. */
+TEST(os_sim, the_power_that_is_off_stays_off)
+{
+    start_sim(5, NULL);
+    make_file("log", "hello");
+    os_sim_power_off_after(sim, 1);
+    os_sim_power_off_at(sim, OS_SIM_SYNC, 1, 3);
+    expect_ok(do_op(OS_SIM_READ));
+    expect_status(DEED_IO, os_file_sync(file, &err));
+    expect_status(DEED_IO, os_file_sync(file, &err));
+    os_sim_power_off_after(sim, 3);
+    expect_status(DEED_IO, os_file_sync(file, &err));
+    os_sim_power_off_after(sim, DEED_NONE);
+    expect_ok(os_file_sync(file, &err));
+
+    os_sim_power_off_at(sim, OS_SIM_SYNC, 1, 0);
+    os_sim_power_off_after(sim, 9);
+    expect_ok(os_file_sync(file, &err)); /* the later call took the plan's place */
+    finish();
+}
+
 TEST(os_sim, handles_die_in_a_crash)
 {
     start_sim(5, NULL);
