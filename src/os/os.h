@@ -53,7 +53,8 @@ DEED_MUST_CHECK deed_status os_remove(struct os_dir *dir, const char *name, stru
 /* Replaces `to` atomically. */
 DEED_MUST_CHECK deed_status os_rename(struct os_dir *dir, const char *from, const char *to,
                                       struct deed_error *err);
-/* The same, durably (replace.c): a power cut leaves the one content or the other. (A file system may
+/* The same, durably (replace.c): a power cut leaves the one content or the other, and where it leaves the
+ * new one, every name that was made before is there, so it may speak of other files. (A file system may
  * give the blocks of a replaced file away before the name is durable: ext4 with data=writeback or
  * without a journal. The old name then comes back over another file's bytes. While the file is open it
  * does not. Should the process be killed in between, and the power go soon after, `from` has the new

@@ -524,11 +524,7 @@ static deed_status files_take(struct making *m)
         if (status == DEED_OK) status = losses_take(m, slot);
     }
     if (status == DEED_OK) status = slot_add(m, &slot);
-    if (status == DEED_OK) status = mark_take(m, slot);
-    if (status == DEED_OK && !PLANTED(BACKUP_UNSYNCED_NAMES)) {
-        status = os_dir_sync(m->target, m->err);
-    }
-    return status;
+    return status == DEED_OK ? mark_take(m, slot) : status;
 }
 
 static deed_status file_retake(struct making *m, struct backup_file *slot)
@@ -559,7 +555,6 @@ static deed_status file_check(struct making *m, struct backup_file *slot)
     if (status != DEED_CORRUPT) return status;
     if (!slot->copied) {
         status = file_retake(m, slot);
-        if (status == DEED_OK) status = os_dir_sync(m->target, m->err);
         if (status != DEED_OK) return status;
         backup_entry_name(slot->name, slot->hash, entry);
         status = backup_check(&m->work, m->target, entry, slot, m->err);
