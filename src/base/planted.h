@@ -51,18 +51,24 @@
     X(PLANTED_ANY_HEADER, "a header that belongs to another segment is believed")                  \
     X(PLANTED_ACCEPT_UNSYNCED, "a repair does not sync what it writes down")                       \
     X(PLANTED_ANY_FOOTER, "a sealed file's footer is believed without its checksum")               \
-    X(PLANTED_TABLE_SEAM, "a look-up at the end of a block of the table ends at the segment's end") \
+    X(PLANTED_TABLE_SEAM,                                                                          \
+      "a look-up at the end of a block of the table ends at the segment's end")                    \
     X(PLANTED_SEAL_WITHOUT_SYNC, "a sealed file is not synced")                                    \
     X(PLANTED_SEAL_UNCHECKED, "a sealed file is not read back before the old one goes")            \
     X(PLANTED_SEAL_WITHOUT_DIR_SYNC, "a sealed file's name is not synced before the old one goes") \
     X(PLANTED_REMOVE_BEFORE_RENAME, "the old file goes before the sealed one has its name")        \
     X(PLANTED_REPACK_LOSES_COMMIT, "sealing leaves out a commit")                                  \
-    X(PLANTED_OLD_GENERATION_WINS, "of a segment's files the oldest is opened, also one that came back")  \
+    X(PLANTED_OLD_GENERATION_WINS,                                                                 \
+      "of a segment's files the oldest is opened, also one that came back")                        \
     X(PLANTED_ERASE_RESTS_ON_STUBS, "an erasure that finds stubs takes their old file for gone")   \
-    X(PLANTED_NEW_GENERATION_WINS, "of a segment's files the newest is opened, and the rest removed") \
-    X(PLANTED_REPLACED_LET_GO, "a file that another replaces loses its bytes before that is durable") \
-    X(PLANTED_NAME_TRUSTED, "an empty segment that was found is written into as if its name were durable") \
-    X(PLANTED_OLDER_UNREAD, "of a segment's two newest files the older is opened, whatever it holds") \
+    X(PLANTED_NEW_GENERATION_WINS,                                                                 \
+      "of a segment's files the newest is opened, and the rest removed")                           \
+    X(PLANTED_REPLACED_LET_GO,                                                                     \
+      "a file that another replaces loses its bytes before that is durable")                       \
+    X(PLANTED_NAME_TRUSTED,                                                                        \
+      "an empty segment that was found is written into as if its name were durable")               \
+    X(PLANTED_OLDER_UNREAD,                                                                        \
+      "of a segment's two newest files the older is opened, whatever it holds")                    \
     X(PLANTED_UNSEEDED_CRC, "a commit's checksum says nothing about its place")                    \
     X(PLANTED_HEAD_ONLY_CRC, "a commit's checksum covers its head alone")                          \
     X(PLANTED_ACK_BEFORE_SYNC, "a group is answered, then written")                                \
@@ -84,12 +90,14 @@
     X(PLANTED_RUN_NOT_SYNCED, "a run gets its name before it is synced")                           \
     X(PLANTED_HASH_DECIDES, "two terms of one length and one hash are the same")                   \
     X(PLANTED_BLOCK_SEAM_LOST, "the last position of a long list is not written to its run")       \
-    X(PLANTED_MERGE_DROPS_PART, "of eight runs that have a term, the newest one's part is dropped") \
+    X(PLANTED_MERGE_DROPS_PART,                                                                    \
+      "of eight runs that have a term, the newest one's part is dropped")                          \
     X(PLANTED_RUN_FORGETS_BASE, "a stream's part in a run begins at revision 0")                   \
     X(PLANTED_NEXT_MISSES_NEWEST, "the next position is not looked for in the newest run")         \
     X(PLANTED_ORDINALS_OVERLAP, "a run's last position has the place of the next one's first")     \
     X(PLANTED_FIRST_STAYS, "a stream's first event that was not written stays in $streams")        \
-    X(PLANTED_FIRST_NOT_MERGED, "merged runs know streams' first events though one of them did not") \
+    X(PLANTED_FIRST_NOT_MERGED,                                                                    \
+      "merged runs know streams' first events though one of them did not")                         \
     X(PLANTED_ANY_RUN_BELONGS, "a run of another log is believed")                                 \
     X(PLANTED_MEND_SKIPS_DAMAGE, "an index made anew leaves out what cannot be read just now")     \
     X(PLANTED_FENCE_AT_HASH, "a look-up begins behind terms that share its hash")                  \
@@ -128,7 +136,7 @@
     X(PLANTED_SERVE_STUBS, "a removed event is served as one without data")                        \
     X(PLANTED_COMPACT_ONE_TOO_MANY, "compaction removes one event more than is hidden")            \
     X(PLANTED_COMPACT_TOMBSTONES, "compaction removes the event that closes a stream, too")        \
-    X(PLANTED_DELETED_FOR_EVER, "a $tb that hides what was there hides what comes later, too")      \
+    X(PLANTED_DELETED_FOR_EVER, "a $tb that hides what was there hides what comes later, too")     \
     X(PLANTED_COMPACT_METADATA, "compaction removes streams' newest metadata")                     \
     X(PLANTED_ERASE_REMOVES, "an erased event is only removed: its salt and actor stay")           \
     X(PLANTED_ERASE_WITHOUT_ROLL, "an erasure leaves out the segment that is being written")       \
@@ -149,9 +157,8 @@
     X(PLANTED_CARRY_ON_ANYWAY, "another text carries on with rows it would not have made")         \
     X(PLANTED_WAL_NOT_PADDED, "what a checkpoint of SQLite's log relies on is written around")     \
     X(PLANTED_WAL_CUT_WHOLE, "SQLite's log is cut with a header that still counts")                \
-    X(PLANTED_WAL_TRUSTED, "what a failed sync left of SQLite's log is brought over")               \
-    X(PLANTED_WAL_SETTLED_IN_DOUBT, "SQLite's log is brought over after a sync of it failed")       \
-    X(PLANTED_WAL_LEFT_AT_OPEN, "SQLite's log is added to before it was brought over")             \
+    X(PLANTED_WAL_TRUSTED, "what a failed sync left of SQLite's log is brought over")              \
+    X(PLANTED_WAL_SETTLED_IN_DOUBT, "SQLite's log is brought over after a sync of it failed")      \
     X(PLANTED_PAGE_UNCHECKED, "a read model's pages are believed whatever their checksums say")    \
     X(PLANTED_PAGE_OF_ANY_PLACE, "a read model's page is believed in another one's place")         \
     X(PLANTED_FRAME_UNCHECKED, "what SQLite's log holds is believed after it was recovered")       \
@@ -160,7 +167,8 @@
     X(PLANTED_SNAPSHOT_OF_ANY_TEXT,                                                                \
       "a question about the past is answered from another text's rows")                            \
     X(PLANTED_SNAPSHOT_ONE_TOO_FAR, "a question about the past sees one event more")               \
-    X(PLANTED_CHECKPOINT_AT_READ, "a group's checkpoint is what it has read, not what was dealt with") \
+    X(PLANTED_CHECKPOINT_AT_READ,                                                                  \
+      "a group's checkpoint is what it has read, not what was dealt with")                         \
     X(PLANTED_CHECKPOINT_ONE_TOO_FAR, "a group's checkpoint passes the event that is still out")   \
     X(PLANTED_LEAVE_LOSES, "what a consumer had when it left counts as dealt with")                \
     X(PLANTED_LANE_DOES_NOT_HOLD, "an event that is retried does not hold back its stream")        \

@@ -205,8 +205,7 @@ static deed_status generation_new(struct os *os, const char *path, bool create, 
     if (status == DEED_OK) status = database_run(g->db, DATABASE_TRUSTED, settings_all, err);
     if (status == DEED_OK && !temporary) {
         (void)sqlite3_wal_hook(database_sqlite(g->db), note_wal, g);
-        if (!create && !PLANTED(WAL_LEFT_AT_OPEN))
-            status = bring_over(g, SQLITE_CHECKPOINT_TRUNCATE, err); /* (4) */
+        if (!create) status = bring_over(g, SQLITE_CHECKPOINT_TRUNCATE, err); /* (4) */
     }
     if (status != DEED_OK) {
         generation_close(g);

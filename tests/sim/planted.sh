@@ -94,7 +94,6 @@ declare -A by_test=(
     [WAL_NOT_PADDED]=test_projection_loops
     [WAL_TRUSTED]=test_projection_loops
     [WAL_SETTLED_IN_DOUBT]=test_projection_loops
-    [WAL_LEFT_AT_OPEN]=sim_world
     [WAL_CUT_WHOLE]=sim_world
     [PAGE_UNCHECKED]=test_page_check
     [PAGE_OF_ANY_PLACE]=test_page_check
