@@ -145,7 +145,9 @@ plant() { # name without prefix
         echo "FAIL $name: does not link" >"$out/$name.line"
         return
     fi
-    timeout 120 "$out/$name" $(if [ -z "$test" ]; then echo "$seeds"; fi) </dev/null >"$log" 2>&1
+    # Waited for, so that bash says nothing of one that aborts.
+    timeout 120 "$out/$name" $(if [ -z "$test" ]; then echo "$seeds"; fi) </dev/null >"$log" 2>&1 &
+    wait $!
     status=$?
     rm -f "$out/$name" "$out/$name".*.o
     if [ "$status" -eq 0 ]; then
@@ -172,10 +174,11 @@ for name in "${names[@]}"; do
 done
 wait
 
-found=0
+# Survivors first: of a long output often only the beginning is kept.
+found=() missed=()
 for name in "${names[@]}"; do
-    cat "$out/$name.line"
-    if grep -q '^ok' "$out/$name.line"; then found=$((found + 1)); fi
+    if grep -q '^ok' "$out/$name.line"; then found+=("$out/$name.line"); else missed+=("$out/$name.line"); fi
 done
-echo "$found of ${#names[@]} planted bugs found"
-[ "$found" -eq ${#names[@]} ]
+cat "${missed[@]}" "${found[@]}"
+echo "${#found[@]} of ${#names[@]} planted bugs found"
+[ ${#missed[@]} -eq 0 ]
