@@ -33,12 +33,26 @@ static void unfinished_add(struct names *n, const char *text)
     n->unfinished[n->unfinished_count++] = copy;
 }
 
+/* What was to take a .seg's place (recovery.c (5)). */
+static bool is_new_segment(const char *text)
+{
+    char name[SEGMENT_NAME_SIZE];
+    uint32_t number = 0;
+    const char *end = strstr(text, NAME_UNFINISHED);
+    if (end == NULL || strcmp(end, NAME_UNFINISHED) != 0) return false;
+    size_t len = (size_t)(end - text);
+    if (len >= sizeof name) return false;
+    memcpy(name, text, len);
+    name[len] = '\0';
+    return segment_name_parse(name, &number);
+}
+
 static void names_add(void *context, const char *text)
 {
     struct names *n = context;
     struct sealed_name name = {0};
-    bool unfinished = false;
-    if (!segment_name_parse(text, &name.number) &&
+    bool unfinished = is_new_segment(text);
+    if (!unfinished && !segment_name_parse(text, &name.number) &&
         !sealed_name_parse(text, &name, &unfinished)) {
         return;
     }

@@ -11,7 +11,7 @@ struct names {
     struct sealed_name *ptr; /* generation 0 is a .seg */
     size_t count, room;
     struct arena arena;
-    char **unfinished; /* names that end in .new */
+    char **unfinished; /* names that end in NAME_UNFINISHED */
     size_t unfinished_count;
     bool no_memory;
 };

@@ -631,7 +631,7 @@ static uint64_t bytes_to_scan(const struct entries *entries)
 /* (5) */
 static deed_status renew_empty(struct log *log, struct deed_error *err)
 {
-    char name[SEGMENT_NAME_SIZE], aside[SEGMENT_NAME_SIZE + 8];
+    char name[SEGMENT_NAME_SIZE], aside[SEGMENT_NAME_SIZE + sizeof NAME_UNFINISHED];
     uint8_t header[SEGMENT_HEADER_SIZE];
     struct os_file *file = NULL;
     size_t size = 0;
@@ -639,7 +639,7 @@ static deed_status renew_empty(struct log *log, struct deed_error *err)
     bool due = empty && !log->options.read_only && log_stopped(log) == NULL;
     if (!due || PLANTED(NAME_TRUSTED)) return DEED_OK;
     segment_name(log->active_number, name);
-    (void)snprintf(aside, sizeof aside, "%s.renew", name);
+    (void)snprintf(aside, sizeof aside, "%s" NAME_UNFINISHED, name);
     deed_status status = os_file_read(log->active, 0, header, sizeof header, &size, err);
     if (status == DEED_OK) status = os_file_open(log->dir, aside, OS_WRITE | OS_CREATE, &file, err);
     if (status == DEED_OK) status = os_file_truncate(file, 0, err);

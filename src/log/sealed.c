@@ -83,7 +83,7 @@ bool sealed_name_parse(const char *text, struct sealed_name *out_name, bool *out
     if (number == 0 || generation == 0 || first == 0 || strncmp(text, again, size) != 0) {
         return false;
     }
-    *out_new = strcmp(text + size, ".new") == 0;
+    *out_new = strcmp(text + size, NAME_UNFINISHED) == 0;
     if (!*out_new && text[size] != '\0') return false;
     *out_name = name;
     return true;
@@ -715,7 +715,7 @@ deed_status sealed_writer_begin(struct sealed_writer *w, struct os_dir *dir,
     *w = (struct sealed_writer){.dir = dir, .level = level, .step_size = SEALED_STEP_SIZE};
     struct sealed_name name = {header->number, header->generation, header->first_position};
     sealed_name_format(&name, w->name);
-    (void)snprintf(w->new_name, sizeof w->new_name, "%s.new", w->name);
+    (void)snprintf(w->new_name, sizeof w->new_name, "%s" NAME_UNFINISHED, w->name);
     w->footer = (struct sealed_footer){.log_id = header->log_id,
                                        .epoch = header->epoch,
                                        .number = header->number,

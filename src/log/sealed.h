@@ -17,6 +17,9 @@
 #define SEALED_TABLE_PER_BLOCK 255u /* commits */
 #define SEALED_RAW_SIZE    65536u /* logical bytes in a compressed block */
 
+/* Behind the name of a file that is not finished. */
+#define NAME_UNFINISHED ".new"
+
 /* What a sealed file's name says. */
 struct sealed_name {
     uint32_t number;
@@ -25,7 +28,7 @@ struct sealed_name {
 };
 
 void sealed_name_format(const struct sealed_name *name, char out[SEALED_NAME_SIZE]);
-/* false: not such a name. A file that is not finished has ".new" behind it. */
+/* false: not such a name, finished or not. */
 bool sealed_name_parse(const char *text, struct sealed_name *out_name, bool *out_new);
 
 struct sealed_footer {

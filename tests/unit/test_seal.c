@@ -475,6 +475,32 @@ TEST(seal, an_empty_segment_whose_name_was_not_synced_loses_nothing)
     }
 }
 
+/* One that was to take an empty one's place goes at the next opening; what only looks like it stays. */
+TEST(seal, a_segment_that_did_not_get_its_name_goes)
+{
+    static const char *const names[] = {"0000000001.seg.new", "0000000001.seg.newer",
+                                        "000000001.seg.new", "0000000001.seg.new.new"};
+    start();
+    tell(1, 1);
+    close_store();
+    struct os_dir *dir = NULL;
+    struct os_file *file = NULL;
+    expect_ok(os_dir_open(os, ROOT "/log", false, &dir, &err));
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        expect_ok(os_file_open(dir, names[i], OS_WRITE | OS_CREATE, &file, &err));
+        os_file_close(file);
+    }
+    open_store();
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        deed_status status = os_file_open(dir, names[i], OS_READ, &file, NULL);
+        assert_int_equal(status, i == 0 ? DEED_NOT_FOUND : DEED_OK);
+        if (status == DEED_OK) os_file_close(file);
+    }
+    os_dir_close(dir);
+    expect_story(1);
+    finish();
+}
+
 static void put_back(const struct picture *p, const char *name)
 {
     struct os_dir *dir = NULL;
