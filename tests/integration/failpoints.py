@@ -37,8 +37,11 @@ UNREACHED = {
     "cmd_bench:": "a measurement of a disk, which keeps nothing",
     "log:fill_give_back:": "only on a full disk: full_disk.py",
     "recovery:settle_last_sector:": "only where the page cache shows what the disk has not",
+    "recovery:renew_empty:remove": "only on a full disk",
+    "sqlite_log:window_persist:": "only where the page cache shows what the disk has not",
+    "sqlite_log:views_persist:sync-before#2": "the same",
+    "sqlite_log:views_persist:sync-after#2": "the same",
     "backup:file_copy:remove": "only where copying failed",
-    "backup:file_check:": "only where the backup lists a file anew that lay there unlisted",
     "backup_set:pass:": "only where a write was short of the disk",
     "index_step:job_end:": "only where writing a run failed",
     "run_writer:section_spill:": "only in runs of many segments: sim_world and test_run_writer",
@@ -60,7 +63,7 @@ class World:
                              options=["--segment-size=1MiB"])
         self.appenders = [Appender(i) for i in range(appenders)]
         self.writers = self.appenders + [Commander(i) for i in range(commanders)]
-        self.life = 0
+        self.life = self.backups = 0
         self.lives = []  # what was tried, for who has to understand a failure
 
     def log_file(self, name):
@@ -94,8 +97,8 @@ class World:
             return False
         return True
 
-    def serve(self, environment, seconds=0.5):
-        """Open, ask, write, do what else there is to do, end in peace."""
+    def serve(self, environment, seconds=0.5, end=signal.SIGTERM):
+        """Open, ask, write, do what else there is to do, end (in peace, unless told otherwise)."""
         self.life += 1
         if not self.start(environment):
             return True
@@ -107,7 +110,7 @@ class World:
                 while time.monotonic() < deadline and self.server.process.poll() is None:
                     time.sleep(0.01)
                 chores.join(20)
-        status = self.server.stop()
+        status = self.server.stop(end)
         check(status in (0, -signal.SIGKILL), f"the server ended with {status}:\n{self.server.log}")
         return status != 0
 
@@ -128,6 +131,12 @@ def run(arguments, environment):
 
 def serve(world, environment):
     return world.serve(environment)
+
+
+def open_killed(world, environment):
+    """A process that was killed leaves its locks, and SQLite's logs."""
+    world.serve({}, 0.1, end=signal.SIGKILL)
+    return world.serve(environment, 0.1)
 
 
 def open_torn(world, environment):
@@ -236,8 +245,11 @@ def back_up(world, environment):
     folder = os.path.dirname(world.server.data)
     target, back = os.path.join(folder, "backup"), os.path.join(folder, "back")
     world.serve({}, 0.2)
-    if rng.random() < 0.5:  # one was interrupted before
-        world.command({"DEEDBOOK_FAILPOINT": "backup:file_copy:rename-before:1"}, "backup", target)
+    world.backups += 1
+    interrupted = [None, "replace:os_replace:rename-before:1",  # all but the manifest has its name
+                   "backup:entry_put:rename-before:1"][world.backups % 3]  # no file has
+    if interrupted is not None:
+        world.command({"DEEDBOOK_FAILPOINT": interrupted}, "backup", target)
         open(os.path.join(target, "half.copy"), "wb").close()
     died = world.command(environment, "backup", target)
     if died:
@@ -275,7 +287,7 @@ def open_without_index(world, environment):
     return world.serve(environment, 0.1)
 
 
-SCENARIOS = [serve, serve_unsynced, open_torn, open_unborn, open_without_mark, open_with_leftovers,
+SCENARIOS = [serve, serve_unsynced, open_killed, open_torn, open_unborn, open_without_mark, open_with_leftovers,
              open_without_index, repair, back_up, open_fresh]
 
 
@@ -354,6 +366,10 @@ def main():
     subprocess.run(["make", "-s", "-j2", "-C", ROOT, "VARIANT=failpoints", "all"], check=True,
                    stdout=subprocess.DEVNULL)
     points = [point for point in names()]
+    stale = [name for name in UNREACHED if not any(point.startswith(name) for point in points)]
+    if stale:
+        print("excused, but there are no such points: " + " ".join(stale))
+        return 1
     missed, killed, point, began = [], 0, "(learning)", time.monotonic()
     with tempfile.TemporaryDirectory(prefix="deedbook-failpoints-") as folder:
         world = World(folder, "data")
