@@ -145,9 +145,11 @@ plant() { # name without prefix
         echo "FAIL $name: does not link" >"$out/$name.line"
         return
     fi
-    # Waited for, so that bash says nothing of one that aborts.
-    timeout 120 "$out/$name" $(if [ -z "$test" ]; then echo "$seeds"; fi) </dev/null >"$log" 2>&1 &
-    wait $!
+    # Bash would tell of each that aborts, as most should.
+    {
+        timeout 120 "$out/$name" $(if [ -z "$test" ]; then echo "$seeds"; fi) </dev/null >"$log" 2>&1 &
+        wait $!
+    } 2>/dev/null
     status=$?
     rm -f "$out/$name" "$out/$name".*.o
     if [ "$status" -eq 0 ]; then
