@@ -8,8 +8,9 @@
  * (3) The older of the two may have been removed, and come back by a power cut. By then another file may
  *     have got its blocks: ext4 with data=writeback or without a journal gives them away before the
  *     removal is durable. So it is read, and counts only if it has all that the newer one has. If not,
- *     who removed it knew that the newer one is durable: that one counts. If that one is damaged as
- *     well, all files stay as they are.
+ *     who removed it knew that the newer one is durable: that one counts.
+ * (4) All files stay where that is doubtful: both are damaged, a newer one than the chosen one is, or the
+ *     device failed to give back what decides. The next opening may see more, or a person.
  *
  * Normative: docs/format/log.md, section 10 */
 #include "log/names.h"
@@ -163,7 +164,8 @@ static deed_status pass_commit(void *context, const struct commit *commit,
     return DEED_OK;
 }
 
-static deed_status pass_damage(void *context, const struct log_damage *damage, struct deed_error *err)
+static deed_status pass_damage(void *context, const struct log_damage *damage,
+                               struct deed_error *err)
 {
     (void)context, (void)damage, (void)err;
     return DEED_OK;
@@ -175,15 +177,16 @@ static deed_status scan_content(struct scan *s, const struct sealed_name *name,
     struct ends ends;
     deed_status status = ends_read(s->log, name, &ends, s->err);
     if (status != DEED_OK) return status;
-    return name->generation == 0
-               ? scan_segment(s, file, name->number, ends.whole, &ends.header)
-               : scan_sealed(s, file, &ends.footer, true);
+    return name->generation == 0 ? scan_segment(s, file, name->number, ends.whole, &ends.header)
+                                 : scan_sealed(s, file, &ends.footer, true);
 }
 
-/* Does this file of a segment hold, undamaged, what a sealed one with these ends holds? It is asked
- * before it is known which log this is: the sealed one tells. */
+/* Does this file of a segment hold, undamaged, what a sealed one with these ends holds? (That a part of
+ * it could not be read goes into `*inout_doubtful`.) It is asked before it is known which log this is: the
+ * sealed one tells. */
 static deed_status is_intact(struct log *log, const struct sealed_name *name,
-                             const struct ends *sealed, bool *out_intact, struct deed_error *err)
+                             const struct ends *sealed, bool *out_intact, bool *inout_doubtful,
+                             struct deed_error *err)
 {
     static const struct log_visitor nobody = {.commit = pass_commit, .damage = pass_damage};
     const struct sealed_footer *f = &sealed->footer;
@@ -206,6 +209,7 @@ static deed_status is_intact(struct log *log, const struct sealed_name *name,
     status = scan_content(&scan, name, file);
     *out_intact = scan.told == 0 && scan.expected == f->last_position + 1 &&
                   memcmp(scan.previous, f->hash, SHA256_SIZE) == 0;
+    *inout_doubtful |= scan.unreadable;
     scan_done(&scan);
     log->id = (deed_uuid){0};
     memset(log->secret, 0, COMMIT_SECRET_SIZE);
@@ -218,7 +222,7 @@ static deed_status is_intact(struct log *log, const struct sealed_name *name,
 struct choice {
     bool *whole;   /* for each file: its ends are */
     size_t chosen; /* the number of files: none is whole */
-    bool doubtful; /* (3) */
+    bool doubtful; /* (4) */
 };
 
 static deed_status group_choose(struct log *log, const struct sealed_name *group, size_t count,
@@ -232,11 +236,14 @@ static deed_status group_choose(struct log *log, const struct sealed_name *group
         deed_status status = ends_read(log, &group[k], &ends, err);
         if (status != DEED_OK) return status;
         out->whole[k] = ends.whole;
-        if (!ends.whole) continue;
+        if (!ends.whole) {
+            out->doubtful |= newest == count;
+            continue;
+        }
         if (newest == count) {
             newest = out->chosen = k;
             newest_ends = ends;
-        } else if (!PLANTED(NEW_GENERATION_WINS) &&
+        } else if (!out->doubtful && !PLANTED(NEW_GENERATION_WINS) &&
                    (group[k].generation + 1 == group[newest].generation || /* (1), (2) */
                     PLANTED(OLD_GENERATION_WINS))) {
             out->chosen = k;
@@ -246,11 +253,12 @@ static deed_status group_choose(struct log *log, const struct sealed_name *group
         return DEED_OK;
     }
     bool intact = false; /* (3) */
-    deed_status status = is_intact(log, &group[out->chosen], &newest_ends, &intact, err);
+    deed_status status =
+        is_intact(log, &group[out->chosen], &newest_ends, &intact, &out->doubtful, err);
     if (status != DEED_OK || intact) return status;
     out->chosen = newest;
-    status = is_intact(log, &group[newest], &newest_ends, &intact, err);
-    out->doubtful = !intact;
+    status = is_intact(log, &group[newest], &newest_ends, &intact, &out->doubtful, err);
+    out->doubtful |= !intact;
     return status;
 }
 
@@ -258,7 +266,8 @@ static deed_status group_choose(struct log *log, const struct sealed_name *group
 static deed_status group_clear(struct log *log, const struct sealed_name *group, size_t count,
                                const bool *whole, size_t chosen, struct deed_error *err)
 {
-    deed_status status = os_dir_sync(log->dir, err); /* what stays has its name for certain */
+    deed_status status =
+        os_dir_sync(log->dir, err); /* the names of what stays, as far as that goes */
     for (size_t k = count; status == DEED_OK && k-- > 0;) {
         char text[SEALED_NAME_SIZE];
         if (k == chosen || (k < chosen && !whole[k])) continue;
@@ -275,7 +284,8 @@ deed_status names_choose(struct log *log, struct names *names, struct deed_error
         const struct sealed_name *group = names->ptr + i;
         size_t count = 1;
         struct choice choice = {0};
-        while (i + count < names->count && group[count].number == group[0].number) count++;
+        while (i + count < names->count && group[count].number == group[0].number)
+            count++;
         if (count > 1) {
             choice.whole = arena_alloc_array(&names->arena, count, sizeof *choice.whole);
             if (choice.whole == NULL) return deed_fail(err, DEED_NO_MEMORY, "log: out of memory");

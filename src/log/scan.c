@@ -56,7 +56,9 @@ static deed_status window_load_by_sector(struct scan *s, uint64_t offset, size_t
         size_t got = 0;
         deed_status status =
             os_file_read(s->file, offset + at, s->window + at, SECTOR_SIZE, &got, s->err);
+        if (status == DEED_NO_MEMORY) return status;
         if (status != DEED_OK) {
+            s->unreadable = true;
             memset(s->window + at, 0, SECTOR_SIZE);
             got = SECTOR_SIZE;
             status = scan_report(s, offset + at, SECTOR_SIZE, DEED_NONE, DEED_NONE,
@@ -278,6 +280,7 @@ static deed_status sealed_commit(struct scan *s, const struct sealed_footer *f, 
                                      &s->window_offset, &why);
             }
             s->window_len = status == DEED_OK ? s->body.len : 0;
+            s->unreadable |= status == DEED_IO;
             if (status == DEED_CORRUPT || status == DEED_IO) return DEED_OK;
             if (status != DEED_OK) {
                 if (s->err != NULL) *s->err = why;
@@ -415,6 +418,7 @@ static deed_status sealed_check_blocks(struct scan *s, const struct sealed_foote
     uint64_t offset = DEED_NONE;
     *out_table_good = true;
     deed_status status = sealed_check_pad(SEALED(s), f, &offset, s->err);
+    s->unreadable |= status == DEED_IO;
     if (status == DEED_CORRUPT || status == DEED_IO) {
         status = DEED_OK;
         if (offset != DEED_NONE) {
@@ -426,6 +430,7 @@ static deed_status sealed_check_blocks(struct scan *s, const struct sealed_foote
          offset += BLOCK_SIZE) {
         const char *what = NULL;
         status = sealed_check_block(SEALED(s), f, offset, &what, s->err);
+        s->unreadable |= status == DEED_IO;
         if (status != DEED_CORRUPT && status != DEED_IO) continue;
         if (offset < f->table_offset + f->table_blocks * BLOCK_SIZE) *out_table_good = false;
         status = scan_report(s, offset, BLOCK_SIZE, DEED_NONE, DEED_NONE, what);

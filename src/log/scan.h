@@ -39,6 +39,7 @@ struct scan {
     struct losses found;  /* to be accepted now */
     bool damaged;
     uint64_t told; /* how often damage was, accepted or not */
+    bool unreadable; /* some of it, as the device failed: it may be good */
     uint64_t done, all; /* bytes, for progress */
 };
 

@@ -47,7 +47,8 @@ static struct log_seal_state seal_state(void)
 /* Let the sealer work until it has nothing to do, or fails. */
 static void seal_all(void)
 {
-    while (log_seal(store->log) < SECOND) continue;
+    while (log_seal(store->log) < SECOND)
+        continue;
 }
 
 static void start_sealed(unsigned words)
@@ -178,7 +179,8 @@ static uint64_t operations_to_open(unsigned words)
 
 TEST(seal, opening_costs_the_same_however_many_segments_are_sealed)
 {
-    assert_int_equal(operations_to_open(2 * PER_SEGMENT + 3), operations_to_open(20 * PER_SEGMENT + 3));
+    assert_int_equal(operations_to_open(2 * PER_SEGMENT + 3),
+                     operations_to_open(20 * PER_SEGMENT + 3));
 }
 
 /* Segments one fewer, as many and one more than may be open, all read. */
@@ -441,7 +443,8 @@ TEST(seal, a_write_that_went_wrong_is_found_while_the_old_file_is_there)
     }
     assert_true(rotten);
     assert_int_equal(seal_state().failures, 1);
-    assert_non_null(strstr(seal_state().why, "the device gives back other bytes than were written"));
+    assert_non_null(
+        strstr(seal_state().why, "the device gives back other bytes than were written"));
     os_sim_advance(sim, 10 * SECOND);
     seal_all();
     crash();
@@ -537,7 +540,8 @@ TEST(seal, an_older_file_that_comes_back_counts_only_if_it_holds_everything)
             close_store();
             put_back(&before, open_name);
             uint64_t offset = sector * SECTOR_SIZE + 20;
-            if (what >= OLDER_ROTTEN) expect_ok(os_sim_rot(sim, SEGMENT(1), offset, OS_SIM_ROT_ZERO));
+            if (what >= OLDER_ROTTEN)
+                expect_ok(os_sim_rot(sim, SEGMENT(1), offset, OS_SIM_ROT_ZERO));
             if (what >= BOTH_ROTTEN) expect_ok(os_sim_rot(sim, sealed_path, 5000, OS_SIM_ROT_FLIP));
             os_sim_drop_cache(sim);
             open_store();
@@ -551,6 +555,50 @@ TEST(seal, an_older_file_that_comes_back_counts_only_if_it_holds_everything)
                 expect_story(PER_SEGMENT + 3);
             }
             finish();
+        }
+    }
+    picture_done(&before);
+}
+
+/* A file is brought back beside its sealed one, `rotten` or whole; while it is decided which counts the
+ * k-th read fails, and so many `more`. The next opening has everything. false: there was no k-th read. */
+static bool decide_without_a_read(const struct picture *before, bool rotten, uint64_t k,
+                                  uint64_t more)
+{
+    start_from(before);
+    open_store();
+    seal_all();
+    close_store();
+    put_back(before, "0000000001.seg");
+    if (rotten) expect_ok(os_sim_rot(sim, SEGMENT(1), 2 * SECTOR_SIZE + 20, OS_SIM_ROT_ZERO));
+    os_sim_drop_cache(sim);
+    uint64_t reads = os_sim_count(sim, OS_SIM_READ);
+    os_sim_fail(sim, OS_SIM_READ, k, more, EIO);
+    if (store_open(os, ROOT, &options, &store, &err) == DEED_OK) close_store();
+    bool struck = os_sim_count(sim, OS_SIM_READ) - reads >= k;
+    os_sim_heal(sim);
+    os_sim_drop_cache(sim);
+    open_store();
+    expect_story(PER_SEGMENT + 3);
+    tell(PER_SEGMENT + 4, PER_SEGMENT + 4);
+    seal_all();
+    expect_story(PER_SEGMENT + 4);
+    finish();
+    return struck;
+}
+
+TEST(seal, a_read_that_fails_removes_no_file_that_counts)
+{
+    struct picture before;
+    start();
+    tell(1, PER_SEGMENT + 3);
+    close_store();
+    picture_take(&before, os, ROOT "/log");
+    finish();
+    for (unsigned rotten = 0; rotten <= 1; rotten++) {
+        for (uint64_t more = 0; more <= 4; more++) {
+            for (uint64_t k = 1; decide_without_a_read(&before, rotten, k, more); k++)
+                continue;
         }
     }
     picture_done(&before);
@@ -589,7 +637,8 @@ TEST(seal, a_rewrite_takes_events_out_and_leaves_the_chain_as_it_was)
     expect_ok(store_verify(store, NULL, NULL, NULL, &report, &err));
     assert_memory_equal(report.chain_hash, before.chain_hash, sizeof before.chain_hash);
     expect_words("e1 e2 e4 e5 e7", .after_position = 1, .count_max = 5);
-    assert_non_null(strstr(read_words(&(struct deed_read_options){.stream = DEED_STR("a-2")}), "e7"));
+    assert_non_null(
+        strstr(read_words(&(struct deed_read_options){.stream = DEED_STR("a-2")}), "e7"));
     finish();
 }
 
@@ -653,7 +702,8 @@ static uint64_t read_beside(void *context)
         return SECOND / 100;
     }
     deed_status status;
-    while ((status = cursor_next(cursor, &e, &why)) == DEED_OK) wrong_reads += e.position != next++;
+    while ((status = cursor_next(cursor, &e, &why)) == DEED_OK)
+        wrong_reads += e.position != next++;
     if (status != DEED_END) wrong_reads++;
     cursor_close(cursor);
     reads_done++;
@@ -688,7 +738,8 @@ TEST(seal, readers_the_writer_the_sealer_and_rewrites_go_on_beside_each_other)
         say_event((struct deed_new_event){
             .stream = DEED_STR("pad-1"), .type = DEED_STR("Said"), .data = {pad, sizeof pad}});
     }
-    for (unsigned i = 0; i < 2; i++) actor_stop(readers[i]);
+    for (unsigned i = 0; i < 2; i++)
+        actor_stop(readers[i]);
     actor_stop(rewriter);
     assert_int_equal(wrong_reads, 0);
     struct store_verify_report report;
@@ -711,7 +762,8 @@ static void take_story(void)
     struct log_rewrite packed = {.compress_level = 3};
     seal_all();
     expect_ok(log_rewrite(store->log, 2, &packed, &err));
-    for (uint32_t i = 0; i < 3; i++) expect_ok(log_footer(store->log, i + 1, &footers[i], &err));
+    for (uint32_t i = 0; i < 3; i++)
+        expect_ok(log_footer(store->log, i + 1, &footers[i], &err));
     close_store();
     picture_take(&story, os, ROOT "/log");
     finish();
@@ -788,7 +840,8 @@ static unsigned lost_words(bool must_verify)
     unsigned lost = count_lost();
     assert_true(lost == 0 || damages > 0);
     /* Each stream, by the index: nothing wrong there either. */
-    expect_ok(store_read(store, &(struct deed_read_options){.stream = DEED_STR("a-1")}, &cursor, &err));
+    expect_ok(
+        store_read(store, &(struct deed_read_options){.stream = DEED_STR("a-1")}, &cursor, &err));
     while ((status = cursor_next(cursor, &e, &err)) != DEED_END) {
         assert_true(status == DEED_OK || status == DEED_CORRUPT);
     }
@@ -812,7 +865,8 @@ TEST(seal, a_flipped_bit_anywhere_is_found_and_nothing_wrong_is_served)
     for (uint32_t number = 1; number <= 3; number++) {
         uint64_t size = sealed_file(number)->size;
         uint64_t step = number == 2 ? 61 : 173;
-        for (uint64_t offset = number; offset < size; offset += step) with_flip(number, offset);
+        for (uint64_t offset = number; offset < size; offset += step)
+            with_flip(number, offset);
     }
     picture_done(&story);
 }
@@ -954,10 +1008,10 @@ static size_t places_of(uint32_t number, uint64_t out[8])
 {
     const struct sealed_footer *f = &footers[number - 1];
     size_t count = 0;
-    out[count++] = 100;                        /* header */
-    out[count++] = SEGMENT_HEADER_SIZE + 130;  /* the first commit, or the only block */
-    out[count++] = f->table_offset - 1;        /* padding */
-    out[count++] = f->table_offset + 20;       /* table */
+    out[count++] = 100;                       /* header */
+    out[count++] = SEGMENT_HEADER_SIZE + 130; /* the first commit, or the only block */
+    out[count++] = f->table_offset - 1;       /* padding */
+    out[count++] = f->table_offset + 20;      /* table */
     if (f->map_blocks > 0) {
         out[count++] = f->map_offset + 20;
         out[count++] = f->map_offset + f->map_blocks * SECTOR_SIZE + 20;
@@ -1003,7 +1057,8 @@ TEST(seal, a_hash_of_all_bytes_that_is_wrong_alone_is_told_and_can_be_accepted)
         uint8_t *footer = f->bytes + f->size - i * SEALED_FOOTER_SIZE;
         footer[232] ^= 1;
         uint32_t crc = crc32c(0, (deed_bytes){footer + 12, SEALED_FOOTER_SIZE - 12});
-        for (unsigned k = 0; k < 4; k++) footer[8 + k] = (uint8_t)(crc >> 8 * k);
+        for (unsigned k = 0; k < 4; k++)
+            footer[8 + k] = (uint8_t)(crc >> 8 * k);
     }
     assert_int_equal(lost_words(true), 0);
     assert_int_equal(damages, 1);
@@ -1058,7 +1113,8 @@ TEST(seal, names_are_read_as_they_are_written)
     assert_int_equal(name.generation, 3);
     assert_int_equal(name.first_position, 1234);
     assert_false(unfinished);
-    assert_true(sealed_name_parse("0000000007.00000000000000001234.3.sealed.new", &name, &unfinished));
+    assert_true(
+        sealed_name_parse("0000000007.00000000000000001234.3.sealed.new", &name, &unfinished));
     assert_true(unfinished);
     static const char *const others[] = {"",
                                          "0000000007.seg",
