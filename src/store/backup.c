@@ -135,12 +135,17 @@ static deed_status sources_list(struct making *m)
     return status;
 }
 
-/* The newest file of a segment; of one that is written to there is no other. NULL: none. */
+/* The file of a segment that the log reads, or else (the log went on) the newest; of one that is written
+ * to there is no other. NULL: none. */
 static const struct source *source_find(const struct making *m, uint32_t number)
 {
+    struct log_segment_info info;
     const struct source *found = NULL;
+    bool known = log_segment_info(m->store->log, number, &info, NULL) == DEED_OK;
     for (size_t i = 0; i < m->sources.count; i++) {
-        if (m->sources.ptr[i].number == number) found = &m->sources.ptr[i];
+        if (m->sources.ptr[i].number != number) continue;
+        found = &m->sources.ptr[i];
+        if (known && found->generation == info.generation) break;
     }
     return found;
 }
@@ -215,7 +220,7 @@ static deed_status target_open(struct making *m, const char *path)
     m->old_damaged = status == DEED_CORRUPT;
     if (status == DEED_NOT_FOUND || status == DEED_CORRUPT) return DEED_OK;
     if (status != DEED_OK && m->err != NULL) *m->err = why;
-    return status;
+    return status == DEED_OK ? backup_set_name(m->target, &m->old, m->err) : status;
 }
 
 /* The newest commit of the older backup must be in this log, unless the log was restored since. */
@@ -247,8 +252,9 @@ static deed_status check_old(struct making *m)
         char theirs[UUID_TEXT_SIZE + 1], ours[UUID_TEXT_SIZE + 1];
         uuid_format(old->log_id, theirs);
         uuid_format(log_id(log), ours);
-        return deed_fail(m->err, DEED_CONFLICT, "%s holds a backup of log %s, this is %s: each needs "
-                                                "a directory of its own",
+        return deed_fail(m->err, DEED_CONFLICT,
+                         "%s holds a backup of log %s, this is %s: each needs "
+                         "a directory of its own",
                          os_dir_path(m->target), theirs, ours);
     }
     bool later = old->epoch > log_epoch(log) ||
@@ -469,8 +475,7 @@ static deed_status mark_take(struct making *m, struct backup_file *slot)
     struct mark mark;
     log_mark_of(m->store->log, &m->head, &mark);
     *slot = (struct backup_file){.name = MARK_FILE, .copied = true};
-    deed_status status =
-        os_file_open(m->target, temporary, OS_WRITE | OS_CREATE, &file, m->err);
+    deed_status status = os_file_open(m->target, temporary, OS_WRITE | OS_CREATE, &file, m->err);
     if (status == DEED_OK) status = os_file_truncate(file, 0, m->err);
     if (status == DEED_OK) {
         status = os_file_write(file, 0, (deed_bytes){zeros, sizeof zeros}, m->err);
@@ -546,8 +551,8 @@ static deed_status file_check(struct making *m, struct backup_file *slot)
 {
     char entry[BACKUP_ENTRY_NAME_SIZE];
     const struct backup_file *before = backup_set_find(&m->old, slot->name);
-    bool known = !slot->copied && before != NULL &&
-                 memcmp(before->hash, slot->hash, SHA256_SIZE) == 0;
+    bool known =
+        !slot->copied && before != NULL && memcmp(before->hash, slot->hash, SHA256_SIZE) == 0;
     if (known && m->options->quick) return DEED_OK;
     backup_entry_name(slot->name, slot->hash, entry);
     if (PLANTED(BACKUP_NOT_READ_AGAIN)) return DEED_OK;
@@ -620,7 +625,8 @@ static void set_describe(struct making *m)
 
 static deed_status make(struct making *m, const char *target)
 {
-    deed_status status = os_dir_open_in(store_dir(m->store), LOG_DIR_NAME, false, &m->source, m->err);
+    deed_status status =
+        os_dir_open_in(store_dir(m->store), LOG_DIR_NAME, false, &m->source, m->err);
     if (status == DEED_OK) status = backup_work_init(&m->work, m->err);
     if (status == DEED_OK) status = target_open(m, target);
     if (status != DEED_OK) return status;
@@ -665,7 +671,8 @@ deed_status store_backup(struct store *store, const char *target,
                          struct deed_backup_report *out_report, struct deed_error *err)
 {
     static const struct deed_backup_options defaults = {0};
-    struct making m = {.store = store, .options = options == NULL ? &defaults : options, .err = err};
+    struct making m = {
+        .store = store, .options = options == NULL ? &defaults : options, .err = err};
     deed_status status = make(&m, target);
     note_made(store, &m, status);
     if (status == DEED_OK && out_report != NULL) {
@@ -745,8 +752,8 @@ deed_status store_check_backup(struct os *os, const char *backup,
         status = entries_check(dir, &set, &work, &listener, err);
         if (status == DEED_OK || status == DEED_CORRUPT) {
             backup_view_init(&view, dir, &set);
-            deed_status chain = backup_check_chain(&view.os, &view.data, true, set.commits > 0, &set,
-                                                   &work, &listener, &why);
+            deed_status chain = backup_check_chain(&view.os, &view.data, true, set.commits > 0,
+                                                   &set, &work, &listener, &why);
             if (status == DEED_OK) {
                 status = chain;
                 if (chain != DEED_OK && err != NULL) *err = why;

@@ -69,7 +69,8 @@ const struct backup_file *backup_set_find(const struct backup_set *set, const ch
 uint64_t backup_set_size(const struct backup_set *set)
 {
     uint64_t size = 0;
-    for (size_t i = 0; i < set->count; i++) size += set->files[i].size;
+    for (size_t i = 0; i < set->count; i++)
+        size += set->files[i].size;
     return size;
 }
 
@@ -77,7 +78,8 @@ uint64_t backup_set_size(const struct backup_set *set)
 
 static void hash_text(const uint8_t hash[SHA256_SIZE], char out[2 * SHA256_SIZE + 1])
 {
-    for (size_t i = 0; i < SHA256_SIZE; i++) (void)snprintf(out + 2 * i, 3, "%02x", hash[i]);
+    for (size_t i = 0; i < SHA256_SIZE; i++)
+        (void)snprintf(out + 2 * i, 3, "%02x", hash[i]);
 }
 
 static bool hash_parse(deed_str text, uint8_t out[SHA256_SIZE])
@@ -116,8 +118,8 @@ bool backup_is_ours(const char *name)
 {
     struct backup_file ignored;
     size_t len = strlen(name);
-    bool copy = len > strlen(COPY_SUFFIX) &&
-                strcmp(name + len - strlen(COPY_SUFFIX), COPY_SUFFIX) == 0;
+    bool copy =
+        len > strlen(COPY_SUFFIX) && strcmp(name + len - strlen(COPY_SUFFIX), COPY_SUFFIX) == 0;
     return copy || strcmp(name, MANIFEST_NEW) == 0 || backup_entry_parse(name, &ignored);
 }
 
@@ -233,7 +235,8 @@ static deed_status line_decode(deed_bytes line, struct arena *arena, struct back
     json_value root;
     uint64_t format = 0;
     deed_status status = json_parse(arena, line, 0, &root, err);
-    if (status != DEED_OK) return status == DEED_NO_MEMORY ? status : manifest_damaged(err, "is no JSON");
+    if (status != DEED_OK)
+        return status == DEED_NO_MEMORY ? status : manifest_damaged(err, "is no JSON");
     if (!get_uint(root, "format", &format)) return manifest_damaged(err, "has no format");
     if (format != BACKUP_FORMAT) {
         return deed_fail(err, DEED_TOO_NEW, BACKUP_MANIFEST ": format %llu, this program reads %d",
@@ -328,7 +331,16 @@ deed_status backup_set_load(struct os_dir *dir, struct backup_set *set, struct d
 {
     deed_status status = manifest_load(dir, BACKUP_MANIFEST, set, err);
     if (status != DEED_CORRUPT) return status;
-    return manifest_load(dir, MANIFEST_NEW, set, NULL) == DEED_OK ? DEED_OK : status;
+    set->unnamed = manifest_load(dir, MANIFEST_NEW, set, NULL) == DEED_OK;
+    return set->unnamed ? DEED_OK : status;
+}
+
+deed_status backup_set_name(struct os_dir *dir, struct backup_set *set, struct deed_error *err)
+{
+    deed_status status =
+        set->unnamed ? os_replace(dir, MANIFEST_NEW, BACKUP_MANIFEST, err) : DEED_OK;
+    if (status == DEED_OK) set->unnamed = false;
+    return status;
 }
 
 static deed_status manifest_read_back(struct os_dir *dir, deed_bytes wanted, struct deed_error *err)
@@ -354,7 +366,8 @@ deed_status backup_set_save(struct os_dir *dir, const struct backup_set *set,
     manifest_encode(set, &text);
     deed_status status =
         buf_ok(&text) ? DEED_OK : deed_fail(err, DEED_NO_MEMORY, "backup: out of memory");
-    if (status == DEED_OK) status = os_file_open(dir, MANIFEST_NEW, OS_WRITE | OS_CREATE, &file, err);
+    if (status == DEED_OK)
+        status = os_file_open(dir, MANIFEST_NEW, OS_WRITE | OS_CREATE, &file, err);
     if (status == DEED_OK) status = os_file_truncate(file, 0, err);
     if (status == DEED_OK) status = os_file_write(file, 0, buf_bytes(&text), err);
     if (status == DEED_OK && !PLANTED(BACKUP_MANIFEST_UNSYNCED)) status = os_file_sync(file, err);
@@ -383,7 +396,8 @@ static deed_status tell(struct backup_work *work, size_t size, struct deed_error
 {
     work->done += size;
     if (work->all < work->done) work->all = work->done;
-    if (work->progress == NULL || work->progress(work->context, work->done, work->all)) return DEED_OK;
+    if (work->progress == NULL || work->progress(work->context, work->done, work->all))
+        return DEED_OK;
     return deed_fail(err, DEED_STOPPED, "stopped on request");
 }
 
@@ -400,7 +414,8 @@ static deed_status read_by_sector(struct backup_work *work, struct os_file *file
     while (at < want) {
         size_t step = want - at < OS_DIRECT_ALIGN ? want - at : OS_DIRECT_ALIGN;
         size_t got = 0;
-        if (os_file_read(file, offset + at, work->buffer + at, step, &got, NULL) != DEED_OK) got = 0;
+        if (os_file_read(file, offset + at, work->buffer + at, step, &got, NULL) != DEED_OK)
+            got = 0;
         memset(work->buffer + at + got, 0, step - got);
         at += step;
     }

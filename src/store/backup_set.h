@@ -33,6 +33,7 @@ struct backup_set {
     uint64_t commits, events;
     struct backup_file *files;
     size_t count, room;
+    bool unnamed; /* its manifest was found under the name that it has while it is written */
 };
 
 void backup_set_done(struct backup_set *set); /* accepts a zeroed one */
@@ -48,11 +49,15 @@ bool backup_entry_parse(const char *entry, struct backup_file *out);
 /* A file that a backup made, finished or not, or a manifest that was not finished. */
 bool backup_is_ours(const char *name);
 
-/* Read the manifest into a zeroed set.
+/* Read the manifest into a zeroed set; where it is damaged, the one that was to replace it, if that is
+ * whole (docs/format/backup.md).
  *
  *   DEED_NOT_FOUND  there is none. DEED_CORRUPT: it is damaged. DEED_TOO_NEW: a newer format.
  *   DEED_IO, DEED_NO_MEMORY */
 DEED_MUST_CHECK deed_status backup_set_load(struct os_dir *dir, struct backup_set *set,
+                                            struct deed_error *err);
+/* Give one that is `unnamed` its name, durably, before anything else is written. DEED_IO, … (os_replace) */
+DEED_MUST_CHECK deed_status backup_set_name(struct os_dir *dir, struct backup_set *set,
                                             struct deed_error *err);
 /* Replace it, durably, and see that the device has it. On failure either one may be there. */
 DEED_MUST_CHECK deed_status backup_set_save(struct os_dir *dir, const struct backup_set *set,

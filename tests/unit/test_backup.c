@@ -87,13 +87,15 @@ static void say_much(const char *stream, char letter)
 /* Two segments, the first closed. */
 static void say_a_lot(void)
 {
-    for (char letter = 'a'; letter < 'e'; letter++) say_much("novel-1", letter);
+    for (char letter = 'a'; letter < 'e'; letter++)
+        say_much("novel-1", letter);
 }
 
 /* Let the sealer work until it waits. */
 static void seal(void)
 {
-    for (int i = 0; i < 10000 && log_backlog(store->log) > 0; i++) (void)store_step(store);
+    for (int i = 0; i < 10000 && log_backlog(store->log) > 0; i++)
+        (void)store_step(store);
     assert_int_equal(log_backlog(store->log), 0);
 }
 
@@ -410,7 +412,8 @@ TEST(backup, one_is_made_beside_appends_on_this_machine)
     char target[320], again[320];
     (void)snprintf(target, sizeof target, "%s/backup", root);
     (void)snprintf(again, sizeof again, "%s/again", root);
-    for (int i = 0; i < 50; i++) say("order-1", "word");
+    for (int i = 0; i < 50; i++)
+        say("order-1", "word");
 
     expect_ok(store_backup(store, target, NULL, &report, &err));
     expect_ok(store_restore(os, target, again, NULL, &report, &err));
@@ -633,7 +636,8 @@ TEST(backup, a_log_whose_only_file_is_a_sealed_segment_is_copied)
 TEST(backup, a_compacted_segment_is_copied_again)
 {
     start();
-    for (int i = 0; i < 6; i++) say("order-1", "word"); /* 2 to 7 */
+    for (int i = 0; i < 6; i++)
+        say("order-1", "word"); /* 2 to 7 */
     close_and_seal();
     say("order-1", "last"); /* 8 */
     back_up();
@@ -688,7 +692,8 @@ TEST(backup, what_was_erased_is_gone_from_the_next_one)
     assert_true(holds(BACKUP, "confidential"));
 
     expect_ok(store_erase(store, DEED_STR("person-1"), (deed_str){0}, &err));
-    while (store_step(store)) continue;
+    while (store_step(store))
+        continue;
     expect_ok(store_compaction_wait(store, NULL, &err));
     say("order-1", "two");
     back_up();
@@ -708,7 +713,8 @@ static bool get_on(void *context, uint64_t done, uint64_t all)
     (void)done, (void)all;
     if (*times < 40) {
         say_much("novel-2", (char)('a' + *times % 26));
-        for (int i = 0; i < 20; i++) (void)store_step(store);
+        for (int i = 0; i < 20; i++)
+            (void)store_step(store);
         if (*times % 3 == 2) {
             struct log_rewrite how = {.compress_level = (int)(*times % 2)};
             (void)!log_rewrite(store->log, 1 + *times % 4, &how, NULL);
@@ -723,7 +729,8 @@ TEST(backup, sealing_and_compaction_go_on_while_it_is_made)
     for (unsigned begin = 0; begin < 6; begin++) {
         start();
         say("order-1", "one");
-        for (unsigned i = 0; i <= begin; i++) say_a_lot();
+        for (unsigned i = 0; i <= begin; i++)
+            say_a_lot();
         if (begin % 2 == 0) seal();
         uint64_t end = position();
         struct deed_info before = info();
@@ -811,7 +818,8 @@ struct dirent *__wrap_readdir64(DIR *dir)
     struct dirent *found;
     do {
         found = __real_readdir64(dir);
-    } while (found != NULL && hidden_times > 0 && strtoul(found->d_name, NULL, 10) == hidden_number);
+    } while (found != NULL && hidden_times > 0 &&
+             strtoul(found->d_name, NULL, 10) == hidden_number);
     if (found == NULL && hidden_times > 0) hidden_times--;
     return found;
 }
@@ -822,7 +830,8 @@ TEST(backup, a_segment_that_a_listing_misses_is_looked_for_again)
     start_here();
     options.no_threads = true;
     reopen();
-    for (int i = 0; i < 4; i++) say_a_lot();
+    for (int i = 0; i < 4; i++)
+        say_a_lot();
     seal();
     uint64_t events = position();
     for (hidden_number = 1; hidden_number <= 3; hidden_number++) {
@@ -853,7 +862,8 @@ TEST(backup, a_flipped_bit_in_any_sector_of_a_sealed_file_is_found)
 {
     for (int level = 0; level < 2; level++) {
         start();
-        for (int i = 0; i < 6; i++) say("order-1", "word");
+        for (int i = 0; i < 6; i++)
+            say("order-1", "word");
         say_a_lot();
         close_and_seal();
         compact(1, level);
@@ -877,7 +887,8 @@ TEST(backup, a_flipped_bit_in_any_sector_of_a_sealed_file_is_found)
 TEST(backup, a_sealed_segment_that_has_rotted_is_not_backed_up)
 {
     start();
-    for (int i = 0; i < 6; i++) say("order-1", "word");
+    for (int i = 0; i < 6; i++)
+        say("order-1", "word");
     close_and_seal();
     back_up();
     compact(1, 0);
@@ -1025,8 +1036,8 @@ TEST(backup, one_of_a_newer_version_is_left_alone)
 }
 
 #define MANIFEST_LINE(position, files)                                                             \
-    "{\"format\":1,\"log_id\":\"01234567-89ab-4def-8123-456789abcdef\",\"epoch\":1,\"position\":"   \
-    position ",\"recorded_at\":\"2026-11-23T00:00:00Z\",\"chain_hash\":"                           \
+    "{\"format\":1,\"log_id\":\"01234567-89ab-4def-8123-456789abcdef\",\"epoch\":1,"               \
+    "\"position\":" position ",\"recorded_at\":\"2026-11-23T00:00:00Z\",\"chain_hash\":"           \
     "\"0000000000000000000000000000000000000000000000000000000000000000\",\"commits\":1,"          \
     "\"events\":1,\"made_at\":\"2026-11-23T00:00:00Z\",\"files\":[" files "]}"
 
@@ -1045,8 +1056,9 @@ TEST(backup, a_manifest_that_makes_no_sense_is_refused)
         MANIFEST_LINE("5", "{}"),
         MANIFEST_LINE("5", "{\"name\":\"../log\",\"size\":1,\"sha256\":\"00\"}"),
         MANIFEST_LINE("5", "{\"name\":\"marks\",\"size\":1,\"sha256\":\"00\"}"),
-        MANIFEST_LINE("5", "{\"name\":\"marks\",\"size\":1,\"sha256\":\"0000000000000000000000000000"
-                           "000000000000000000000000000000000000\"}"),
+        MANIFEST_LINE("5",
+                      "{\"name\":\"marks\",\"size\":1,\"sha256\":\"0000000000000000000000000000"
+                      "000000000000000000000000000000000000\"}"),
     };
     start();
     put_file(BACKUP, "README", "");
@@ -1096,7 +1108,8 @@ TEST(backup, where_there_is_none_none_is_checked_or_restored)
 TEST(backup, a_damaged_log_is_not_backed_up)
 {
     start();
-    for (int i = 0; i < 3; i++) say("order-1", "word");
+    for (int i = 0; i < 3; i++)
+        say("order-1", "word");
     back_up();
     say_a_lot();
     rot(ROOT "/log", "0000000001.seg", 3 * 4096 + 120);
@@ -1113,7 +1126,8 @@ TEST(backup, a_damaged_log_is_not_backed_up)
 TEST(backup, accepted_losses_come_along)
 {
     start();
-    for (int i = 0; i < 3; i++) say("order-1", "word");
+    for (int i = 0; i < 3; i++)
+        say("order-1", "word");
     close_store();
     rot(ROOT "/log", "0000000001.seg", 3 * 4096 + 120);
     options.accept_losses = true;
@@ -1134,7 +1148,8 @@ TEST(backup, accepted_losses_come_along)
 TEST(backup, sectors_that_cannot_be_read_are_damage_and_no_failure)
 {
     start();
-    for (int i = 0; i < 3; i++) say("order-1", "word");
+    for (int i = 0; i < 3; i++)
+        say("order-1", "word");
     uint64_t refused = 0, made = 0;
     for (uint64_t k = 1; k < 12; k++) {
         for (uint64_t more = 0; more < 2; more++) {
@@ -1156,7 +1171,8 @@ TEST(backup, sectors_that_cannot_be_read_are_damage_and_no_failure)
 TEST(backup, an_accepted_loss_at_the_end_comes_along)
 {
     start();
-    for (int i = 0; i < 3; i++) say("order-1", "word");
+    for (int i = 0; i < 3; i++)
+        say("order-1", "word");
     reopen();
     close_store();
     rot(ROOT "/log", "0000000001.seg", 4 * 4096 + 120);
@@ -1317,10 +1333,21 @@ static void next_backup_works(const char *when, uint64_t k)
     expect_one_of_both(true, when, k);
 }
 
+/* A power cut undid the manifest's replacing, on a file system that had given the old one's blocks away. */
+static void lose_manifest_name(void)
+{
+    struct os_dir *dir = NULL;
+    expect_ok(os_dir_open(os, BACKUP, false, &dir, &err));
+    expect_ok(os_rename(dir, "manifest", "manifest.new", &err));
+    os_dir_close(dir);
+    put_file(BACKUP, "manifest", "bytes of another file\n");
+}
+
 /* true: it was done before the power went. */
-static bool back_up_until(uint64_t k, uint64_t seed)
+static bool back_up_until(uint64_t k, uint64_t seed, bool unnamed)
 {
     begin_again(seed);
+    if (unnamed) lose_manifest_name();
     os_sim_power_off_after(sim, k);
     bool done = try_backup() == DEED_OK;
     os_sim_power_off_after(sim, DEED_NONE);
@@ -1332,6 +1359,23 @@ static bool back_up_until(uint64_t k, uint64_t seed)
     assert_int_equal(report.position, newer);
     finish();
     return done;
+}
+
+TEST(backup, one_whose_manifest_lost_its_name_outlives_a_full_disk)
+{
+    begin_again(1);
+    lose_manifest_name();
+    expect_good_backup();
+    uint64_t files = names_in(BACKUP).count;
+    os_sim_set_capacity(sim, 1);
+    expect_status(DEED_FULL, try_backup());
+    os_sim_heal(sim);
+    assert_int_equal(names_in(BACKUP).count, files - 1); /* the damaged one */
+    expect_one_of_both(false, "full disk", 0);
+    back_up();
+    expect_good_backup();
+    assert_int_equal(report.position, newer);
+    finish();
 }
 
 static uint64_t operations_of(uint64_t seed)
@@ -1353,7 +1397,11 @@ TEST(backup, the_power_may_go_at_any_moment_and_the_older_one_stays)
         bool done = false;
         for (uint64_t k = 0; k <= count + 1; k++) {
             uint64_t seeds = k + 12 >= count ? 40 : 3;
-            for (uint64_t i = 1; i <= seeds; i++) done = back_up_until(k, 3 * (100 * k + i) + kind);
+            for (uint64_t i = 1; i <= seeds; i++) {
+                uint64_t seed = 3 * (100 * k + i) + kind;
+                done = back_up_until(k, seed, false);
+                if (i % 3 == 1) (void)back_up_until(k, seed, true);
+            }
         }
         assert_true(done);
     }
@@ -1533,7 +1581,8 @@ TEST(backup, an_entry_name_is_read_back)
     uint8_t hash[SHA256_SIZE];
     char name[BACKUP_ENTRY_NAME_SIZE];
     struct backup_file file;
-    for (size_t i = 0; i < sizeof hash; i++) hash[i] = (uint8_t)(i * 9);
+    for (size_t i = 0; i < sizeof hash; i++)
+        hash[i] = (uint8_t)(i * 9);
     backup_entry_name("0000000001.00000000000000000001.4294967295.sealed", hash, name);
     assert_true(backup_entry_parse(name, &file));
     assert_string_equal(file.name, "0000000001.00000000000000000001.4294967295.sealed");
