@@ -58,7 +58,7 @@ DEED_MUST_CHECK deed_status os_rename(struct os_dir *dir, const char *from, cons
  * give the blocks of a replaced file away before the name is durable: ext4 with data=writeback or
  * without a journal. The old name then comes back over another file's bytes. While the file is open it
  * does not. Should the process be killed in between, and the power go soon after, `from` has the new
- * content.) */
+ * content.) After a failure either content may be there. DEED_IO, DEED_FULL, DEED_NO_MEMORY. */
 DEED_MUST_CHECK deed_status os_replace(struct os_dir *dir, const char *from, const char *to,
                                        struct deed_error *err);
 

@@ -7,8 +7,10 @@ deed_status os_replace(struct os_dir *dir, const char *from, const char *to, str
 {
     struct os_file *old = NULL;
     /* Held, its bytes stay. */
-    if (!PLANTED(REPLACED_LET_GO)) (void)!os_file_open(dir, to, OS_READ, &old, NULL);
-    deed_status status = PLANTED(BACKUP_UNSYNCED_NAMES) ? DEED_OK : os_dir_sync(dir, err);
+    deed_status status =
+        PLANTED(REPLACED_LET_GO) ? DEED_NOT_FOUND : os_file_open(dir, to, OS_READ, &old, err);
+    if (status == DEED_NOT_FOUND) status = DEED_OK;
+    if (status == DEED_OK && !PLANTED(BACKUP_UNSYNCED_NAMES)) status = os_dir_sync(dir, err);
     if (status == DEED_OK) status = os_rename(dir, from, to, err);
     if (status == DEED_OK) status = os_dir_sync(dir, err);
     os_file_close(old);
