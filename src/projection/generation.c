@@ -53,7 +53,7 @@ struct generation {
     struct generation_checkpoint checkpoint;
     uint64_t passed_over, passing; /* as committed, and what the transaction adds */
     bool in_transaction, temporary;
-    bool doubtful; /* a write or a sync failed: what the log shows may not be on the device */
+    bool doubtful; /* a commit or a settling failed: what the log shows may not be on the device */
     int wal_pages, wal_pages_max, wal_pages_next; /* in it; when to bring it over, first and next */
     sqlite3_stmt **prepared;
     sqlite3_stmt *begin, *commit, *rollback, *set_position;
@@ -162,7 +162,11 @@ static deed_status pad(struct generation *g, struct deed_error *err)
 
 static deed_status settle(struct generation *g, int mode, struct deed_error *err)
 {
-    deed_status status = PLANTED(WAL_NOT_PADDED) ? DEED_OK : pad(g, err);
+    deed_status status = DEED_OK;
+    if (g->doubtful && !PLANTED(WAL_SETTLED_IN_DOUBT)) { /* (5) */
+        return deed_fail(err, DEED_IO, "an earlier write or sync of it failed");
+    }
+    if (!PLANTED(WAL_NOT_PADDED)) status = pad(g, err);
     if (status == DEED_OK) status = bring_over(g, mode, err);
     g->doubtful |= status != DEED_OK;
     return status;
@@ -219,8 +223,7 @@ static deed_status generation_new(struct os *os, const char *path, bool create, 
 static void close_wal(struct generation *g)
 {
     if (g->db == NULL || g->temporary) return;
-    bool good = !g->doubtful || PLANTED(WAL_SETTLED_IN_DOUBT); /* (5) */
-    if (good && g->set_position != NULL && g->wal_pages > 0 &&
+    if (g->set_position != NULL && g->wal_pages > 0 &&
         settle(g, SQLITE_CHECKPOINT_TRUNCATE, NULL) == DEED_OK) {
         return;
     }

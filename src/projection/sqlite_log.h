@@ -12,7 +12,7 @@
 /* Before the database at `path` is opened: what its log shows is on the device afterwards. Blocks of
  * which the device holds other bytes are written again; those that it holds are not touched, as a power
  * cut may spoil what is being written. Without a log there is nothing to do. DEED_IO, DEED_FULL,
- * DEED_NO_MEMORY. */
+ * DEED_NO_MEMORY, DEED_MISUSE (the path is too long). */
 DEED_MUST_CHECK deed_status sqlite_log_persist(struct os *os, const char *path,
                                                struct deed_error *err);
 
