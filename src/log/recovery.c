@@ -12,6 +12,7 @@
  * (5) A last segment that is empty may have been left by a process that could not sync its name, and
  *     could not remove it. To sync the directory once more would do nothing (names.c), so an equal
  *     file takes its place. One with commits in it had its name synced before they were written.
+ *     On a full disk, where no file can be made, the one that is there is used.
  *
  * The segments from the mark's on are synced first and then read from the device, past the page
  * cache, which may hold what a failed sync never wrote.
@@ -635,7 +636,8 @@ static deed_status renew_empty(struct log *log, struct deed_error *err)
     uint8_t header[SEGMENT_HEADER_SIZE];
     struct os_file *file = NULL;
     size_t size = 0;
-    bool empty = log->active != NULL && log->group_offset == SEGMENT_HEADER_SIZE;
+    bool empty = log->active != NULL && log->group_offset == SEGMENT_HEADER_SIZE &&
+                 log->active_segment->header_good;
     bool due = empty && !log->options.read_only && log_stopped(log) == NULL;
     if (!due || PLANTED(NAME_TRUSTED)) return DEED_OK;
     segment_name(log->active_number, name);
