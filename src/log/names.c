@@ -177,6 +177,7 @@ static deed_status scan_content(struct scan *s, const struct sealed_name *name,
     struct ends ends;
     deed_status status = ends_read(s->log, name, &ends, s->err);
     if (status != DEED_OK) return status;
+    s->unreadable |= !ends.whole; /* they were, a moment ago */
     return name->generation == 0 ? scan_segment(s, file, name->number, ends.whole, &ends.header)
                                  : scan_sealed(s, file, &ends.footer, true);
 }
