@@ -983,20 +983,22 @@ static void find_given_away(struct os_sim *sim, struct node *dir)
     for (size_t i = 0; i < dir->durable.count; i++) {
         struct node *node = dir->durable.list[i].node;
         bool named = false;
-        for (size_t k = 0; k < dir->entries.count; k++) named |= dir->entries.list[k].node == node;
+        for (size_t k = 0; k < dir->entries.count; k++)
+            named |= dir->entries.list[k].node == node;
         bool open = node->open_boot == sim->boot && node->open_count > 0;
         node->given_away = !node->is_dir && !named && !open;
     }
 }
 
-/* What was cut off of a file is free as well, and may be back. */
+/* What was cut off of a file is free as well. It may be back, or what was written there since may not have
+ * arrived. */
 static void file_crash(struct os_sim *sim, struct node *file)
 {
-    uint64_t from = file->given_away ? 0 : file->image.size;
-    sim_image_crash(&file->image, &sim->crash, &sim->disk);
-    if (sim->crash.reused && file->image.size > from) {
-        sim_image_reuse(&file->image, &sim->reuse, from);
-    }
+    struct sim_image *image = &file->image;
+    bool reused = sim->crash.reused, cut = image->size_least < image->platter_size;
+    if (reused && cut && !file->given_away) sim_image_reuse(image, &sim->reuse, image->size_least);
+    sim_image_crash(image, &sim->crash, &sim->disk);
+    if (reused && file->given_away) sim_image_reuse(image, &sim->reuse, 0);
     file->given_away = false;
 }
 

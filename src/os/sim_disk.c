@@ -133,6 +133,7 @@ void sim_image_truncate(struct sim_image *image, uint64_t sequence, uint64_t siz
     }
     image->size = size;
     image->size_sequence = sequence;
+    if (size < image->size_least) image->size_least = size;
 }
 
 size_t sim_image_read(const struct sim_image *image, uint64_t offset, void *out, size_t size,
@@ -208,7 +209,7 @@ void sim_image_sync(struct sim_image *image)
     }
     all_clean(image);
     if (image->platter_size != image->size) platter_zero_from(image, image->size);
-    image->platter_size = image->size;
+    image->platter_size = image->size_least = image->size;
 }
 
 void sim_image_sync_fail(struct sim_image *image, struct sim_random *random)
@@ -282,7 +283,8 @@ void sim_image_crash(struct sim_image *image, const struct sim_crash *crash,
         const uint8_t *cache = sector_in(image, image->cache, s);
         if (memcmp(platter, cache, image->sector_size) == 0) kept_to = s + 1;
     }
-    image->size = image->platter_size = size_crash(image, kept_to, crash, random);
+    image->size = size_crash(image, kept_to, crash, random);
+    image->platter_size = image->size_least = image->size;
     all_clean(image);
     platter_zero_from(image, image->size);
     sim_image_drop_clean(image);
@@ -292,7 +294,7 @@ void sim_image_reuse(struct sim_image *image, struct sim_random *random, uint64_
 {
     uint8_t bytes[SIM_SECTOR_SIZE_MAX] = {0};
     uint64_t first = (offset + image->sector_size - 1) / image->sector_size;
-    uint64_t end = (image->size + image->sector_size - 1) / image->sector_size;
+    uint64_t end = (image->platter_size + image->sector_size - 1) / image->sector_size;
     for (uint64_t runs = 1 + sim_random_below(random, 3); first < end && runs > 0; runs--) {
         bool noise = sim_random_below(random, 2) == 0;
         uint64_t from = first + sim_random_below(random, end - first);
@@ -303,7 +305,7 @@ void sim_image_reuse(struct sim_image *image, struct sim_random *random, uint64_
             sector_put(image, (size_t)s, bytes);
         }
     }
-    platter_zero_from(image, image->size);
+    platter_zero_from(image, image->platter_size);
     sim_image_drop_clean(image);
 }
 

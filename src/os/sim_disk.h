@@ -17,6 +17,7 @@ struct sim_image {
     size_t sector_size;
     uint64_t size, platter_size; /* as programs see it; as a crash would leave it at least */
     uint64_t size_sequence;      /* the write that last changed `size` */
+    uint64_t size_least;         /* since the last sync: blocks behind it were free for a while */
     uint8_t *cache, *platter;
     uint8_t *older;    /* per sector, what the platter held before its last change */
     uint64_t *written; /* per sector, the last unsynced write's sequence number; 0: clean */
@@ -73,7 +74,7 @@ bool sim_crash_keeps(const struct sim_crash *crash, uint64_t sequence, struct si
 void sim_image_crash(struct sim_image *image, const struct sim_crash *crash,
                      struct sim_random *random);
 
-/* After a crash: from `offset` on, some runs of sectors hold what another file wrote there, zeros or
+/* On the platter, from `offset` on, some runs of sectors hold what another file wrote there, zeros or
  * noise. */
 void sim_image_reuse(struct sim_image *image, struct sim_random *random, uint64_t offset);
 

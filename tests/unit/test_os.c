@@ -1129,6 +1129,31 @@ TEST(os_sim, a_truncate_is_done_or_not)
     assert_in_range(reused, 20, SEEDS);
 }
 
+/* What a file gets again after it was cut may hold others' bytes until it is synced. */
+TEST(os_sim, a_file_that_is_written_anew_holds_its_bytes_when_it_is_synced)
+{
+    size_t strange = 0, old = 0, new = 0;
+    for (uint64_t seed = 0; seed < 2 * SEEDS; seed++) {
+        bool synced = seed % 2 == 0;
+        synced_and_unsynced(seed);
+        expect_ok(os_file_sync(file, &err));
+        expect_ok(os_file_truncate(file, 0, &err));
+        fill_at(0, 'c', 4096);
+        if (synced) expect_ok(os_file_sync(file, &err));
+        crash();
+        deed_str all = content("log", 0);
+        size_t known = count_of(all, 'a') + count_of(all, 'b') + count_of(all, 'c');
+        if (synced) assert_true(all.len == 4096 && count_of(all, 'c') == 4096);
+        strange += !synced && all.len == 4096 && known < 4096;
+        old += !synced && all.len == 16384;
+        new += !synced && count_of(all, 'c') == 4096;
+        finish();
+    }
+    assert_in_range(strange, 20, SEEDS);
+    assert_in_range(old, 20, SEEDS);
+    assert_in_range(new, 20, SEEDS);
+}
+
 TEST(os_sim, directories_are_durable_when_made)
 {
     for (uint64_t seed = 0; seed < 50; seed++) {
