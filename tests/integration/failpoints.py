@@ -158,16 +158,24 @@ def open_without_mark(world, environment):
     return world.serve(environment, 0.1)
 
 
+def add_rewritten(world, name):
+    """A sealed segment's next generation beside it: what a rewrite leaves that was killed."""
+    copy = os.path.join(os.path.dirname(world.server.data), "rewritten")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(world.log_file(""), os.path.join(copy, "log"))
+    run(["compact", "--compress", "--data", copy], {})
+    number, position, generation, _ = name.split(".")
+    rewritten = f"{number}.{position}.{int(generation) + 1}.sealed"
+    shutil.copyfile(os.path.join(copy, "log", rewritten), world.log_file(rewritten))
+
+
 def open_with_leftovers(world, environment):
     """What was not finished or not removed: read models that a rebuild left behind, one whose manifest
     is gone, segments and runs, one cut short."""
-    for name in os.listdir(world.log_file("")):
-        if name.endswith(".sealed"):
-            number, position, generation, _ = name.split(".")
-            shutil.copyfile(world.log_file(name), world.log_file(name + ".new"))
-            shutil.copyfile(world.log_file(name), world.log_file(
-                f"{number}.{position}.{int(generation) + 1}.sealed"))
-            break
+    sealed = [name for name in os.listdir(world.log_file("")) if name.endswith(".sealed")]
+    if sealed:
+        shutil.copyfile(world.log_file(sealed[0]), world.log_file(sealed[0] + ".new"))
+        add_rewritten(world, sealed[0])
     index = os.path.join(world.server.data, "index")
     runs = sorted(os.listdir(index)) if os.path.isdir(index) else []
     for name in runs:
