@@ -171,23 +171,12 @@ static deed_status pass_damage(void *context, const struct log_damage *damage,
     return DEED_OK;
 }
 
-static deed_status scan_content(struct scan *s, const struct sealed_name *name,
-                                struct os_file *file)
-{
-    struct ends ends;
-    deed_status status = ends_read(s->log, name, &ends, s->err);
-    if (status != DEED_OK) return status;
-    s->unreadable |= !ends.whole; /* they were, a moment ago */
-    return name->generation == 0 ? scan_segment(s, file, name->number, ends.whole, &ends.header)
-                                 : scan_sealed(s, file, &ends.footer, true);
-}
-
-/* Does this file of a segment hold, undamaged, what a sealed one with these ends holds? (That a part of
+/* Does this file of a segment, with whole ends, hold, undamaged, what the sealed one does? (That a part of
  * it could not be read goes into `*inout_doubtful`.) It is asked before it is known which log this is: the
  * sealed one tells. */
 static deed_status is_intact(struct log *log, const struct sealed_name *name,
-                             const struct ends *sealed, bool *out_intact, bool *inout_doubtful,
-                             struct deed_error *err)
+                             const struct ends *ends, const struct ends *sealed, bool *out_intact,
+                             bool *inout_doubtful, struct deed_error *err)
 {
     static const struct log_visitor nobody = {.commit = pass_commit, .damage = pass_damage};
     const struct sealed_footer *f = &sealed->footer;
@@ -207,7 +196,8 @@ static deed_status is_intact(struct log *log, const struct sealed_name *name,
     scan.until = f->last_position;
     scan.hash_from = DEED_NONE;
     memcpy(scan.previous, f->previous, SHA256_SIZE);
-    status = scan_content(&scan, name, file);
+    status = name->generation == 0 ? scan_segment(&scan, file, name->number, true, &ends->header)
+                                   : scan_sealed(&scan, file, &ends->footer, true);
     *out_intact = scan.told == 0 && scan.expected == f->last_position + 1 &&
                   memcmp(scan.previous, f->hash, SHA256_SIZE) == 0;
     *inout_doubtful |= scan.unreadable;
@@ -229,7 +219,7 @@ struct choice {
 static deed_status group_choose(struct log *log, const struct sealed_name *group, size_t count,
                                 struct choice *out, struct deed_error *err)
 {
-    struct ends newest_ends = {0};
+    struct ends newest_ends = {0}, chosen_ends = {0};
     size_t newest = count;
     out->chosen = count;
     for (size_t k = count; k-- > 0;) {
@@ -248,17 +238,19 @@ static deed_status group_choose(struct log *log, const struct sealed_name *group
                    (group[k].generation + 1 == group[newest].generation || /* (1), (2) */
                     PLANTED(OLD_GENERATION_WINS))) {
             out->chosen = k;
+            chosen_ends = ends;
         }
     }
     if (out->chosen == newest || PLANTED(OLD_GENERATION_WINS) || PLANTED(OLDER_UNREAD)) {
         return DEED_OK;
     }
     bool intact = false; /* (3) */
-    deed_status status =
-        is_intact(log, &group[out->chosen], &newest_ends, &intact, &out->doubtful, err);
+    deed_status status = is_intact(log, &group[out->chosen], &chosen_ends, &newest_ends, &intact,
+                                   &out->doubtful, err);
     if (status != DEED_OK || intact) return status;
     out->chosen = newest;
-    status = is_intact(log, &group[newest], &newest_ends, &intact, &out->doubtful, err);
+    status =
+        is_intact(log, &group[newest], &newest_ends, &newest_ends, &intact, &out->doubtful, err);
     out->doubtful |= !intact;
     return status;
 }
@@ -267,8 +259,8 @@ static deed_status group_choose(struct log *log, const struct sealed_name *group
 static deed_status group_clear(struct log *log, const struct sealed_name *group, size_t count,
                                const bool *whole, size_t chosen, struct deed_error *err)
 {
-    deed_status status =
-        os_dir_sync(log->dir, err); /* the names of what stays, as far as that goes */
+    /* The names of what stays, as far as a sync tells. */
+    deed_status status = os_dir_sync(log->dir, err);
     for (size_t k = count; status == DEED_OK && k-- > 0;) {
         char text[SEALED_NAME_SIZE];
         if (k == chosen || (k < chosen && !whole[k])) continue;
