@@ -162,11 +162,10 @@ static deed_status pad(struct generation *g, struct deed_error *err)
 
 static deed_status settle(struct generation *g, int mode, struct deed_error *err)
 {
-    deed_status status = DEED_OK;
     if (g->doubtful && !PLANTED(WAL_SETTLED_IN_DOUBT)) { /* (5) */
         return deed_fail(err, DEED_IO, "an earlier write or sync of it failed");
     }
-    if (!PLANTED(WAL_NOT_PADDED)) status = pad(g, err);
+    deed_status status = PLANTED(WAL_NOT_PADDED) ? DEED_OK : pad(g, err);
     if (status == DEED_OK) status = bring_over(g, mode, err);
     g->doubtful |= status != DEED_OK;
     return status;
