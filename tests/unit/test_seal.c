@@ -504,6 +504,16 @@ TEST(seal, a_segment_that_did_not_get_its_name_goes)
     finish();
 }
 
+/* A log with one closed segment, before it is sealed. */
+static void take_unsealed(struct picture *out)
+{
+    start();
+    tell(1, PER_SEGMENT + 3);
+    close_store();
+    picture_take(out, os, ROOT "/log");
+    finish();
+}
+
 static void put_back(const struct picture *p, const char *name)
 {
     struct os_dir *dir = NULL;
@@ -520,25 +530,26 @@ static void put_back(const struct picture *p, const char *name)
     os_dir_close(dir);
 }
 
+/* Seal that segment, and bring its .seg back beside the sealed file; closed. */
+static void seal_and_put_back(const struct picture *unsealed)
+{
+    start_from(unsealed);
+    open_store();
+    seal_all();
+    close_store();
+    put_back(unsealed, "0000000001.seg");
+}
+
 /* A power cut brings back a .seg that was removed, and its blocks have been others' since. */
 TEST(seal, an_older_file_that_comes_back_counts_only_if_it_holds_everything)
 {
-    static const char open_name[] = "0000000001.seg";
     const char *sealed_path = ROOT "/log/0000000001.00000000000000000001.1.sealed";
     struct picture before;
-    start();
-    tell(1, PER_SEGMENT + 3);
-    close_store();
-    picture_take(&before, os, ROOT "/log");
-    finish();
+    take_unsealed(&before);
     enum { GOOD, OLDER_ROTTEN, BOTH_ROTTEN, CASES };
     for (int what = 0; what < CASES; what++) {
         for (uint64_t sector = 2; sector <= PER_SEGMENT; sector++) {
-            start_from(&before);
-            open_store();
-            seal_all();
-            close_store();
-            put_back(&before, open_name);
+            seal_and_put_back(&before);
             uint64_t offset = sector * SECTOR_SIZE + 20;
             if (what >= OLDER_ROTTEN)
                 expect_ok(os_sim_rot(sim, SEGMENT(1), offset, OS_SIM_ROT_ZERO));
@@ -565,11 +576,7 @@ TEST(seal, an_older_file_that_comes_back_counts_only_if_it_holds_everything)
 static bool decide_without_a_read(const struct picture *before, bool rotten, uint64_t k,
                                   uint64_t more)
 {
-    start_from(before);
-    open_store();
-    seal_all();
-    close_store();
-    put_back(before, "0000000001.seg");
+    seal_and_put_back(before);
     if (rotten) expect_ok(os_sim_rot(sim, SEGMENT(1), 2 * SECTOR_SIZE + 20, OS_SIM_ROT_ZERO));
     os_sim_drop_cache(sim);
     uint64_t reads = os_sim_count(sim, OS_SIM_READ);
@@ -590,11 +597,7 @@ static bool decide_without_a_read(const struct picture *before, bool rotten, uin
 TEST(seal, a_read_that_fails_removes_no_file_that_counts)
 {
     struct picture before;
-    start();
-    tell(1, PER_SEGMENT + 3);
-    close_store();
-    picture_take(&before, os, ROOT "/log");
-    finish();
+    take_unsealed(&before);
     for (unsigned rotten = 0; rotten <= 1; rotten++) {
         for (uint64_t more = 0; more <= 4; more++) {
             for (uint64_t k = 1; decide_without_a_read(&before, rotten, k, more); k++)
