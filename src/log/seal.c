@@ -3,7 +3,9 @@
  *   read ─► check ─► (decide, reduce) ─► write, sync ─► ... ─► finish ─► read back ─► name ─► show ─► remove
  *           `------------- a step, some 256 KiB ------------'
  *
- * (1) Everything is checked on the way: checksum, own hash, chain. What is damaged is left as it is.
+ * (1) Everything is checked on the way: checksum, chain, and that the events can be decoded. What is
+ *     damaged is left as it is. Own hashes are recomputed when a segment is rewritten, since that
+ *     makes commits anew, but not when it is sealed (docs/decisions/0028).
  * (2) The old file is removed when the new one is on the device, has its name durably, and the view
  *     with it is shown. While the old one is there, opening takes that. A rewrite has succeeded when
  *     the old one's removal is durable too: what was erased does not come back.
@@ -162,6 +164,21 @@ static void note_event(struct sealed_footer *footer, const struct deed_event *ev
     }
 }
 
+static deed_status note_events(struct repack *p, const struct commit *commit,
+                               struct deed_error *err)
+{
+    struct reader r = reader_over(commit->events);
+    for (uint32_t i = 0; i < commit->event_count; i++) {
+        struct deed_event event;
+        if (!event_decode(&r, &p->arena, &event, NULL) ||
+            event.position != commit->first_position + i) {
+            return malformed(p, commit, err);
+        }
+        note_event(&p->writer.footer, &event);
+    }
+    return DEED_OK;
+}
+
 /* What is to become of the events, one fate each; `*out_change`: some are not kept. */
 static deed_status decide(struct repack *p, const struct commit *commit, enum event_fate *fates,
                           bool *out_change, struct deed_error *err)
@@ -214,7 +231,7 @@ static deed_status copy_commit(struct repack *p, struct deed_error *err)
     arena_reset(&p->arena);
     if (commit.first_position != p->next || commit.event_count > p->last - p->next + 1 ||
         memcmp(commit.previous, p->previous, SHA256_SIZE) != 0 ||
-        !commit_hash_good(&commit, p->log->id, &p->arena)) {
+        (p->how != NULL && !commit_hash_good(&commit, p->log->id, &p->arena))) {
         return malformed(p, &commit, err);
     }
     p->next += commit.event_count;
@@ -232,12 +249,8 @@ static deed_status copy_commit(struct repack *p, struct deed_error *err)
         }
         if (status != DEED_OK) return status;
     }
-    struct reader r = reader_over(commit.events);
-    for (uint32_t i = 0; i < commit.event_count; i++) {
-        struct deed_event event;
-        if (!event_decode(&r, &p->arena, &event, NULL)) return malformed(p, &commit, err);
-        note_event(&p->writer.footer, &event);
-    }
+    status = note_events(p, &commit, err);
+    if (status != DEED_OK) return status;
     return sealed_writer_add(&p->writer, bytes, &commit, err);
 }
 
