@@ -153,25 +153,22 @@ bool commit_decode(deed_bytes in, const struct commit_seed *seed, struct commit 
     uint32_t size = commit_peek_size(in);
     if (size == 0 || size > in.len) return false;
 
-    struct reader r = reader_over((deed_bytes){in.ptr, size});
-    struct commit commit = {0};
-    (void)read_u32(&r);
-    uint32_t crc = read_u32(&r);
-    commit.size = read_u32(&r);
-    commit.event_count = read_u32(&r);
-    commit.first_position = read_u64(&r);
-    commit.recorded_at_ns = read_i64(&r);
-    commit.durable_before = read_u64(&r);
-    uint64_t flags = read_u64(&r);
-    read_into(&r, commit.previous, SHA256_SIZE);
-    read_into(&r, commit.hash, SHA256_SIZE);
-    commit.events = read_bytes(&r, reader_left(&r));
-
-    if (crc32c(seed_crc(seed), (deed_bytes){in.ptr + 8, covered(size)}) != crc) return false;
-    if (flags != 0 || commit.event_count == 0 || commit.first_position == 0) return false;
-    if (commit.first_position > POSITION_MAX) return false;
-    *out_commit = commit;
-    return true;
+    const uint8_t *head = in.ptr;
+    if (crc32c(seed_crc(seed), (deed_bytes){head + 8, covered(size)}) != get_uint(head + 4, 4)) {
+        return false;
+    }
+    out_commit->size = size;
+    out_commit->event_count = (uint32_t)get_uint(head + 12, 4);
+    out_commit->first_position = get_uint(head + 16, 8);
+    out_commit->recorded_at_ns = (int64_t)get_uint(head + 24, 8);
+    out_commit->durable_before = get_uint(head + 32, 8);
+    uint64_t flags = get_uint(head + 40, 8);
+    memcpy(out_commit->previous, head + 48, SHA256_SIZE);
+    memcpy(out_commit->hash, head + 80, SHA256_SIZE);
+    out_commit->events.ptr = head + COMMIT_HEAD_SIZE;
+    out_commit->events.len = size - COMMIT_HEAD_SIZE;
+    return flags == 0 && out_commit->event_count > 0 && out_commit->first_position > 0 &&
+           out_commit->first_position <= POSITION_MAX;
 }
 
 bool commit_hash_good(const struct commit *commit, deed_uuid log_id, struct arena *arena)

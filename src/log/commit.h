@@ -57,7 +57,7 @@ void commit_finish(struct buf *out, size_t start, const struct commit_seed *seed
                    const uint8_t (*leaves)[SHA256_SIZE], struct commit *commit);
 
 /* Decode the commit at the front of `in` (which may go on behind it) and check its checksum.
- * Slices point into `in`. false: not a good commit. */
+ * Slices point into `in`. false: not a good commit, and `out_commit` is anything. */
 bool commit_decode(deed_bytes in, const struct commit_seed *seed, struct commit *out_commit);
 
 /* Make a whole commit's checksum right for another place. */

@@ -264,8 +264,9 @@ static bool decode_record(struct reader *r, struct arena *arena, struct record *
     struct reader bytes = reader_over(read_record(r));
     if (!reader_ok(r)) return false;
 
-    struct record record = {.kind = read_u8(&bytes)};
-    uint64_t reserved = read_uint(&bytes, 3);
+    uint32_t kind_and_reserved = read_u32(&bytes);
+    struct record record = {.kind = kind_and_reserved & 255};
+    uint32_t reserved = kind_and_reserved >> 8;
     size_t salt_at = bytes.at;
     record.salt = read_bytes(&bytes, EVENT_SALT_SIZE);
     bool known = record.kind >= EVENT_WHOLE && record.kind <= EVENT_ERASED;

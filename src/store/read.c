@@ -50,7 +50,7 @@ struct deed_cursor {
     uint64_t end;      /* look no further, now */
     uint64_t end_max;  /* look no further, ever; DEED_NONE: follow */
     uint64_t position; /* (3); backwards: the last one looked at */
-    uint64_t returned;
+    uint64_t returned, told; /* told: to the store's metrics */
     bool finished;
     bool tail_told; /* STREAM: what was lost behind its last event was told (5) */
     bool drained; /* the last answer was DEED_END: more can come only with a new end */
@@ -308,9 +308,22 @@ deed_status store_read(struct store *store, const struct deed_read_options *opti
     return DEED_OK;
 }
 
+/* To the metrics, when something was read from a file or nothing more comes: an atomic addition an
+ * event was a twentieth of a replay. */
+static void tell(struct deed_cursor *c, bool rests)
+{
+    struct metrics *m = &c->store->metrics;
+    uint64_t bytes = log_reader_bytes(c->reader);
+    if (bytes == 0 && !rests) return;
+    atomic_fetch_add_explicit(&m->read_bytes, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&m->read_events, c->returned - c->told, memory_order_relaxed);
+    c->told = c->returned;
+}
+
 void cursor_close(struct deed_cursor *cursor)
 {
     if (cursor == NULL) return;
+    if (cursor->reader != NULL) tell(cursor, true);
     arena_done(&cursor->names);
     arena_done(&cursor->arena);
     arena_done(&cursor->lists);
@@ -613,14 +626,8 @@ deed_status cursor_next(struct deed_cursor *c, struct deed_event *out_event,
     if (again != DEED_OK && again != DEED_END) status = again;
     c->drained = status == DEED_END;
     if (c->drained && c->options.follow) log_reader_rest(c->reader);
-    uint64_t bytes = log_reader_bytes(c->reader);
-    if (bytes > 0) {
-        atomic_fetch_add_explicit(&c->store->metrics.read_bytes, bytes, memory_order_relaxed);
-    }
-    if (status == DEED_OK) {
-        c->returned++;
-        atomic_fetch_add_explicit(&c->store->metrics.read_events, 1, memory_order_relaxed);
-    }
+    if (status == DEED_OK) c->returned++;
+    tell(c, status != DEED_OK);
     return status;
 }
 
